@@ -1,0 +1,29 @@
+"""The exceptions of fusionconv. Every message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+__all__ = ["CheckpointError", "CovariateError", "CovariateTypeError", "FusionError", "SurgeryError", "TableError"]
+
+
+class FusionError(Exception):
+    """Base class: ``except FusionError`` catches whatever the library itself raises on purpose."""
+
+
+class CovariateError(FusionError, ValueError):
+    """The covariates do not fit the layer or the batch: count, rows, device, NaN, or none given at all."""
+
+
+class CovariateTypeError(CovariateError, TypeError):
+    """The covariates are not a floating-point tensor."""
+
+
+class SurgeryError(FusionError, ValueError):
+    """A layer cannot be fused, unfused or merged; nothing was changed."""
+
+
+class TableError(FusionError, ValueError):
+    """A table does not say what it should: a missing column, an unknown code, a file that is not a table."""
+
+
+class CheckpointError(FusionError, ValueError):
+    """A checkpoint does not belong to this model, encoder or run."""

@@ -1,0 +1,1 @@
+"""Long, plain scripts to copy and change; see each recipe's README."""
