@@ -19,5 +19,27 @@ from fusionconv.layers import (
     HybridConvTranspose2d,
     HybridConvTranspose3d,
 )
+from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, unfuse
+
+__all__ = [
+    "CheckpointError",
+    "ConvInfo",
+    "CovariateError",
+    "CovariateTypeError",
+    "FusionError",
+    "HybridConv1d",
+    "HybridConv2d",
+    "HybridConv3d",
+    "HybridConvTranspose1d",
+    "HybridConvTranspose2d",
+    "HybridConvTranspose3d",
+    "SurgeryError",
+    "TableError",
+    "covariates",
+    "functional",
+    "fuse_into",
+    "list_convs",
+    "unfuse",
+]
 
 __version__ = "0.1.0"

@@ -24,7 +24,11 @@ Layer = TypeVar("Layer", bound="HybridLayer")
 
 
 def check_options(
-    num_covariates: int, covariate_bias: bool = False, rank: int | None = None, init: str = "zeros", strategy: str = "auto"
+    num_covariates: int,
+    covariate_bias: bool = False,
+    rank: int | None = None,
+    init: str = "zeros",
+    strategy: str = "auto",
 ) -> None:
     """Raise unless these are options that a hybrid layer can take."""
     if not isinstance(num_covariates, int) or isinstance(num_covariates, bool) or num_covariates < 1:
