@@ -34,18 +34,18 @@ class Body(nn.Module):
         self.feature: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.mode == "plain":
-            self.feature = self.net[:5](x)
-            return self.net[5:](self.feature)
         reentrant = self.mode.startswith("reentrant")
-        first = self.net[:5]
-        if self.mode.endswith("nested"):
-            self.feature = checkpoint(
+        first, last = self.net[:5], self.net[5:]
+        if self.mode == "plain":
+            feature = first(x)
+        elif self.mode.endswith("nested"):
+            feature = checkpoint(
                 lambda y: checkpoint(first, y, use_reentrant=reentrant) * 1.0, x, use_reentrant=reentrant
             )
         else:
-            self.feature = checkpoint(first, x, use_reentrant=reentrant)
-        return checkpoint(self.net[5:], self.feature, use_reentrant=reentrant)
+            feature = checkpoint(first, x, use_reentrant=reentrant)
+        self.feature = feature  # what a loss on an intermediate feature would capture; not read here (threads)
+        return last(feature) if self.mode == "plain" else checkpoint(last, feature, use_reentrant=reentrant)
 
 
 def fused_body(mode: str = "plain", layers=(0, -1), seed: int = 0) -> Body:

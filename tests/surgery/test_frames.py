@@ -24,10 +24,6 @@ MODES = ["plain", "reentrant", "non-reentrant", "reentrant-nested", "non-reentra
 modes = pytest.mark.parametrize("mode", MODES if CAN_RECOMPUTE else ["plain"])
 
 
-def grads(model: Body, *inputs: torch.Tensor) -> list[torch.Tensor]:
-    return [p.grad for p in model.parameters()] + [x.grad for x in inputs]
-
-
 def assert_as_plain(mode: str, scenario) -> None:
     """``scenario(model, x1, s1, x2, s2)`` calls backward; gradients must equal those without checkpointing."""
     results = []
@@ -35,7 +31,7 @@ def assert_as_plain(mode: str, scenario) -> None:
         model = fused_body(m)
         (x1, s1), (x2, s2) = data(1), data(2)
         scenario(model, x1, s1, x2, s2)
-        results.append(grads(model, x1, x2))
+        results.append([leaf.grad for leaf in (*model.parameters(), x1, s1, x2, s2)])
     for expected, got in zip(*results, strict=True):
         assert (expected is None) == (got is None)
         if expected is not None:
@@ -98,7 +94,6 @@ def test_gradients_of_the_covariates(mode) -> None:
         s1.requires_grad_()
         model(x1, s1).square().sum().backward()
         assert s1.grad is not None
-        x2.grad = s1.grad  # compared between the modes with the rest
 
     assert_as_plain(mode, scenario)
 
@@ -167,7 +162,7 @@ def test_an_error_in_backward_leaves_no_frame_behind() -> None:
 def test_an_exception_inside_forward_leaves_nothing_behind() -> None:
     model = fused_body()
     x, s = data(1)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="3 channels"):
         model(x[:, :2], s)
     with pytest.raises(CovariateError, match="needs them in every call"):
         model(x)
