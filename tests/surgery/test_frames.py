@@ -112,6 +112,26 @@ def test_covariates_are_freed_after_backward(mode) -> None:
     assert gone() is None
 
 
+def test_a_parameters_own_node_does_not_hold_the_covariates() -> None:
+    """DDP keeps every AccumulateGrad node alive; a hook on one would keep the covariates of its first call."""
+    model = fused_body()
+    x, s = data(1)
+    s = s.clone()
+    gone = weakref.ref(s)
+    y = model(x, s)
+    queue, held = [y.grad_fn], []
+    while queue:
+        node = queue.pop()
+        held += [node] if node.name() == "torch::autograd::AccumulateGrad" else []
+        queue += [n for n, _ in node.next_functions if n is not None]
+    y.sum().backward()
+    model.feature = None
+    del y, s, node
+    gc.collect()
+    assert held
+    assert gone() is None
+
+
 @pytest.mark.skipif(CAN_RECOMPUTE, reason="this torch recomputes exactly")
 def test_older_torch_raises_instead_of_guessing() -> None:
     model = fused_body("non-reentrant")
