@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning.pytorch.loggers.logger import Logger, rank_zero_only
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 COLUMNS = [
     "epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1_macro", "val/auroc",

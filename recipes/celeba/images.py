@@ -32,8 +32,8 @@ class FaceImages(Dataset[dict[str, Any]]):
     def __init__(self, folder: Path, files: list[str], covariates: np.ndarray, targets: np.ndarray) -> None:
         self.folder = folder
         self.files = files
-        self.covariates = torch.as_tensor(covariates, dtype=torch.float32)
-        self.targets = torch.as_tensor(targets, dtype=torch.int64)
+        self.covariates = torch.tensor(covariates, dtype=torch.float32)
+        self.targets = torch.tensor(targets, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.files)

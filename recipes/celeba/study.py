@@ -99,10 +99,9 @@ class CelebAStudy(LightningModule):
         assert self.network is not None, "configure_model() builds the network; Lightning calls it"
         return self.network(images, covariates) if self.hparams.arm == "hybrid" else self.network(images)
 
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Resize and normalise on the device."""
-        batch["images"] = prepare(batch["images"], self.hparams.image_size, self.hparams.mode)
-        return batch
+    def predict_logits(self, batch: dict[str, Any]) -> Tensor:
+        """Logits of a batch of raw images: they are resized and normalised here, on the device."""
+        return self(prepare(batch["images"], self.hparams.image_size, self.hparams.mode), batch["covariates"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over whatever is not frozen."""
@@ -122,7 +121,7 @@ class CelebAStudy(LightningModule):
             if self.trainer.world_size > 1:
                 raise RunError("a whole batch does not decode; on several devices every process needs one image a step.")
             return None
-        logits = self(batch["images"], batch["covariates"])
+        logits = self.predict_logits(batch)
         loss = F.cross_entropy(logits, batch["targets"])
         self.window["loss"].update(loss.detach(), len(batch["targets"]))
         self.window["accuracy"].update((logits.argmax(1) == batch["targets"]).float())
@@ -161,7 +160,7 @@ class CelebAStudy(LightningModule):
     def _evaluation_step(self, batch: dict[str, Any]) -> None:
         if len(batch["targets"]) == 0:
             return
-        logits = self(batch["images"], batch["covariates"]).float()
+        logits = self.predict_logits(batch).float()
         self.rows.append(
             pd.DataFrame(
                 {
@@ -199,7 +198,7 @@ class CelebAStudy(LightningModule):
         """Row numbers and probabilities of target = 1."""
         if len(batch["index"]) == 0:
             return None
-        probability = self(batch["images"], batch["covariates"]).float().softmax(1)[:, 1]
+        probability = self.predict_logits(batch).float().softmax(1)[:, 1]
         return pd.DataFrame({"index": batch["index"].cpu(), "probability": probability.cpu()})
 
     # ---- the checkpoint: only tensors and plain types, so that weights_only=True loads it ----

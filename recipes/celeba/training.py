@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from recipes.celeba.runs import RunError, RunFolder, is_rank_zero
 from recipes.celeba.study import CelebAStudy, read_note
 
 log = logging.getLogger("recipes.celeba")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
 
 CONFIGS = Path(__file__).parent / "configs"
 SPLIT = {"validate": "valid", "test": "test"}
@@ -92,7 +94,7 @@ class CelebACLI(LightningCLI):
             callbacks.append(best)
             kwargs["logger"] = [
                 CurvesLogger(self.folder.path, self.resume),
-                TensorBoardLogger(self.folder.path, name="", version="tensorboard", default_hp_metric=False),
+                TensorBoardLogger(self.folder.path / "tensorboard", name="", version="", default_hp_metric=False),
             ]
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
