@@ -73,12 +73,12 @@ def write_results(folder: Path, split: str, result: dict[str, Any], files: list[
     table = pd.DataFrame(
         {
             "file": [files[int(index)] for index in rows["index"]],
-            "probability": rows["probability"].round(6),
+            "probability": rows["probability"],
             "prediction": (rows["probability"] > 0.5).astype(int),
             "target": rows["target"].astype(int),
         }
     )
-    table.to_csv(folder / f"predictions-{split}.csv", index=False)
+    table.to_csv(folder / f"predictions-{split}.csv", index=False, float_format="%.9g")  # every float32
 
 
 def versions() -> dict[str, str]:
