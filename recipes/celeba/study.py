@@ -186,7 +186,8 @@ class CelebAStudy(LightningModule):
         self.predictions = gather_rows(self.rows)
         self.rows = []
         metrics, _ = measure(self.predictions)
-        self.log_dict({f"{prefix}/{key}": value for key, value in metrics.items()}, prog_bar=True, rank_zero_only=False)
+        # Every process has all rows and so the same values; sync_dist only tells Lightning that they may be averaged.
+        self.log_dict({f"{prefix}/{key}": value for key, value in metrics.items()}, prog_bar=True, sync_dist=True)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Collect the rows of a batch."""

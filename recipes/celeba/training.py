@@ -17,7 +17,7 @@ from recipes.celeba.balance import describe, majority_accuracy
 from recipes.celeba.checkpoint import check_checkpoint
 from recipes.celeba.curves import CurvesLogger
 from recipes.celeba.data import CelebAData
-from recipes.celeba.results import write_results
+from recipes.celeba.results import gather, write_results
 from recipes.celeba.runs import RunError, RunFolder, is_rank_zero
 from recipes.celeba.study import CelebAStudy
 
@@ -162,17 +162,19 @@ def _judge(command: str, argv: list[str]) -> None:
         )
     with cli.folder.logging():
         checkpoint = cli.checkpoint(cli.config.ckpt_path or "best")
-        log.info("%s %s", command, checkpoint)
+        if is_rank_zero():
+            log.info("%s %s", command, checkpoint)
         judge = cli.trainer.validate if command == "validate" else cli.trainer.test
         judge(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        split, data, model = SPLIT[command], cli.datamodule, cli.model
+        skipped = gather(list(data.skipped[split]))
         if not is_rank_zero():
             return
-        split, data, model = SPLIT[command], cli.datamodule, cli.model
         frame = data.frames[split]
         result = {
             "experiment": cli.folder.experiment,
             **model.identity,
-            "skipped": sorted(data.skipped[split]),
+            "skipped": sorted(set(skipped)),
             "majority_accuracy": majority_accuracy(frame[data.target]),
             **model.history,
             "checkpoint": Path(checkpoint or "").name,

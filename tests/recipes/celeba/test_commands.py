@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 from fusionconv.errors import CheckpointError
 from recipes.celeba.__main__ import COMMANDS, main
 from recipes.celeba.checkpoint import NOTE, check_checkpoint
+from recipes.celeba.runs import RunFolder
 from recipes.celeba.study import CelebAStudy
 from recipes.celeba.training import CONFIGS, CelebACLI
 from tests.recipes.celeba.conftest import SMALL
@@ -89,6 +90,29 @@ def test_a_second_fit_writes_nothing_over(run_folder, celeba, capsys):
     assert files_of(run_folder / "plain") == before
     assert "exclude each other" in fails(capsys, [*argv, "--resume", "--overwrite"])
     assert "plain folder name" in fails(capsys, [*argv, "--experiment=../x"])
+
+
+def test_a_mistake_in_the_options_leaves_no_run_behind(celeba, tmp_path, capsys):
+    argv = ["fit", f"--data.root={celeba}", f"--root_dir={tmp_path}", "--experiment=x", *SMALL]
+    for change, word in (
+        ("--data.covariates=[Male,Smilng]", "'Smiling'"),
+        ("--data.covariates=[Attractive]", "would be given the answer"),
+        ("--data.image_size=16", "at least 32"),
+        (f"--data.root={tmp_path}", "download --root"),
+        ("--model.weights=absent.pt", "is no file"),
+        ("--ckpt_path=last", "no checkpoint"),
+    ):
+        assert word in fails(capsys, [*argv, change])
+        assert not RunFolder(tmp_path, "x").is_taken()
+    assert "no run" in fails(capsys, ["test", f"--root_dir={tmp_path}", "--experiment=y"])
+    for bad in ("--model.arm=both", "--modle.arm=plain"):
+        with pytest.raises(SystemExit):
+            main([*argv, bad])
+        assert "arm" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["test", "--help"])
+    assert stop.value.code == 0
+    assert "--ckpt_path" in capsys.readouterr().out
 
 
 def test_resume_goes_on_and_overwrite_starts_anew(run_folder, celeba, tmp_path):
