@@ -1,1 +1,45 @@
 """fusionconv: convolutions whose kernels take a covariate vector, kernel_i = W + sum_j s_ij V_j."""
+
+from __future__ import annotations
+
+from fusionconv import functional
+from fusionconv.errors import (
+    CheckpointError,
+    CovariateError,
+    CovariateTypeError,
+    FusionError,
+    SurgeryError,
+    TableError,
+)
+from fusionconv.layers import (
+    HybridConv1d,
+    HybridConv2d,
+    HybridConv3d,
+    HybridConvTranspose1d,
+    HybridConvTranspose2d,
+    HybridConvTranspose3d,
+)
+from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, unfuse
+
+__all__ = [
+    "CheckpointError",
+    "ConvInfo",
+    "CovariateError",
+    "CovariateTypeError",
+    "FusionError",
+    "HybridConv1d",
+    "HybridConv2d",
+    "HybridConv3d",
+    "HybridConvTranspose1d",
+    "HybridConvTranspose2d",
+    "HybridConvTranspose3d",
+    "SurgeryError",
+    "TableError",
+    "covariates",
+    "functional",
+    "fuse_into",
+    "list_convs",
+    "unfuse",
+]
+
+__version__ = "0.1.0"

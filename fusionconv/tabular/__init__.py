@@ -1,1 +1,20 @@
 """Covariate tables: from the files people have to the float32 vector that a layer takes."""
+
+from fusionconv.tabular.celeba import (
+    CELEBA_ATTRIBUTES,
+    read_celeba_attributes,
+    read_celeba_identity,
+    read_celeba_partition,
+)
+from fusionconv.tabular.columns import require_columns, require_names
+from fusionconv.tabular.encoder import CovariateEncoder
+
+__all__ = [
+    "CELEBA_ATTRIBUTES",
+    "CovariateEncoder",
+    "read_celeba_attributes",
+    "read_celeba_identity",
+    "read_celeba_partition",
+    "require_columns",
+    "require_names",
+]

@@ -1,0 +1,222 @@
+"""hybrid_conv: a convolution with one kernel per sample, linear in that sample's covariates.
+
+    kernel_i = W + sum_j s_ij V_j          bias_i = b + sum_j s_ij c_j
+
+Checks the arguments, picks a strategy, calls it. The layers are thin modules on these two functions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusionconv.errors import CovariateError, CovariateTypeError
+from fusionconv.strategies import STRATEGIES, Geometry, choose
+from fusionconv.strategies.geometry import IntOrInts
+
+__all__ = ["check_covariates", "check_strategy", "hybrid_conv", "hybrid_conv_transpose"]
+
+
+def hybrid_conv(
+    x: Tensor,
+    covariates: Tensor,
+    weight: Tensor,
+    covariate_weight: Tensor,
+    bias: Tensor | None = None,
+    covariate_bias: Tensor | None = None,
+    stride: IntOrInts = 1,
+    padding: IntOrInts | str = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+    strategy: str = "auto",
+) -> Tensor:
+    r"""Convolve sample i of ``x`` with the kernel ``W + sum_j s_ij V_j``, in 1-D, 2-D or 3-D.
+
+    Source: the hybrid convolution of ShortFuse (Fiterau et al., MLHC 2017), here for any number of covariates,
+    any spatial rank and every option of ``torch.nn.functional.convNd``.
+
+    Args:
+        x: (N, C_in, \*spatial), one to three spatial dimensions.
+        covariates: s, (N, K), floating point, finite; row i belongs to sample i. s_i = 0 is the ordinary convolution.
+        weight: W, (C_out, C_in/groups, \*kernel).
+        covariate_weight: V, (K, C_out, C_in/groups, \*kernel).
+        bias: b, (C_out), or None.
+        covariate_bias: c, (K, C_out), or None.
+        stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``, "same" and "valid" included.
+        strategy: how to compute it: "auto", "loop", "grouped", "stacked", "scaled" or "distinct"; same result.
+
+    Returns:
+        (N, C_out, \*spatial_out).
+
+    Raises:
+        CovariateError: covariates of another row count, column count, device, or not finite.
+        CovariateTypeError: covariates that are not a floating-point tensor.
+        ValueError: shapes of x or of the weights that do not fit together; an unknown strategy.
+
+    Example:
+        >>> import torch
+        >>> from fusionconv.functional import hybrid_conv
+        >>> x, s = torch.randn(4, 3, 16, 16), torch.tensor([[0.0], [0.0], [1.0], [2.0]])
+        >>> W, V = torch.randn(8, 3, 3, 3), torch.randn(1, 8, 3, 3, 3)
+        >>> y = hybrid_conv(x, s, W, V, padding="same")
+        >>> y.shape
+        torch.Size([4, 8, 16, 16])
+        >>> plain = torch.nn.functional.conv2d(x[3:], W + 2 * V[0], padding="same")
+        >>> torch.allclose(y[3:], plain, atol=1e-5)
+        True
+    """
+    geometry = Geometry(weight.ndim - 2, stride, padding, dilation, groups)
+    return _run(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy)
+
+
+def hybrid_conv_transpose(
+    x: Tensor,
+    covariates: Tensor,
+    weight: Tensor,
+    covariate_weight: Tensor,
+    bias: Tensor | None = None,
+    covariate_bias: Tensor | None = None,
+    stride: IntOrInts = 1,
+    padding: IntOrInts = 0,
+    output_padding: IntOrInts = 0,
+    groups: int = 1,
+    dilation: IntOrInts = 1,
+    strategy: str = "auto",
+) -> Tensor:
+    r"""The transposed form of `hybrid_conv`, with the arguments of ``torch.nn.functional.conv_transposeNd``.
+
+    ``weight`` is (C_in, C_out/groups, \*kernel) and ``covariate_weight`` (K, C_in, C_out/groups, \*kernel), the
+    layout of ``nn.ConvTransposeNd``; everything else is as in `hybrid_conv`.
+
+    Example:
+        >>> import torch
+        >>> from fusionconv.functional import hybrid_conv_transpose
+        >>> x, s = torch.randn(2, 4, 8), torch.randn(2, 3)
+        >>> hybrid_conv_transpose(x, s, torch.randn(4, 6, 2), torch.randn(3, 4, 6, 2), stride=2).shape
+        torch.Size([2, 6, 16])
+    """
+    geometry = Geometry(weight.ndim - 2, stride, padding, dilation, groups, True, output_padding)
+    return _run(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy)
+
+
+def _run(
+    x: Tensor,
+    covariates: Tensor,
+    weight: Tensor,
+    covariate_weight: Tensor,
+    bias: Tensor | None,
+    covariate_bias: Tensor | None,
+    geometry: Geometry,
+    strategy: str,
+) -> Tensor:
+    check_strategy(strategy)
+    _check_shapes(x, weight, covariate_weight, bias, covariate_bias, geometry)
+    covariates = check_covariates(covariates, covariate_weight.shape[0], x)
+    if covariates.dtype != weight.dtype:
+        covariates = covariates.to(weight.dtype)
+    if x.shape[0] == 0:
+        # no sample, no kernel; the empty sum keeps every parameter in the graph (DDP waits for their gradients)
+        nothing = sum((s.sum() for s in (covariate_weight, covariate_bias) if s is not None), covariates.sum()) * 0
+        return geometry.conv(x, weight, bias) + nothing.to(x.dtype)
+    if strategy == "auto":
+        strategy = choose(x, covariate_weight)
+    return STRATEGIES[strategy](x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise a ValueError that names the strategies unless ``strategy`` is one of them."""
+    if strategy != "auto" and strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {['auto', *STRATEGIES]}, got {strategy!r}")
+
+
+def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None = None) -> Tensor:
+    """Return ``covariates`` unchanged if they are a finite floating-point (N, K) tensor that fits ``x``; raise if not.
+
+    Never broadcasts, repeats or casts an integer: a wrong row is a wrong patient. Values that cannot be read
+    (compiling, exporting, capturing a CUDA graph, meta tensors, vmap) are not checked for NaN.
+
+    Raises:
+        CovariateError, CovariateTypeError: what was expected, what came, what to do.
+    """
+    if not isinstance(covariates, Tensor):
+        raise CovariateTypeError(
+            f"covariates must be a floating-point torch.Tensor of shape (N, {num_covariates}), got "
+            f"{type(covariates).__name__}; use torch.as_tensor(covariates, dtype=torch.float32)"
+        )
+    if not covariates.is_floating_point():
+        raise CovariateTypeError(
+            f"covariates must be floating point, got {covariates.dtype}; integers and booleans are often codes, so "
+            "they are not converted for you: encode them (fusionconv.tabular.CovariateEncoder) or call .float()"
+        )
+    if covariates.ndim != 2 or covariates.shape[1] != num_covariates:
+        raise CovariateError(
+            f"covariates must have shape (N, {num_covariates}), one row per sample and one column per covariate, got "
+            f"{tuple(covariates.shape)}" + ("; for a single covariate use s[:, None]" if covariates.ndim == 1 else "")
+        )
+    if x is not None:
+        if covariates.shape[0] != x.shape[0]:
+            raise CovariateError(
+                f"covariates must have one row per sample: the batch has {x.shape[0]}, the covariates have "
+                f"{covariates.shape[0]}; rows are never repeated for you. If the model makes several patches or "
+                "windows of an image, repeat each image's row as often (torch.repeat_interleave)"
+            )
+        if covariates.device != x.device:
+            raise CovariateError(
+                f"covariates must be on the device of the input, {x.device}, got {covariates.device}; "
+                f"use covariates.to({str(x.device)!r})"
+            )
+    if not _is_finite(covariates):
+        bad = (~torch.isfinite(covariates)).nonzero()
+        rows = ", ".join(str(r) for r in bad[:, 0].unique().tolist()[:5])
+        raise CovariateError(
+            f"covariates must be finite, got NaN or infinity in {len(bad)} value(s), first in row(s) {rows}; "
+            "missing values must be imputed before they reach the network"
+        )
+    return covariates
+
+
+def _is_finite(covariates: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return True
+    if covariates.is_cuda and torch.cuda.is_current_stream_capturing():
+        return True
+    try:
+        return bool(torch.isfinite(covariates).all())
+    except RuntimeError:  # a value that cannot be read: meta and fake tensors, vmap
+        return True
+
+
+def _check_shapes(
+    x: Tensor,
+    weight: Tensor,
+    covariate_weight: Tensor,
+    bias: Tensor | None,
+    covariate_bias: Tensor | None,
+    geometry: Geometry,
+) -> None:
+    dims = geometry.spatial_dims
+    if dims not in (1, 2, 3):
+        raise ValueError(
+            f"weight must have 3, 4 or 5 dimensions (two of channels, 1 to 3 of space), got {tuple(weight.shape)}"
+        )
+    if x.ndim != dims + 2:
+        raise ValueError(
+            f"x must be a batch (N, C, *spatial) with {dims} spatial dimension(s) for a kernel of shape "
+            f"{tuple(weight.shape)}, got {tuple(x.shape)}; a single image needs x[None]"
+        )
+    in_channels = weight.shape[0] if geometry.transposed else weight.shape[1] * geometry.groups
+    out_channels = weight.shape[1] * geometry.groups if geometry.transposed else weight.shape[0]
+    if x.shape[1] != in_channels:
+        raise ValueError(f"x must have {in_channels} channels for this kernel, got {x.shape[1]} in {tuple(x.shape)}")
+    if covariate_weight.shape[1:] != weight.shape or covariate_weight.shape[0] < 1:
+        raise ValueError(
+            f"covariate_weight must have shape (K, {', '.join(map(str, weight.shape))}) with K >= 1, got "
+            f"{tuple(covariate_weight.shape)}; without covariates use the plain convolution"
+        )
+    if bias is not None and bias.shape != (out_channels,):
+        raise ValueError(f"bias must have shape ({out_channels},), got {tuple(bias.shape)}")
+    if covariate_bias is not None and covariate_bias.shape != (covariate_weight.shape[0], out_channels):
+        raise ValueError(
+            f"covariate_bias must have shape ({covariate_weight.shape[0]}, {out_channels}), got "
+            f"{tuple(covariate_bias.shape)}"
+        )

@@ -1,0 +1,92 @@
+"""HybridConvTranspose1d/2d/3d: torch's transposed convolution with one kernel per sample."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from fusionconv.functional import hybrid_conv_transpose
+from fusionconv.layers.base import HybridLayer
+
+__all__ = ["HybridConvTranspose1d", "HybridConvTranspose2d", "HybridConvTranspose3d"]
+
+
+class _HybridConvTransposeNd(HybridLayer):
+    """Shared constructor and forward; see `HybridConvTranspose2d`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        num_covariates: int,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
+        *,
+        covariate_bias: bool = False,
+        rank: int | None = None,
+        init: str = "zeros",
+        strategy: str = "auto",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        self.plain_class().__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
+            padding_mode, device, dtype,
+        )  # fmt: skip
+        self.attach_covariates(num_covariates, covariate_bias, rank, init, strategy)
+
+    def forward(self, x: Tensor, covariates: Tensor, output_size: list[int] | None = None) -> Tensor:
+        r"""``x`` (N, C_in, \*spatial), ``covariates`` (N, K) -> (N, C_out, \*spatial_out)."""
+        s = self.kernel_covariates(covariates, x)
+        assert isinstance(self, _ConvTransposeNd)  # whose `_output_padding` turns output_size into output_padding
+        stride, padding, dilation = cast("list[list[int]]", [self.stride, self.padding, self.dilation])
+        kernel_size = cast("list[int]", self.kernel_size)
+        output_padding = self._output_padding(x, output_size, stride, padding, kernel_size, x.ndim - 2, dilation)
+        return hybrid_conv_transpose(
+            x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
+            stride, padding, output_padding, self.groups, dilation, self.strategy,
+        )  # fmt: skip
+
+
+class HybridConvTranspose1d(_HybridConvTransposeNd, nn.ConvTranspose1d):  # type: ignore[misc]
+    """`HybridConvTranspose2d` for sequences: ``x`` (N, C_in, L).
+
+    Example:
+        >>> import torch, fusionconv
+        >>> layer = fusionconv.HybridConvTranspose1d(4, 2, 2, num_covariates=1, stride=2)
+        >>> layer(torch.randn(3, 4, 50), torch.randn(3, 1)).shape
+        torch.Size([3, 2, 100])
+    """
+
+
+class HybridConvTranspose2d(_HybridConvTransposeNd, nn.ConvTranspose2d):  # type: ignore[misc]
+    r"""``nn.ConvTranspose2d`` whose kernel depends on the sample: ``kernel_i = W + sum_j s_ij V_j``.
+
+    Arguments and attributes are those of ``nn.ConvTranspose2d`` and of `HybridConv2d`; ``weight`` is
+    (C_in, C_out/groups, \*kernel_size) and ``covariate_weight`` (K, C_in, C_out/groups, \*kernel_size).
+
+    Example:
+        >>> import torch, fusionconv
+        >>> layer = fusionconv.HybridConvTranspose2d(8, 4, 2, num_covariates=3, stride=2)
+        >>> layer(torch.randn(2, 8, 16, 16), torch.randn(2, 3)).shape
+        torch.Size([2, 4, 32, 32])
+    """
+
+
+class HybridConvTranspose3d(_HybridConvTransposeNd, nn.ConvTranspose3d):  # type: ignore[misc]
+    """`HybridConvTranspose2d` for volumes: ``x`` (N, C_in, D, H, W).
+
+    Example:
+        >>> import torch, fusionconv
+        >>> layer = fusionconv.HybridConvTranspose3d(4, 2, 2, num_covariates=1, stride=2)
+        >>> layer(torch.randn(1, 4, 8, 8, 8), torch.randn(1, 1)).shape
+        torch.Size([1, 2, 16, 16, 16])
+    """

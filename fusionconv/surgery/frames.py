@@ -1,0 +1,100 @@
+"""How covariates reach a layer deep inside a network: a stack of frames, one a call, one stack a thread.
+
+A call of a fused model pushes a `Frame` (which model, which covariates) and pops it at the end, whatever happens.
+A fused layer asks for the topmost frame of its own model. So models nest, threads share a model, and nothing stays
+on a module: a layer that is reached without a call around it raises instead of using somebody else's covariates.
+
+Backward is the one time when layers run outside their call (activation checkpointing runs the forward again):
+recompute.py reinstates the frame there. A frame of a call still open outside is not valid inside backward.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from fusionconv.errors import CovariateError
+from fusionconv.surgery.recompute import in_backward, reinstating
+
+__all__ = ["Frame", "Owner", "current_covariates"]
+
+
+class Owner:
+    """Identity of a fused model, shared by its root and its fused layers (and copied with them by deepcopy)."""
+
+    def __init__(self, num_covariates: int, model_name: str) -> None:
+        self.num_covariates = num_covariates
+        self.model_name = model_name
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+
+
+_stack = _Stack()
+
+
+class Frame:
+    """``with Frame(owner, covariates):`` the covariates of the calls inside, for the layers of ``owner``."""
+
+    def __init__(self, owner: Owner, covariates: Tensor) -> None:
+        self.owner = owner
+        self.covariates = covariates
+        self.during_backward = False
+        self.recorder: AbstractContextManager[object] = nullcontext()
+
+    def __enter__(self) -> Frame:
+        if not torch.compiler.is_compiling():
+            self.during_backward = in_backward()
+            if not self.during_backward:  # a node that raised in an earlier backward has left its frame behind
+                _stack.frames[:] = [frame for frame in _stack.frames if not frame.during_backward]
+            self.recorder = reinstating(self.reinstate, self.retire)
+            self.recorder.__enter__()
+        _stack.frames.append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _stack.frames.remove(self)
+        if not torch.compiler.is_compiling():
+            self.recorder.__exit__(None, None, None)
+
+    def reinstate(self) -> Frame:
+        """Push these covariates again, for one autograd node of this call that is about to run backward."""
+        again = Frame(self.owner, self.covariates)
+        again.during_backward = True
+        _stack.frames.append(again)
+        return again
+
+    def retire(self, again: Frame) -> None:
+        """Take that frame off when the node is done."""
+        if again in _stack.frames:
+            _stack.frames.remove(again)
+
+
+def current_covariates(owner: Owner) -> Tensor | None:
+    """The covariates of the innermost call of ``owner``'s model in this thread, or None outside any."""
+    during_backward = not torch.compiler.is_compiling() and in_backward()
+    for frame in reversed(_stack.frames):
+        if frame.owner is owner and frame.during_backward == during_backward:
+            return frame.covariates
+    return None
+
+
+def missing_covariates(owner: Owner) -> CovariateError:
+    """The error for a layer or a model that is reached without covariates."""
+    name = owner.model_name
+    if not torch.compiler.is_compiling() and in_backward():
+        return CovariateError(
+            f"{name} is run again during backward (activation checkpointing), where torch {torch.__version__} cannot "
+            "tell which covariates belong to the call; use torch >= 2.15, or checkpoint around the whole call: "
+            "checkpoint(model, images, covariates, use_reentrant=False)"
+        )
+    return CovariateError(
+        f"{name} was fused with {owner.num_covariates} covariate(s) and needs them in every call: "
+        f"model(images, covariates) with covariates of shape (N, {owner.num_covariates}); for other methods of the "
+        "model use `with fusionconv.covariates(model, s): ...`"
+    )

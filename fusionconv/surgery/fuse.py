@@ -1,0 +1,130 @@
+"""fuse_into and unfuse: put hybrid layers into a network that exists, and take them out again."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from fusionconv.errors import SurgeryError
+from fusionconv.layers.base import check_options
+from fusionconv.surgery.frames import Owner
+from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
+from fusionconv.surgery.root import base_class, fused_class, is_fused_root, owner_of
+from fusionconv.surgery.select import LayerIndex, resolve
+
+__all__ = ["fuse_into", "unfuse"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def fuse_into(
+    model: Model, layer_idx: LayerIndex, num_covariates: int, method: str = "hybrid", **layer_options: Any
+) -> Model:
+    """Make convolutions of ``model`` hybrid, in place, so that it is called as ``model(images, covariates)``.
+
+    Each chosen convolution gets kernel_i = W + sum_j s_ij V_j. W and b stay the very Parameter objects that they
+    were, and V = 0: until V is trained the model gives the outputs that it gave before, for any covariates. Its
+    class becomes a subclass ``Fused<Name>`` whose forward takes ``covariates`` behind the required arguments.
+    Everything is checked first; a call that raises has changed nothing.
+
+    Args:
+        model: any nn.Module with convolutions. To fuse more layers, call again with the same ``num_covariates``.
+        layer_idx: an int among the convolutions in registration order (negative from the end), a dotted name such
+            as "features.0", a predicate ``(name, module) -> bool``, or a list of ints and names. See `list_convs`.
+        num_covariates: K, the length of the covariate vector.
+        method: "hybrid".
+        **layer_options: ``covariate_bias``, ``rank``, ``init``, ``strategy``, as in `HybridConv2d`.
+
+    Returns:
+        The same model object.
+
+    Raises:
+        SurgeryError: no such layer; a layer or a root that cannot be fused; another ``num_covariates`` than before.
+        ValueError, TypeError: options that no layer can have.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 2, 3))
+        >>> images, s = torch.randn(4, 3, 8, 8), torch.randn(4, 3)
+        >>> before = model(images)
+        >>> model = fusionconv.fuse_into(model, -1, num_covariates=3)
+        >>> torch.allclose(model(images, s), before, atol=1e-6)
+        True
+    """
+    _check_root(model)
+    if method != "hybrid":
+        raise ValueError(f"method must be 'hybrid', got {method!r}")
+    unknown = sorted(set(layer_options) - {"covariate_bias", "rank", "init", "strategy"})
+    if unknown:
+        raise TypeError(f"layer options are covariate_bias, rank, init and strategy, got {', '.join(unknown)}")
+    check_options(num_covariates, **layer_options)
+    names = resolve(model, layer_idx)
+    owner = owner_of(model) if is_fused_root(model) else Owner(num_covariates, type(model).__name__)
+    if owner.num_covariates != num_covariates:
+        raise SurgeryError(
+            f"{type(model).__name__} is fused with num_covariates={owner.num_covariates} already; every layer of a "
+            f"model takes the same covariate vector, got num_covariates={num_covariates}"
+        )
+    fused: list[FusedLayer] = []
+    try:
+        for name in names:
+            layer: Any = model.get_submodule(name)
+            layer.__class__ = FUSED_CLASSES[type(layer)]
+            fused.append(layer)
+            layer.attach_covariates(num_covariates, **layer_options)
+            layer.fusion_owner = owner
+    except BaseException:  # out of memory, an interrupt: as if nothing had happened
+        for layer in fused:
+            _unfuse_layer(layer)
+        raise
+    model.__dict__["fusion_owner"] = owner
+    if not is_fused_root(model):
+        model.__class__ = fused_class(type(model))  # type: ignore[assignment]
+    return model
+
+
+def unfuse(model: Model) -> Model:
+    """Take all hybrid layers of ``model`` out again: same object, same classes, same keys, same hooks as before.
+
+    W and b keep what they have learned; V, c and the map are dropped.
+
+    Raises:
+        SurgeryError: ``model`` is not the root of a fused network.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> model = fusionconv.fuse_into(torch.nn.Sequential(torch.nn.Conv1d(1, 1, 3)), 0, num_covariates=2)
+        >>> fusionconv.unfuse(model)
+        Sequential(
+          (0): Conv1d(1, 1, kernel_size=(3,), stride=(1,))
+        )
+    """
+    owner = owner_of(model)
+    model.__class__ = base_class(model)  # type: ignore[assignment]
+    for module in model.modules():
+        if isinstance(module, FusedLayer) and module.fusion_owner is owner:
+            _unfuse_layer(module)
+    model.__dict__.pop("fusion_owner", None)
+    return model
+
+
+def _unfuse_layer(layer: FusedLayer) -> None:
+    layer.detach_covariates()
+    layer.__dict__.pop("fusion_owner", None)
+    layer.__class__ = type(layer).plain_class()  # type: ignore[assignment]
+
+
+def _check_root(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SurgeryError("the model is scripted (torch.jit); fuse the Python module before scripting or tracing it")
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    names = {c.__name__ for c in type(model).__mro__}
+    if isinstance(model, wrappers) or names & {"OptimizedModule", "FullyShardedDataParallel", "FSDPModule"}:
+        raise SurgeryError(
+            f"the model is wrapped already ({type(model).__name__}: data parallel, sharded or compiled); call "
+            "fuse_into on the model inside, then wrap it"
+        )

@@ -1,0 +1,93 @@
+"""The hybrid layers as they stand inside a fused network: called with the image alone, covariates from the frame.
+
+Fusing changes the class of the existing module and adds the covariate parameters; nothing else is touched. So
+parameters, hooks, names and every reference to the module (also under a second name) stay what they were.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fusionconv.layers import (
+    HybridConv1d,
+    HybridConv2d,
+    HybridConv3d,
+    HybridConvTranspose1d,
+    HybridConvTranspose2d,
+    HybridConvTranspose3d,
+    HybridLayer,
+)
+from fusionconv.surgery.frames import Owner, current_covariates, missing_covariates
+
+__all__ = ["FUSED_CLASSES", "FusedLayer"]
+
+
+class FusedLayer(HybridLayer):
+    """Mixin: ``fusion_owner`` says whose covariates the layer takes."""
+
+    fusion_owner: Owner
+
+    def call_covariates(self) -> Tensor:
+        """This call's covariates; raises CovariateError where there are none."""
+        covariates = current_covariates(self.fusion_owner)
+        if covariates is None:
+            raise missing_covariates(self.fusion_owner)
+        return covariates
+
+
+class FusedConv1d(FusedLayer, HybridConv1d):
+    """A `HybridConv1d` inside a fused network."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """``x`` (N, C_in, L) -> (N, C_out, L_out)."""
+        return HybridConv1d.forward(self, x, self.call_covariates())
+
+
+class FusedConv2d(FusedLayer, HybridConv2d):
+    """A `HybridConv2d` inside a fused network."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """``x`` (N, C_in, H, W) -> (N, C_out, H_out, W_out)."""
+        return HybridConv2d.forward(self, x, self.call_covariates())
+
+
+class FusedConv3d(FusedLayer, HybridConv3d):
+    """A `HybridConv3d` inside a fused network."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """``x`` (N, C_in, D, H, W) -> (N, C_out, D_out, H_out, W_out)."""
+        return HybridConv3d.forward(self, x, self.call_covariates())
+
+
+class FusedConvTranspose1d(FusedLayer, HybridConvTranspose1d):
+    """A `HybridConvTranspose1d` inside a fused network."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
+        """``x`` (N, C_in, L) -> (N, C_out, L_out)."""
+        return HybridConvTranspose1d.forward(self, x, self.call_covariates(), output_size)
+
+
+class FusedConvTranspose2d(FusedLayer, HybridConvTranspose2d):
+    """A `HybridConvTranspose2d` inside a fused network."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
+        """``x`` (N, C_in, H, W) -> (N, C_out, H_out, W_out)."""
+        return HybridConvTranspose2d.forward(self, x, self.call_covariates(), output_size)
+
+
+class FusedConvTranspose3d(FusedLayer, HybridConvTranspose3d):
+    """A `HybridConvTranspose3d` inside a fused network."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
+        """``x`` (N, C_in, D, H, W) -> (N, C_out, D_out, H_out, W_out)."""
+        return HybridConvTranspose3d.forward(self, x, self.call_covariates(), output_size)
+
+
+FUSED_CLASSES: dict[type[nn.Module], type[FusedLayer]] = {
+    nn.Conv1d: FusedConv1d,
+    nn.Conv2d: FusedConv2d,
+    nn.Conv3d: FusedConv3d,
+    nn.ConvTranspose1d: FusedConvTranspose1d,
+    nn.ConvTranspose2d: FusedConvTranspose2d,
+    nn.ConvTranspose3d: FusedConvTranspose3d,
+}

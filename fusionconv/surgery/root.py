@@ -1,0 +1,172 @@
+"""The root of a fused network: its class becomes ``Fused<Name>``, whose forward takes the covariates too.
+
+The subclass differs in two things only: ``forward(images, covariates, ...)`` opens a frame around the original
+forward, and copying or pickling rebuilds from the original class (the subclass itself is made at run time).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from fusionconv.errors import SurgeryError
+from fusionconv.functional import check_covariates
+from fusionconv.surgery.frames import Frame, Owner, current_covariates, missing_covariates
+from fusionconv.surgery.fused_layers import FusedLayer
+
+__all__ = ["base_class", "covariates", "fused_class", "is_fused_root", "owner_of"]
+
+P = inspect.Parameter
+
+
+def is_fused_root(model: nn.Module) -> bool:
+    """Whether ``model`` is the root of a fused network."""
+    return "_fusion_base" in type(model).__dict__
+
+
+def owner_of(model: nn.Module) -> Owner:
+    """The identity that ``model`` shares with its fused layers.
+
+    Raises:
+        SurgeryError: ``model`` was not fused.
+    """
+    if not is_fused_root(model):
+        raise SurgeryError(
+            f"expected a model that fuse_into has fused, got {type(model).__name__}; call fuse_into(model, layer_idx, "
+            "num_covariates) first, and pass the model itself, not a wrapper around it (DDP: wrapper.module)"
+        )
+    owner: Owner = model.__dict__["fusion_owner"]
+    return owner
+
+
+def base_class(model: nn.Module) -> type[nn.Module]:
+    """The class that a fused root had before."""
+    base: type[nn.Module] = type(model).__dict__["_fusion_base"]
+    return base
+
+
+def open_frame(model: nn.Module, s: Tensor | None) -> Frame:
+    """The frame of one call: of ``s``, or of the enclosing ``with covariates(model, s)`` when ``s`` is None."""
+    owner: Owner = model.__dict__["fusion_owner"]
+    if s is None:
+        s = current_covariates(owner)
+        if s is None:
+            raise missing_covariates(owner)
+    else:
+        check_covariates(s, owner.num_covariates)
+    return Frame(owner, s)
+
+
+def covariates(model: nn.Module, s: Tensor) -> Frame:
+    """Give ``model``'s fused layers the covariates ``s`` (N, K) inside a ``with`` block.
+
+    For calls that are not ``model(images, covariates)``, such as ``model.forward_features(images)``.
+
+    Raises:
+        SurgeryError: the model was not fused. CovariateError: ``s`` does not fit it.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        >>> model = fusionconv.fuse_into(model, 0, num_covariates=1)
+        >>> with fusionconv.covariates(model, torch.ones(2, 1)):
+        ...     first = model[0](torch.randn(2, 3, 8, 8))
+        >>> first.shape
+        torch.Size([2, 8, 6, 6])
+    """
+    check_covariates(s, owner_of(model).num_covariates)
+    return open_frame(model, s)
+
+
+_classes: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def fused_class(base: type[nn.Module]) -> type[nn.Module]:
+    """``Fused<base>``; the same class object each time, so that ``type(a) is type(b)`` holds for fused twins.
+
+    ``forward`` is written out with ``base``'s own parameters (torch.export and torch.compile read its signature) and
+    ``covariates`` behind the required positional ones: ``forward(x, mask=None)`` becomes
+    ``forward(x, covariates=None, mask=None)``. A forward that has a parameter of that name keeps its signature, and
+    both the fused layers and the forward itself get the value.
+    """
+    if base in _classes:
+        return _classes[base]
+    forward_of_base = base.forward
+    parameters = list(inspect.signature(forward_of_base).parameters.values())[1:]
+    taken = "covariates" in [p.name for p in parameters]
+    signature = parameters if taken else _with_covariates(parameters)
+    defaults = {f"_default_{p.name}": p.default for p in signature if p.default is not P.empty}
+    namespace: dict[str, Any] = {"_base_forward": forward_of_base, "_open_frame": open_frame, **defaults}
+    source = (
+        f"def forward({', '.join(['self', *_declare(signature)])}):\n"
+        f"    with _open_frame(self, covariates):\n"
+        f"        return _base_forward({', '.join(['self', *_pass_on(parameters)])})\n"
+    )
+    exec(source, namespace)
+    forward = namespace["forward"]
+    forward.__doc__ = forward_of_base.__doc__
+    forward.__module__ = __name__
+
+    def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:  # noqa: N807
+        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        return _rebuild, (base,), state
+
+    body = {
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+        "_fusion_base": base,
+        "forward": forward,
+        "__reduce_ex__": __reduce_ex__,
+    }
+    name = base.__name__ if issubclass(base, FusedLayer) else f"Fused{base.__name__}"  # a single layer as the root
+    _classes[base] = type(name, (base,), body)
+    return _classes[base]
+
+
+def _rebuild(base: type[nn.Module]) -> nn.Module:
+    model: nn.Module = base.__new__(fused_class(base))
+    return model
+
+
+def _with_covariates(parameters: list[P]) -> list[P]:
+    """``parameters`` with ``covariates=None`` behind the required positional ones, keyword-only if there are none."""
+    positional = (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is P.empty]
+    if required:
+        at = parameters.index(required[-1]) + 1
+        new = P("covariates", P.POSITIONAL_OR_KEYWORD, default=None)
+    else:
+        at = next((i for i, p in enumerate(parameters) if p.kind in (P.KEYWORD_ONLY, P.VAR_KEYWORD)), len(parameters))
+        new = P("covariates", P.KEYWORD_ONLY, default=None)
+    return [*parameters[:at], new, *parameters[at:]]
+
+
+def _declare(parameters: list[P]) -> list[str]:
+    """The parameters as they stand in a ``def``, each default by the name ``_default_<parameter>``."""
+    words, star = [], False
+    for i, p in enumerate(parameters):
+        if p.kind is P.KEYWORD_ONLY and not star:
+            words.append("*")
+            star = True
+        prefix = "*" if p.kind is P.VAR_POSITIONAL else "**" if p.kind is P.VAR_KEYWORD else ""
+        star = star or p.kind is P.VAR_POSITIONAL
+        words.append(prefix + p.name + ("" if p.default is P.empty else f"=_default_{p.name}"))
+        following = parameters[i + 1].kind if i + 1 < len(parameters) else None
+        if p.kind is P.POSITIONAL_ONLY and following is not P.POSITIONAL_ONLY:
+            words.append("/")
+    return words
+
+
+def _pass_on(parameters: list[P]) -> list[str]:
+    """The parameters as they stand in the call of the original forward."""
+    words = []
+    for p in parameters:
+        if p.kind is P.VAR_POSITIONAL:
+            words.append(f"*{p.name}")
+        elif p.kind is P.VAR_KEYWORD:
+            words.append(f"**{p.name}")
+        else:
+            words.append(f"{p.name}={p.name}" if p.kind is P.KEYWORD_ONLY else p.name)
+    return words

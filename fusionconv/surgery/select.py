@@ -1,0 +1,139 @@
+"""Which layer is meant: the convolutions of a model in order, and layer_idx resolved against them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from fusionconv.errors import SurgeryError
+from fusionconv.layers import HybridLayer
+from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
+
+__all__ = ["ConvInfo", "LayerIndex", "list_convs", "resolve"]
+
+LayerIndex: TypeAlias = "int | str | Callable[[str, nn.Module], bool] | Sequence[int | str]"
+
+
+@dataclass(frozen=True)
+class ConvInfo:
+    """One convolution of a model, as `list_convs` tells it."""
+
+    index: int
+    name: str
+    kind: str
+    weight_shape: tuple[int, ...]
+    fused: bool
+    refused: str | None = None
+
+    def __str__(self) -> str:
+        state = "  fused" if self.fused else f"  cannot be fused: {self.refused}" if self.refused else ""
+        return f"{self.index:>4}  {self.name:<40} {self.kind:<18} {'x'.join(map(str, self.weight_shape))}{state}"
+
+
+def list_convs(model: nn.Module) -> list[ConvInfo]:
+    """The convolutions of ``model`` in registration order, which is the order that ``layer_idx`` counts.
+
+    Every convolution counts, also one that cannot be fused (then ``refused`` says why), so that an index never
+    slides to another layer. A convolution registered under two names counts once, under the first.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3))
+        >>> for conv in fusionconv.list_convs(model):
+        ...     print(conv.index, conv.name, conv.kind, conv.weight_shape)
+        0 0 Conv2d (8, 3, 3, 3)
+        1 2 Conv2d (16, 8, 3, 3)
+    """
+    convs = [(name, m) for name, m in model.named_modules() if isinstance(m, _ConvNd)]
+    return [
+        ConvInfo(i, name, _kind(m), _shape(m), isinstance(m, FusedLayer), why_not(m))
+        for i, (name, m) in enumerate(convs)
+    ]
+
+
+def why_not(module: nn.Module) -> str | None:
+    """Why ``module`` cannot be fused, or None if it can."""
+    if isinstance(module, HybridLayer):
+        return "it is a hybrid layer already"
+    if not isinstance(module, _ConvNd):
+        return f"it is a {type(module).__name__}, not a convolution"
+    if nn.utils.parametrize.is_parametrized(module) or "weight" not in module._parameters:
+        return "its weight is computed by a parametrization or a hook (weight_norm, spectral_norm); remove that first"
+    if type(module) not in FUSED_CLASSES:
+        return f"it is a {type(module).__name__}, a class of its own, not exactly a torch.nn convolution"
+    return None
+
+
+def resolve(model: nn.Module, layer_idx: LayerIndex) -> list[str]:
+    """The names of the convolutions that ``layer_idx`` means, checked, in registration order, without duplicates.
+
+    Raises:
+        SurgeryError: no such layer, none at all, or one that cannot be fused.
+        TypeError: ``layer_idx`` is of no known kind.
+    """
+    convs = list_convs(model)
+    if not convs:
+        raise SurgeryError(f"{type(model).__name__} holds no convolution (torch.nn.Conv or ConvTranspose, 1-D to 3-D)")
+    if callable(layer_idx) and not isinstance(layer_idx, nn.Module):
+        modules = dict(model.named_modules())
+        names = [conv.name for conv in convs if layer_idx(conv.name, modules[conv.name])]
+        if not names:
+            raise SurgeryError(f"layer_idx: the predicate chose none of the {len(convs)} convolutions; {_hint(model)}")
+    else:
+        one = isinstance(layer_idx, (int, str))
+        wanted: Sequence[int | str] = [layer_idx] if one else layer_idx  # type: ignore[list-item,assignment]
+        if isinstance(layer_idx, bool) or not isinstance(wanted, (list, tuple)):
+            raise TypeError(
+                "layer_idx must be an int, a dotted name, a predicate (name, module) -> bool, or a list of ints and "
+                f"names, got {type(layer_idx).__name__}"
+            )
+        if not wanted:
+            raise SurgeryError(f"layer_idx is an empty list; {_hint(model)}")
+        names = [_name(model, convs, want) for want in wanted]
+    by_name = {conv.name: conv for conv in convs}
+    for name in names:
+        if by_name[name].refused:
+            raise SurgeryError(f"layer {name!r} of {type(model).__name__} cannot be fused: {by_name[name].refused}")
+    return [conv.name for conv in convs if conv.name in names]
+
+
+def _name(model: nn.Module, convs: list[ConvInfo], want: int | str) -> str:
+    if isinstance(want, bool) or not isinstance(want, (int, str)):
+        raise TypeError(f"layer_idx must hold ints and dotted names, got {want!r} ({type(want).__name__})")
+    if isinstance(want, int):
+        if not -len(convs) <= want < len(convs):
+            raise SurgeryError(
+                f"layer_idx must be from {-len(convs)} to {len(convs) - 1}, since {type(model).__name__} has "
+                f"{len(convs)} convolution(s), got {want}; {_hint(model)}"
+            )
+        return convs[want].name
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if want not in modules:
+        near = difflib.get_close_matches(want, [conv.name for conv in convs], n=3)
+        raise SurgeryError(
+            f"layer_idx names {want!r}, which {type(model).__name__} does not have"
+            + (f"; nearest: {', '.join(map(repr, near))}" if near else "")
+            + f"; {_hint(model)}"
+        )
+    first_name: str = next(name for name, m in model.named_modules() if m is modules[want])
+    if first_name not in [conv.name for conv in convs]:
+        raise SurgeryError(f"layer {want!r} cannot be fused: {why_not(modules[want])}; {_hint(model)}")
+    return first_name
+
+
+def _hint(model: nn.Module) -> str:
+    return f"fusionconv.list_convs(model) lists what {type(model).__name__} has"
+
+
+def _kind(module: nn.Module) -> str:
+    return module.plain_class().__name__ if isinstance(module, HybridLayer) else type(module).__name__
+
+
+def _shape(module: _ConvNd) -> tuple[int, ...]:
+    weight = getattr(module, "weight", None)
+    return () if weight is None or nn.parameter.is_lazy(weight) else tuple(weight.shape)

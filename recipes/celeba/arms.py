@@ -1,0 +1,113 @@
+"""The two arms: VGG16-BN as it is, and with one convolution that takes the covariates; `corrected` and `as_published`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VGG, vgg16_bn
+from torchvision.models.vgg import cfgs, make_layers
+
+from fusionconv.errors import SurgeryError
+from recipes.celeba.weights import load_weights
+
+Arm = Literal["plain", "hybrid"]
+Mode = Literal["corrected", "as_published"]
+
+
+def build_network(
+    arm: Arm,
+    mode: Mode = "corrected",
+    layer_idx: int | str | list[int | str] = 0,
+    num_covariates: int = 1,
+    weights: str = "imagenet",
+    classifier_width: int = 4096,
+    num_classes: int = 2,
+    strategy: str = "auto",
+    calibration: Callable[[], Tensor] | None = None,
+) -> nn.Module:
+    """VGG16-BN for one arm.
+
+    Args:
+        arm: ``"plain"``: call ``network(images)``; ``"hybrid"``: call ``network(images, covariates)``.
+        mode: ``"corrected"``: the hybrid layer keeps the pretrained convolution's kernel, bias, stride and padding, and
+            V = 0, so that both arms start with the same outputs. ``"as_published"``: what the CelebA study did: the
+            layer is a new one without padding and bias, W and V are Kaiming-normal (fan_out), and with more than one
+            covariate V is frozen (the study kept it in a plain list: never trained, never saved).
+        layer_idx: which convolution(s) become hybrid, as `fusionconv.fuse_into` counts them.
+        num_covariates: K, the number of encoded covariates.
+        weights: ``"imagenet"``, ``"none"`` or a file (weights.py).
+        classifier_width: width of the two hidden Linear layers; 4096 is VGG16's. Less makes a small machine's work
+            lighter, and leaves no pretrained classifier.
+        num_classes: outputs.
+        strategy: how the hybrid layer is computed, see `fusionconv.functional.hybrid_conv`.
+        calibration: gives training images when the weights ask for them (weights.py).
+    """
+    network = _vgg16_bn(classifier_width)
+    load_weights(network, weights, calibration)
+    network.classifier[6] = nn.Linear(classifier_width, num_classes)
+    if arm == "plain":
+        return network
+
+    from fusionconv import fuse_into
+
+    # Everything random is drawn before this line, so that one seed gives both corrected arms the same numbers.
+    if mode == "corrected":
+        return fuse_into(network, layer_idx, num_covariates, strategy=strategy)
+
+    names = convolution_names(network, layer_idx)
+    for name in names:
+        old = network.get_submodule(name)
+        assert isinstance(old, nn.Conv2d)
+        new = nn.Conv2d(old.in_channels, old.out_channels, old.kernel_size, old.stride, padding=0, bias=False)
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+        network.set_submodule(name, new)
+    fused = fuse_into(network, names, num_covariates, init="kaiming", strategy=strategy)
+    if num_covariates > 1:
+        for name in names:
+            fused.get_submodule(name).covariate_weight.requires_grad_(False)
+    return fused
+
+
+def _vgg16_bn(width: int) -> VGG:
+    """torchvision's vgg16_bn, initialised as torchvision does, with hidden Linear layers of another width."""
+    with torch.device("meta"):  # its own 120 million classifier weights would be made only to be thrown away
+        network = vgg16_bn()
+    network.features = make_layers(cfgs["D"], batch_norm=True)
+    network.classifier = nn.Sequential(
+        nn.Linear(512 * 7 * 7, width), nn.ReLU(True), nn.Dropout(0.5),
+        nn.Linear(width, width), nn.ReLU(True), nn.Dropout(0.5),
+        nn.Linear(width, 1000),
+    )  # fmt: skip
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0, 0.01)
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def convolution_names(network: nn.Module, layer_idx: int | str | list[int | str]) -> list[str]:
+    """Dotted names of the convolutions that ``layer_idx`` means: by number in registration order, or by name."""
+    convolutions = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
+    names = []
+    for item in layer_idx if isinstance(layer_idx, list) else [layer_idx]:
+        if isinstance(item, int) and -len(convolutions) <= item < len(convolutions):
+            names.append(convolutions[item])
+        elif item in convolutions:
+            names.append(str(item))
+        else:
+            raise SurgeryError(
+                f"layer_idx {item!r} is none of the {len(convolutions)} convolutions "
+                f"({', '.join(f'{i} = {name}' for i, name in enumerate(convolutions))}). Give a number or a name."
+            )
+    return names
+
+
+def smallest_image(arm: Arm, mode: Mode) -> int:
+    """Below this many pixels nothing is left after five poolings (and after a convolution without padding)."""
+    return 64 if (arm, mode) == ("hybrid", "as_published") else 32

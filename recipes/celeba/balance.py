@@ -1,0 +1,43 @@
+"""What can be had without looking at an image: class balance, the majority answer, and the covariates alone."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def majority_accuracy(targets: pd.Series) -> float:
+    """Accuracy of always answering the split's more common class, max(p, 1 - p)."""
+    positive = float(targets.mean())
+    return max(positive, 1 - positive)
+
+
+def covariates_only_accuracy(train: pd.DataFrame, judged: pd.DataFrame, target: str, covariates: list[str]) -> float:
+    """Accuracy of the majority answer of each combination of 0/1 covariates: cells from ``train``, judged on ``judged``.
+
+    A combination that training never showed gets the training majority.
+
+    >>> train = pd.DataFrame({"Male": [1, 1, 1, 0, 0], "Attractive": [0, 0, 1, 1, 1]})
+    >>> covariates_only_accuracy(train, train, "Attractive", ["Male"])
+    0.8
+    """
+    answers = (train.groupby(covariates)[target].mean() > 0.5).rename("answer").reset_index()
+    fallback = bool(train[target].mean() > 0.5)
+    merged = judged[[*covariates, target]].merge(answers, on=covariates, how="left")
+    answer = merged["answer"].map(lambda value: fallback if pd.isna(value) else bool(value))
+    return float((answer == (merged[target] == 1)).mean())
+
+
+def describe(frames: dict[str, pd.DataFrame], target: str, covariates: list[str]) -> str:
+    """A few lines for the log: per split the count, the share of target = 1 and what the trivial answers reach."""
+    lines = [f"target {target}; covariates {', '.join(covariates) or 'none'}"]
+    train = frames.get("train")
+    for split, frame in frames.items():
+        line = (
+            f"  {split:5s} {len(frame):7,d} images, {target} = 1 in {frame[target].mean():.2%}: "
+            f"always the more common answer gives accuracy {majority_accuracy(frame[target]):.4f}"
+        )
+        if train is not None and covariates and frame[covariates].isin([0, 1]).all(axis=None):
+            only = covariates_only_accuracy(train, frame, target, covariates)
+            line += f", the covariates alone (majority of each combination in train) {only:.4f}"
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""A Lightning logger that keeps metrics.csv tidy (one row per epoch and step) and draws curves.png beside it."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+COLUMNS = [
+    "epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1_macro", "val/auroc",
+]  # fmt: skip
+SECONDS_BETWEEN_WRITES = 30.0
+
+
+class CurvesLogger(Logger):
+    """Collects what is logged during fit. Lightning's CSVLogger writes train and val values of a step in two rows.
+
+    Args:
+        folder: where metrics.csv and curves.png go.
+        resume: keep the rows that metrics.csv already holds.
+    """
+
+    def __init__(self, folder: Path, resume: bool = False) -> None:
+        super().__init__()
+        self.folder = folder
+        self.rows: dict[tuple[int, int], dict[str, float]] = {}
+        if resume and (folder / "metrics.csv").is_file():
+            for record in pd.read_csv(folder / "metrics.csv").to_dict("records"):
+                values = {key: value for key, value in record.items() if not (key != "epoch" and math.isnan(value))}
+                self.rows[int(record["epoch"]), int(record["step"])] = values
+        self._written = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        """Part of Lightning's logger interface."""
+        return "curves"
+
+    @property
+    def version(self) -> str:
+        """Part of Lightning's logger interface."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Part of Lightning's logger interface."""
+        return str(self.folder)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """They stand in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Take the values of one step; Lightning calls it with the epoch among them."""
+        values = {key: float(value) for key, value in metrics.items() if key in COLUMNS}
+        if not values.keys() - {"epoch"} or step is None:
+            return
+        key = int(values.get("epoch", 0)), int(step)
+        self.rows.setdefault(key, {}).update(values, epoch=key[0], step=key[1])
+        if "val/loss" in values or time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write when the run ends, whichever way it ends."""
+        self.write()
+
+    def write(self) -> None:
+        """Write metrics.csv and curves.png."""
+        self._written = time.monotonic()
+        if not self.rows:
+            return
+        table = pd.DataFrame(list(self.rows.values())).reindex(columns=COLUMNS).sort_values(["step", "epoch"])
+        table = table.astype({"epoch": int, "step": int})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(self.folder / "metrics.csv", index=False)
+        draw_curves(table, self.folder / "curves.png")
+
+
+def draw_curves(table: pd.DataFrame, path: Path) -> None:
+    """Loss, accuracy, macro F1 and AUROC against the step: training as a line, validation as points on a line."""
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    panels = figure.subplots(2, 2).flat
+    for axes, metric in zip(panels, ("loss", "accuracy", "f1_macro", "auroc"), strict=True):
+        for side, style in (("train", {"linewidth": 1.2}), ("val", {"marker": "o", "linewidth": 1.8})):
+            column = f"{side}/{metric}"
+            if column in table and table[column].notna().any():
+                shown = table[["step", column]].dropna()
+                axes.plot(shown["step"], shown[column], label=side, **style)
+        axes.set(title=metric, xlabel="step")
+        axes.grid(alpha=0.3)
+        if axes.has_data():
+            axes.legend()
+    figure.savefig(path, dpi=110)

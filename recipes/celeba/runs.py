@@ -1,0 +1,115 @@
+"""The folder of one run: where its files lie, who may write there, and its log file with time stamps."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusionconv.errors import FusionError
+
+log = logging.getLogger("recipes.celeba")
+
+
+class RunError(FusionError, ValueError):
+    """A run cannot start or go on as asked: its folder is taken, nothing to resume, the loss is not a number."""
+
+
+def is_rank_zero() -> bool:
+    """True in the process that writes files (before and after torch.distributed has started)."""
+    ranks = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``<root_dir>/<experiment>/`` and the files of one run in it."""
+
+    root_dir: Path
+    experiment: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.=+-]*", self.experiment):
+            raise RunError(
+                f"--experiment should be a plain folder name (letters, digits, . _ - = +), but is {self.experiment!r}. "
+                "Choose another name; --root_dir says where the folder goes."
+            )
+
+    @property
+    def path(self) -> Path:
+        """The folder itself."""
+        return self.root_dir / self.experiment
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, as fit wrote it."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def checkpoint(self, which: str) -> Path:
+        """Path of the checkpoint ``"best"`` or ``"last"``."""
+        return self.checkpoints / f"{self.experiment}-{which}.ckpt"
+
+    def is_taken(self) -> bool:
+        """True when a fit has already left something here that is worth keeping."""
+        return (self.path / "metrics.csv").exists() or any(self.checkpoints.glob("*.ckpt"))
+
+    def claim(self, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready for a fit, or say why not. Only files that a run writes are ever removed."""
+        if resume and overwrite:
+            raise RunError("--resume and --overwrite exclude each other: the one goes on, the other starts anew.")
+        if self.is_taken() and not resume:
+            if not overwrite:
+                raise RunError(
+                    f"{self.path} already holds a run, and a fit would write over it. Give another --experiment NAME, "
+                    "or --resume to go on from its last checkpoint, or --overwrite to throw it away."
+                )
+            for name in ("config.yaml", "log.txt", "metrics.csv", "curves.png"):
+                (self.path / name).unlink(missing_ok=True)
+            for old in [*self.path.glob("results-*.json"), *self.path.glob("predictions-*.csv")]:
+                old.unlink()
+            for old in (self.checkpoints, self.path / "tensorboard"):
+                shutil.rmtree(old, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Send this recipe's, Lightning's and Python's warnings' messages to log.txt, with time stamps (rank 0)."""
+        handlers: list[tuple[logging.Logger, logging.Handler]] = []
+        level = log.level
+        if is_rank_zero():
+            self.path.mkdir(parents=True, exist_ok=True)
+            to_file = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
+            to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            for name in ("recipes.celeba", "lightning.pytorch", "lightning.fabric", "py.warnings"):
+                handlers.append((logging.getLogger(name), to_file))
+            to_console = logging.StreamHandler(sys.stdout)
+            to_console.setFormatter(logging.Formatter("%(message)s"))
+            handlers.append((log, to_console))
+            log.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        to_stderr = logging.StreamHandler()  # captureWarnings takes the console away from warnings: give it back
+        handlers.append((logging.getLogger("py.warnings"), to_stderr))
+        for logger, handler in handlers:
+            logger.addHandler(handler)
+        try:
+            yield
+        except Exception as error:
+            log.error("stopped: %s", error) if is_rank_zero() and not isinstance(error, FusionError) else None
+            raise
+        finally:
+            logging.captureWarnings(False)
+            for logger, handler in handlers:
+                logger.removeHandler(handler)
+                handler.close()
+            log.setLevel(level)

@@ -1,0 +1,208 @@
+"""The commands fit, validate and test: LightningCLI reads YAML and flags, and the steps after that stand here in order."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from fusionconv.errors import CheckpointError
+from recipes.celeba.balance import describe, majority_accuracy
+from recipes.celeba.curves import CurvesLogger
+from recipes.celeba.data import CelebAData
+from recipes.celeba.results import write_results
+from recipes.celeba.runs import RunError, RunFolder, is_rank_zero
+from recipes.celeba.study import CelebAStudy, read_note
+
+log = logging.getLogger("recipes.celeba")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
+
+CONFIGS = Path(__file__).parent / "configs"
+SPLIT = {"validate": "valid", "test": "test"}
+
+
+class CelebACLI(LightningCLI):
+    """--trainer.*, --model.* and --data.* from Lightning and our two classes, and the options of a run folder."""
+
+    def __init__(self, command: str, argv: list[str]) -> None:
+        self.command = command
+        super().__init__(
+            CelebAStudy,
+            CelebAData,
+            save_config_callback=None,  # fit() writes config.yaml into the run folder
+            parser_kwargs={
+                "prog": f"python -m recipes.celeba {command}",
+                "description": f"{command} one arm of the CelebA study; defaults from configs/default.yaml.",
+                "default_config_files": [str(CONFIGS / "default.yaml")],
+            },
+            args=argv,
+            run=False,  # the commands below call the Trainer themselves
+            auto_configure_optimizers=False,  # CelebAStudy.configure_optimizers
+            load_from_checkpoint_support=False,  # plain arguments in the checkpoint, no instantiator
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run folder's options, and what model and data share."""
+        parser.add_argument("--experiment", type=str, default="celeba", help="name of the run, its folder, its files")
+        parser.add_argument("--root_dir", type=str, default="runs", help="folder that holds the runs' folders")
+        parser.add_argument("--monitor", type=str, default="val/accuracy", help="metric that chooses the best checkpoint")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="checkpoint to go on from (fit) or to judge: a file, 'last' or 'best' of this experiment",
+        )
+        parser.add_argument("--resume", type=bool, default=False, help="fit: go on from this experiment's last checkpoint")
+        parser.add_argument("--overwrite", type=bool, default=False, help="fit: throw away a run of the same name")
+        for shared in ("target", "covariates", "image_size"):
+            parser.link_arguments(f"data.{shared}", f"model.{shared}")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse ``args``; Lightning's own version warns when sys.argv holds something too, which it always does here."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Know the run's folder, and whether a fit may use it, before anything is built."""
+        self.folder = RunFolder(Path(self.config.root_dir), self.config.experiment)
+        self.resume = self.config.resume or self.config.ckpt_path == "last"
+        if self.command == "fit" and is_rank_zero():
+            self.folder.claim(self.resume, self.config.overwrite)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add this recipe's loggers and checkpoints to what the configuration says of the trainer."""
+        callbacks = list(self.config_init.trainer.callbacks or [])
+        kwargs["logger"] = False
+        kwargs["default_root_dir"] = str(self.folder.path)
+        if self.command == "fit":
+            best = ModelCheckpoint(
+                dirpath=self.folder.checkpoints,
+                filename=f"{self.folder.experiment}-best",
+                monitor=self.config.monitor,
+                mode="min" if self.config.monitor.endswith("loss") else "max",
+                save_last=True,
+                enable_version_counter=False,
+            )
+            best.CHECKPOINT_NAME_LAST = f"{self.folder.experiment}-last"
+            callbacks.append(best)
+            kwargs["logger"] = [
+                CurvesLogger(self.folder.path, self.resume),
+                TensorBoardLogger(self.folder.path / "tensorboard", name="", version="", default_hp_metric=False),
+            ]
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def checkpoint(self, asked: str | None) -> str | None:
+        """The path that 'best', 'last' or a path means, after a look inside that it is one of ours."""
+        if asked is None:
+            return None
+        path = self.folder.checkpoint(asked) if asked in ("best", "last") else Path(asked)
+        if not path.is_file():
+            raise CheckpointError(
+                f"there is no checkpoint {path}. Give --ckpt_path FILE, or the --experiment and --root_dir of a run that "
+                "has been fitted."
+            )
+        try:  # mmap: tensors are not read yet
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # torch raises many kinds: unpickling, zip, runtime, EOF
+            raise CheckpointError(
+                f"{path} is not a checkpoint that loads with weights_only=True: {str(error).splitlines()[0]} "
+                "Give a file from a run's checkpoints/ folder."
+            ) from None
+        read_note(checkpoint)
+        return str(path)
+
+
+def fit(argv: list[str]) -> None:
+    """Train one arm; choose the best checkpoint on the validation split."""
+    early = _early(argv)
+    if early.resume and not early.config:
+        argv = _with_own_config(early, argv)
+    cli = CelebACLI("fit", argv)
+    with cli.folder.logging():
+        checkpoint = cli.checkpoint("last" if cli.resume else cli.config.ckpt_path)
+        if is_rank_zero():
+            log.info("fit %s: arm %s, mode %s", cli.folder.path, cli.model.hparams.arm, cli.model.hparams.mode)
+        cli.datamodule.setup("fit")
+        if is_rank_zero():
+            log.info(describe(cli.datamodule.frames, cli.datamodule.target, cli.datamodule.covariates))
+            cli.parser.save(cli.config, cli.folder.config, skip_none=False, overwrite=True)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        if is_rank_zero() and cli.trainer.checkpoint_callback is not None:
+            best = cli.trainer.checkpoint_callback
+            log.info("best %s: %s (%s)", cli.config.monitor, best.best_model_score, best.best_model_path)
+            judge = "test" if cli.model.hparams.mode == "corrected" else "validate"
+            where = f"--experiment {cli.folder.experiment} --root_dir {cli.folder.root_dir}"
+            log.info("now: python -m recipes.celeba %s %s", judge, where)
+
+
+def validate(argv: list[str]) -> None:
+    """Judge a checkpoint on the validation split (the one that chose it: for as_published, and for a look)."""
+    _judge("validate", argv)
+
+
+def test(argv: list[str]) -> None:
+    """Judge a checkpoint on the test split."""
+    _judge("test", argv)
+
+
+def _judge(command: str, argv: list[str]) -> None:
+    early = _early(argv)
+    if not early.config:
+        argv = _with_own_config(early, argv)
+    cli = CelebACLI(command, argv)
+    if command == "test" and cli.model.hparams.mode == "as_published":
+        raise RunError(
+            "mode as_published judges on the validation split, as the study did, and leaves the test split alone. "
+            "Run `validate` instead, or fit in mode corrected."
+        )
+    with cli.folder.logging():
+        checkpoint = cli.checkpoint(cli.config.ckpt_path or "best")
+        log.info("%s %s", command, checkpoint)
+        judge = cli.trainer.validate if command == "validate" else cli.trainer.test
+        judge(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        if not is_rank_zero():
+            return
+        split, data, model = SPLIT[command], cli.datamodule, cli.model
+        frame = data.frames[split]
+        result = {
+            "experiment": cli.folder.experiment,
+            **model.identity,
+            "skipped": sorted(data.skipped[split]),
+            "majority_accuracy": majority_accuracy(frame[data.target]),
+            **model.history,
+            "checkpoint": Path(checkpoint or "").name,
+        }
+        write_results(cli.folder.path, split, result, frame.index.tolist(), model.predictions)
+        log.info(describe({split: frame}, data.target, data.covariates))
+        log.info("wrote results-%s.json and predictions-%s.csv to %s", split, split, cli.folder.path)
+
+
+def _early(argv: list[str]) -> argparse.Namespace:
+    """The few options that decide which configuration is read, before it is read."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--experiment", default="celeba")
+    early.add_argument("--root_dir", default="runs")
+    early.add_argument("-c", "--config", action="append")
+    early.add_argument("--resume", nargs="?", const=True, type=lambda text: text.lower() in ("true", "yes", "1"))
+    early.add_argument("-h", "--help", action="store_true")
+    return early.parse_known_args(argv)[0]
+
+
+def _with_own_config(early: argparse.Namespace, argv: list[str]) -> list[str]:
+    """Put the run's own config.yaml before the other options (they still win)."""
+    folder = RunFolder(Path(early.root_dir), early.experiment)
+    if early.help:
+        return argv
+    if not folder.config.is_file():
+        raise RunError(
+            f"there is no run {folder.path} (no config.yaml in it). Fit it first, or say which run with --experiment and "
+            "--root_dir, or give --config and --ckpt_path."
+        )
+    return ["--config", str(folder.config), *argv]

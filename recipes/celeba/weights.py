@@ -1,0 +1,111 @@
+"""Pretrained weights for VGG16-BN: torchvision's, a file of them, or a plain VGG16's convolutions with calibrated norms."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VGG, VGG16_BN_Weights
+
+from fusionconv.errors import CheckpointError
+
+# The convolutions among features.*: torchvision's vgg16 has (conv, relu), vgg16_bn has (conv, norm, relu).
+VGG16_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+VGG16_BN_CONVS = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
+
+
+def load_weights(network: VGG, weights: str, images: Callable[[], Tensor] | None = None) -> None:
+    """Fill ``network`` (a vgg16_bn) in place.
+
+    Args:
+        network: torchvision's vgg16_bn; classifier layers of another shape than the weights' stay as they are.
+        weights: ``"none"``; ``"imagenet"`` (torchvision downloads its own); or a file: a state dict of vgg16_bn, or
+            the ``features.*`` of torchvision's vgg16 (13 convolutions without batch norm).
+        images: gives a batch of training images, ready for the network; asked for only by a plain VGG16's weights.
+
+    Raises:
+        CheckpointError: the file is absent, is not a state dict, or is one of another network.
+    """
+    if weights == "none":
+        return
+    state = VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(progress=True) if weights == "imagenet" else _read(weights)
+    if "features.1.running_mean" in state:  # the first batch norm
+        _copy(network, state, weights)
+    elif all(state.get(f"features.{i}.weight", torch.empty(0)).ndim == 4 for i in VGG16_CONVS):
+        if images is None:
+            raise CheckpointError(f"{weights} has no batch norms; they are calibrated on training images: give `images`.")
+        _copy(network, _renamed(state), weights)
+        calibrate_batch_norms(network.features, images())
+    else:
+        raise CheckpointError(
+            f"{weights}: expected a state dict of torchvision's vgg16_bn, or the features.* of its vgg16, and found the "
+            f"keys {', '.join(list(state)[:4])}, ... Save `model.state_dict()` of one of the two."
+        )
+
+
+def _read(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"--model.weights should be 'imagenet', 'none' or a file, and {path!r} is no file. Check the path."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"{path} does not load as a state dict of tensors ({str(error).splitlines()[0]}). "
+            "Give a file written by torch.save(model.state_dict(), path)."
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: expected a dict of tensors, found {type(state).__name__}. Save model.state_dict().")
+    return state
+
+
+def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A plain VGG16's convolutions under the names that they have in vgg16_bn; its classifier, where it comes along."""
+    names = {f"features.{old}.{kind}": f"features.{new}.{kind}"
+             for old, new in zip(VGG16_CONVS, VGG16_BN_CONVS, strict=True) for kind in ("weight", "bias")}  # fmt: skip
+    return {names.get(key, key): value for key, value in state.items()}
+
+
+def _copy(network: VGG, state: dict[str, Tensor], source: str) -> None:
+    """Copy every tensor that fits. The convolutions must all fit; classifier layers of another width are left."""
+    own = network.state_dict()
+    fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    lacking = [f"features.{i}.{kind}" for i in VGG16_BN_CONVS for kind in ("weight", "bias")]
+    lacking = [key for key in lacking if key not in fits]
+    if lacking:
+        raise CheckpointError(f"{source} lacks, or has in another shape: {', '.join(lacking)}. Is it a VGG16?")
+    # The classifier is taken whole or not at all, apart from its last layer, which answers another question.
+    hidden = ("classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias")
+    if not all(key in fits for key in hidden):
+        fits = {key: value for key, value in fits.items() if key.startswith("features.")}
+    fits = {key: value for key, value in fits.items() if not key.startswith("classifier.6.")}
+    network.load_state_dict(fits, strict=False)
+
+
+@torch.no_grad()
+def calibrate_batch_norms(features: nn.Sequential, images: Tensor) -> None:
+    """Make every batch norm of ``features`` an identity on ``images``, layer by layer, in train and in eval mode.
+
+    With mean m and variance v of its input per channel over the batch: weight = sqrt(v + eps), bias = m,
+    running_mean = m, running_var = v. Then weight * (x - m) / sqrt(v + eps) + bias = x: the network starts as the one
+    without batch norms.
+
+    Args:
+        features: a Sequential of layers, run one after the other.
+        images: (N, 3, H, W), ready for the network, on its device; a few hundred.
+    """
+    x = images
+    for layer in features:
+        if isinstance(layer, nn.BatchNorm2d):
+            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+            layer.weight.copy_((variance + layer.eps).sqrt())
+            layer.bias.copy_(mean)
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(variance)
+            continue  # the identity, by construction
+        # In pieces, since 256 images of 224 pixels are 3 GB after the first convolution; ReLUs work in place.
+        x = torch.cat([layer(piece) for piece in x.split(32)])
