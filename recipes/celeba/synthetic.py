@@ -185,11 +185,13 @@ def write_celeba(root: str | Path, train: int = 800, valid: int = 160, test: int
     """Write ``root/celeba/`` as torchvision lays CelebA out; returns that folder. The same seed writes the same bytes.
 
     Images 000001.jpg ... are numbered train first, then valid, then test, as CelebA does; every image is one identity.
-    Refuses to write into a ``celeba`` folder that exists: it might be the real one.
+    Raises FileExistsError where ``root/celeba`` exists: it might be the real one.
     """
     folder = Path(root) / "celeba"
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists and might be the real one; nothing was written. Give a new folder.")
     images = folder / "img_align_celeba"
-    images.mkdir(parents=True, exist_ok=False)
+    images.mkdir(parents=True)
     faces = [sample_face(seed, index) for index in range(train + valid + test)]
     names = [f"{index:06d}.jpg" for index in range(1, len(faces) + 1)]
     splits = [0] * train + [1] * valid + [2] * test
