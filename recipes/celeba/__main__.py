@@ -34,7 +34,7 @@ examples:
   python -m recipes.celeba test --experiment hybrid-male          the run's best checkpoint, on the test split
   python -m recipes.celeba fit --experiment young --model.arm hybrid --model.layer_idx -1 \\
       --data.root DIR --data.target Smiling --data.covariates '[Male, Young]' --data.image_size 64
-  python -m recipes.celeba fit --experiment young --resume true --trainer.max_epochs 3
+  python -m recipes.celeba fit --experiment young --resume --trainer.max_epochs 3
   python -m recipes.celeba fit ... --trainer.devices 2 --trainer.strategy ddp --trainer.precision bf16-mixed
   python -m recipes.celeba predict --checkpoint runs/hybrid-male/checkpoints/hybrid-male-best.ckpt \\
       --images FOLDER --table covariates.csv --out predictions.csv

@@ -1,4 +1,4 @@
-"""The two arms: VGG16-BN as it is, and with one convolution that takes the covariates; `corrected` and `as_published`."""
+"""The two arms: VGG16-BN as it is, and with a convolution that takes the covariates (corrected or as_published)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torchvision.models import VGG, vgg16_bn
 from torchvision.models.vgg import cfgs, make_layers
 
-from fusionconv.errors import SurgeryError
+from fusionconv import fuse_into
+from fusionconv.surgery.select import resolve
 from recipes.celeba.weights import load_weights
 
 Arm = Literal["plain", "hybrid"]
@@ -51,13 +52,11 @@ def build_network(
     if arm == "plain":
         return network
 
-    from fusionconv import fuse_into
-
     # Everything random is drawn before this line, so that one seed gives both corrected arms the same numbers.
     if mode == "corrected":
         return fuse_into(network, layer_idx, num_covariates, strategy=strategy)
 
-    names = convolution_names(network, layer_idx)
+    names = resolve(network, layer_idx)
     for name in names:
         old = network.get_submodule(name)
         assert isinstance(old, nn.Conv2d)
@@ -76,8 +75,9 @@ def _vgg16_bn(width: int) -> VGG:
     with torch.device("meta"):  # its own 120 million classifier weights would be made only to be thrown away
         network = vgg16_bn()
     network.features = make_layers(cfgs["D"], batch_norm=True)
+    channels = [layer.out_channels for layer in network.features if isinstance(layer, nn.Conv2d)]
     network.classifier = nn.Sequential(
-        nn.Linear(512 * 7 * 7, width), nn.ReLU(True), nn.Dropout(0.5),
+        nn.Linear(channels[-1] * 7 * 7, width), nn.ReLU(True), nn.Dropout(0.5),
         nn.Linear(width, width), nn.ReLU(True), nn.Dropout(0.5),
         nn.Linear(width, 1000),
     )  # fmt: skip
@@ -89,23 +89,6 @@ def _vgg16_bn(width: int) -> VGG:
             nn.init.normal_(layer.weight, 0, 0.01)
             nn.init.zeros_(layer.bias)
     return network
-
-
-def convolution_names(network: nn.Module, layer_idx: int | str | list[int | str]) -> list[str]:
-    """Dotted names of the convolutions that ``layer_idx`` means: by number in registration order, or by name."""
-    convolutions = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
-    names = []
-    for item in layer_idx if isinstance(layer_idx, list) else [layer_idx]:
-        if isinstance(item, int) and -len(convolutions) <= item < len(convolutions):
-            names.append(convolutions[item])
-        elif item in convolutions:
-            names.append(str(item))
-        else:
-            raise SurgeryError(
-                f"layer_idx {item!r} is none of the {len(convolutions)} convolutions "
-                f"({', '.join(f'{i} = {name}' for i, name in enumerate(convolutions))}). Give a number or a name."
-            )
-    return names
 
 
 def smallest_image(arm: Arm, mode: Mode) -> int:

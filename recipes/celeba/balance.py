@@ -12,7 +12,7 @@ def majority_accuracy(targets: pd.Series) -> float:
 
 
 def covariates_only_accuracy(train: pd.DataFrame, judged: pd.DataFrame, target: str, covariates: list[str]) -> float:
-    """Accuracy of the majority answer of each combination of 0/1 covariates: cells from ``train``, judged on ``judged``.
+    """Accuracy of the majority answer of each combination of 0/1 covariates; answers from ``train``, on ``judged``.
 
     A combination that training never showed gets the training majority.
 
@@ -27,8 +27,8 @@ def covariates_only_accuracy(train: pd.DataFrame, judged: pd.DataFrame, target: 
     return float((answer == (merged[target] == 1)).mean())
 
 
-def describe(frames: dict[str, pd.DataFrame], target: str, covariates: list[str]) -> str:
-    """A few lines for the log: per split the count, the share of target = 1 and what the trivial answers reach."""
+def describe(frames: dict[str, pd.DataFrame], target: str, covariates: list[str]) -> list[str]:
+    """Lines for the log: per split the count, the share of target = 1 and what the trivial answers reach."""
     lines = [f"target {target}; covariates {', '.join(covariates) or 'none'}"]
     train = frames.get("train")
     for split, frame in frames.items():
@@ -40,4 +40,4 @@ def describe(frames: dict[str, pd.DataFrame], target: str, covariates: list[str]
             only = covariates_only_accuracy(train, frame, target, covariates)
             line += f", the covariates alone (majority of each combination in train) {only:.4f}"
         lines.append(line)
-    return "\n".join(lines)
+    return lines

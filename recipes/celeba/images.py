@@ -20,14 +20,14 @@ NORMALISATION = {
 
 
 def decode(path: Path) -> Tensor:
-    """One image file as a uint8 tensor (3, H, W). PIL reads it, since it refuses truncated files instead of guessing."""
+    """One image file as a uint8 tensor (3, H, W). PIL reads it: it refuses truncated files instead of guessing."""
     with Image.open(path) as image:
         array = np.asarray(image.convert("RGB"))
     return torch.from_numpy(array.copy()).permute(2, 0, 1)
 
 
 class FaceImages(Dataset[dict[str, Any]]):
-    """Rows of image, covariates and target. A file that does not decode comes out with ``image=None`` and the reason."""
+    """Rows of image, covariates and target. A file that does not decode comes out as ``image=None`` with the reason."""
 
     def __init__(self, folder: Path, files: list[str], covariates: np.ndarray, targets: np.ndarray) -> None:
         self.folder = folder
@@ -55,7 +55,9 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         images = torch.stack(images)
     return {
         "images": images,
-        "covariates": torch.stack([row["covariates"] for row in rows])[torch.tensor([r["image"] is not None for r in rows])],
+        "covariates": torch.stack([row["covariates"] for row in rows])[
+            torch.tensor([r["image"] is not None for r in rows])
+        ],
         "targets": torch.tensor([int(row["target"]) for row in good], dtype=torch.int64),
         "index": torch.tensor([row["index"] for row in good], dtype=torch.int64),
         "failures": [row["failure"] for row in rows if row["image"] is None],

@@ -21,17 +21,22 @@ from torchmetrics.functional.classification import (
 )
 
 
+def gather(items: list[Any]) -> list[Any]:
+    """The lists of all processes as one; every process must call it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return items
+    lists: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(lists, items)
+    return [item for part in lists for item in part]
+
+
 def gather_rows(rows: list[pd.DataFrame]) -> pd.DataFrame:
     """All processes' rows, each once, in the table's order.
 
     A distributed sampler repeats a few rows so that every process gets as many; here they are counted once, and so the
     figures of 8 devices are those of one.
     """
-    gathered = [rows]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        gathered = [[] for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(gathered, rows)
-    frames = [frame for part in gathered for frame in part]
+    frames = gather(rows)
     if not frames:
         return pd.DataFrame({"index": [], "probability": [], "target": [], "loss": []})
     return pd.concat(frames).drop_duplicates("index").sort_values("index", ignore_index=True)
@@ -73,12 +78,12 @@ def write_results(folder: Path, split: str, result: dict[str, Any], files: list[
     table = pd.DataFrame(
         {
             "file": [files[int(index)] for index in rows["index"]],
-            "probability": rows["probability"].round(6),
+            "probability": rows["probability"],
             "prediction": (rows["probability"] > 0.5).astype(int),
             "target": rows["target"].astype(int),
         }
     )
-    table.to_csv(folder / f"predictions-{split}.csv", index=False)
+    table.to_csv(folder / f"predictions-{split}.csv", index=False, float_format="%.9g")  # every float32
 
 
 def versions() -> dict[str, str]:

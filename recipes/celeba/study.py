@@ -17,12 +17,11 @@ from torchmetrics import MeanMetric
 from fusionconv.errors import CheckpointError, SurgeryError
 from fusionconv.tabular import CovariateEncoder
 from recipes.celeba.arms import Arm, Mode, build_network, smallest_image
+from recipes.celeba.checkpoint import NOTE, read_note
 from recipes.celeba.data import CelebAData
 from recipes.celeba.images import prepare
 from recipes.celeba.results import gather_rows, measure
 from recipes.celeba.runs import RunError
-
-NOTE = "fusionconv_celeba"  # the key of our own note in a checkpoint
 
 
 class CelebAStudy(LightningModule):
@@ -68,9 +67,17 @@ class CelebAStudy(LightningModule):
             raise SurgeryError("the hybrid arm needs at least one covariate: give --data.covariates '[Male]'.")
         self.network: nn.Module | None = None
         # What goes into the checkpoint and must agree when it is loaded.
-        self.identity = {"arm": arm, "mode": mode, "layer_idx": layer_idx, "target": target, "covariates": list(covariates)}
+        self.identity = {
+            "arm": arm,
+            "mode": mode,
+            "layer_idx": layer_idx,
+            "target": target,
+            "covariates": list(covariates),
+        }
         self.encoder: CovariateEncoder | None = None
-        self.window = nn.ModuleDict({key: MeanMetric(sync_on_compute=False) for key in ("loss", "accuracy")})
+        self.window = nn.ModuleDict(
+            {key: MeanMetric(nan_strategy="disable", sync_on_compute=False) for key in ("loss", "accuracy")}
+        )
         self.rows: list[pd.DataFrame] = []
         self.predictions: pd.DataFrame | None = None  # of the last validation or test epoch: all rows, each once
         self.history = {"epochs": 0, "steps": 0, "seconds": 0.0, "seed": None}  # what the weights have been through
@@ -119,7 +126,9 @@ class CelebAStudy(LightningModule):
         """Cross-entropy. The logged values are means since the last logged step."""
         if len(batch["targets"]) == 0:  # --data.on_error skip, and no image of this batch decodes
             if self.trainer.world_size > 1:
-                raise RunError("a whole batch does not decode; on several devices every process needs one image a step.")
+                raise RunError(
+                    "a whole batch does not decode; on several devices every process needs one image a step."
+                )
             return None
         logits = self.predict_logits(batch)
         loss = F.cross_entropy(logits, batch["targets"])
@@ -149,8 +158,9 @@ class CelebAStudy(LightningModule):
         loss = float(self.window["loss"].compute())
         if not math.isfinite(loss):
             raise RunError(
-                f"the training loss is {loss} at step {self.global_step} (--model.lr {self.hparams.lr:g}, --trainer.precision "
-                f"{self.trainer.precision}). Start again with a smaller learning rate; the last checkpoint is from before."
+                f"the training loss is {loss} by step {self.global_step}, with --model.lr {self.hparams.lr:g} and "
+                f"--trainer.precision {self.trainer.precision}. Start again with a smaller learning rate; checkpoints "
+                "of earlier epochs are kept."
             )
         for metric in self.window.values():
             metric.reset()
@@ -176,7 +186,8 @@ class CelebAStudy(LightningModule):
         self.predictions = gather_rows(self.rows)
         self.rows = []
         metrics, _ = measure(self.predictions)
-        self.log_dict({f"{prefix}/{key}": value for key, value in metrics.items()}, prog_bar=True, rank_zero_only=False)
+        # Every process has all rows and so the same values; sync_dist only tells Lightning that they may be averaged.
+        self.log_dict({f"{prefix}/{key}": value for key, value in metrics.items()}, prog_bar=True, sync_dist=True)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Collect the rows of a batch."""
@@ -193,13 +204,6 @@ class CelebAStudy(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log test/loss, test/accuracy, test/f1_macro and test/auroc."""
         self._evaluation_epoch_end("test")
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> pd.DataFrame | None:
-        """Row numbers and probabilities of target = 1."""
-        if len(batch["index"]) == 0:
-            return None
-        probability = self.predict_logits(batch).float().softmax(1)[:, 1]
-        return pd.DataFrame({"index": batch["index"].cpu(), "probability": probability.cpu()})
 
     # ---- the checkpoint: only tensors and plain types, so that weights_only=True loads it ----
 
@@ -226,14 +230,3 @@ class CelebAStudy(LightningModule):
         self.history = dict(note["history"])
         if self._trainer is not None and isinstance(self.trainer.datamodule, CelebAData):
             self.trainer.datamodule.encoder = self.encoder
-
-
-def read_note(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Our note in a loaded checkpoint, or an error that says that it is someone else's."""
-    if not isinstance(checkpoint, dict) or NOTE not in checkpoint:
-        raise CheckpointError(
-            f"expected a checkpoint written by `python -m recipes.celeba fit` (with the entry {NOTE!r}), and found "
-            f"{sorted(checkpoint)[:6] if isinstance(checkpoint, dict) else type(checkpoint).__name__}. "
-            "Give a file from a run's checkpoints/ folder; pretrained weights go to --model.weights."
-        )
-    return checkpoint[NOTE]

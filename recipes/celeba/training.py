@@ -1,4 +1,4 @@
-"""The commands fit, validate and test: LightningCLI reads YAML and flags, and the steps after that stand here in order."""
+"""The commands fit, validate and test: LightningCLI reads YAML and flags; the steps after that stand here in order."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fusionconv.errors import CheckpointError
 from recipes.celeba.balance import describe, majority_accuracy
+from recipes.celeba.checkpoint import check_checkpoint
 from recipes.celeba.curves import CurvesLogger
 from recipes.celeba.data import CelebAData
-from recipes.celeba.results import write_results
+from recipes.celeba.results import gather, write_results
 from recipes.celeba.runs import RunError, RunFolder, is_rank_zero
-from recipes.celeba.study import CelebAStudy, read_note
+from recipes.celeba.study import CelebAStudy
 
 log = logging.getLogger("recipes.celeba")
+warnings.filterwarnings("ignore", message="(?s).*instantiate_classes.*")  # jsonargparse 4.53: inside Lightning
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
+warnings.filterwarnings(
+    "ignore", message=".*Be aware that when using `ckpt_path`.*"
+)  # test and validate need no callback
 
 CONFIGS = Path(__file__).parent / "configs"
 SPLIT = {"validate": "valid", "test": "test"}
@@ -53,20 +56,22 @@ class CelebACLI(LightningCLI):
         """The run folder's options, and what model and data share."""
         parser.add_argument("--experiment", type=str, default="celeba", help="name of the run, its folder, its files")
         parser.add_argument("--root_dir", type=str, default="runs", help="folder that holds the runs' folders")
-        parser.add_argument("--monitor", type=str, default="val/accuracy", help="metric that chooses the best checkpoint")
+        parser.add_argument(
+            "--monitor", type=str, default="val/accuracy", help="metric that chooses the best checkpoint"
+        )
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
             default=None,
             help="checkpoint to go on from (fit) or to judge: a file, 'last' or 'best' of this experiment",
         )
-        parser.add_argument("--resume", type=bool, default=False, help="fit: go on from this experiment's last checkpoint")
-        parser.add_argument("--overwrite", type=bool, default=False, help="fit: throw away a run of the same name")
+        parser.add_argument("--resume", action="store_true", help="fit: go on from this experiment's last checkpoint")
+        parser.add_argument("--overwrite", action="store_true", help="fit: throw away a run of the same name")
         for shared in ("target", "covariates", "image_size"):
             parser.link_arguments(f"data.{shared}", f"model.{shared}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse ``args``; Lightning's own version warns when sys.argv holds something too, which it always does here."""
+        """Parse ``args``; Lightning's own version warns when sys.argv holds something too, as it always does here."""
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
@@ -103,19 +108,7 @@ class CelebACLI(LightningCLI):
         if asked is None:
             return None
         path = self.folder.checkpoint(asked) if asked in ("best", "last") else Path(asked)
-        if not path.is_file():
-            raise CheckpointError(
-                f"there is no checkpoint {path}. Give --ckpt_path FILE, or the --experiment and --root_dir of a run that "
-                "has been fitted."
-            )
-        try:  # mmap: tensors are not read yet
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # torch raises many kinds: unpickling, zip, runtime, EOF
-            raise CheckpointError(
-                f"{path} is not a checkpoint that loads with weights_only=True: {str(error).splitlines()[0]} "
-                "Give a file from a run's checkpoints/ folder."
-            ) from None
-        read_note(checkpoint)
+        check_checkpoint(path)
         return str(path)
 
 
@@ -131,12 +124,17 @@ def fit(argv: list[str]) -> None:
             log.info("fit %s: arm %s, mode %s", cli.folder.path, cli.model.hparams.arm, cli.model.hparams.mode)
         cli.datamodule.setup("fit")
         if is_rank_zero():
-            log.info(describe(cli.datamodule.frames, cli.datamodule.target, cli.datamodule.covariates))
-            cli.parser.save(cli.config, cli.folder.config, skip_none=False, overwrite=True)
+            for line in describe(cli.datamodule.frames, cli.datamodule.target, cli.datamodule.covariates):
+                log.info(line)
+            # As resolved, so that test, validate and --resume find it; how this fit was begun is not part of the run.
+            config = cli.config.clone()
+            config.resume, config.overwrite, config.ckpt_path = False, False, None
+            cli.parser.save(config, cli.folder.config, skip_none=False, overwrite=True)
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         if is_rank_zero() and cli.trainer.checkpoint_callback is not None:
             best = cli.trainer.checkpoint_callback
-            log.info("best %s: %s (%s)", cli.config.monitor, best.best_model_score, best.best_model_path)
+            score = float("nan") if best.best_model_score is None else float(best.best_model_score)
+            log.info("best %s: %.4f (%s)", cli.config.monitor, score, best.best_model_path)
             judge = "test" if cli.model.hparams.mode == "corrected" else "validate"
             where = f"--experiment {cli.folder.experiment} --root_dir {cli.folder.root_dir}"
             log.info("now: python -m recipes.celeba %s %s", judge, where)
@@ -164,23 +162,26 @@ def _judge(command: str, argv: list[str]) -> None:
         )
     with cli.folder.logging():
         checkpoint = cli.checkpoint(cli.config.ckpt_path or "best")
-        log.info("%s %s", command, checkpoint)
+        if is_rank_zero():
+            log.info("%s %s", command, checkpoint)
         judge = cli.trainer.validate if command == "validate" else cli.trainer.test
         judge(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        split, data, model = SPLIT[command], cli.datamodule, cli.model
+        skipped = gather(list(data.skipped[split]))
         if not is_rank_zero():
             return
-        split, data, model = SPLIT[command], cli.datamodule, cli.model
         frame = data.frames[split]
         result = {
             "experiment": cli.folder.experiment,
             **model.identity,
-            "skipped": sorted(data.skipped[split]),
+            "skipped": sorted(set(skipped)),
             "majority_accuracy": majority_accuracy(frame[data.target]),
             **model.history,
             "checkpoint": Path(checkpoint or "").name,
         }
         write_results(cli.folder.path, split, result, frame.index.tolist(), model.predictions)
-        log.info(describe({split: frame}, data.target, data.covariates))
+        for line in describe({split: frame}, data.target, data.covariates):
+            log.info(line)
         log.info("wrote results-%s.json and predictions-%s.csv to %s", split, split, cli.folder.path)
 
 
@@ -190,7 +191,7 @@ def _early(argv: list[str]) -> argparse.Namespace:
     early.add_argument("--experiment", default="celeba")
     early.add_argument("--root_dir", default="runs")
     early.add_argument("-c", "--config", action="append")
-    early.add_argument("--resume", nargs="?", const=True, type=lambda text: text.lower() in ("true", "yes", "1"))
+    early.add_argument("--resume", action="store_true")
     early.add_argument("-h", "--help", action="store_true")
     return early.parse_known_args(argv)[0]
 
@@ -202,7 +203,7 @@ def _with_own_config(early: argparse.Namespace, argv: list[str]) -> list[str]:
         return argv
     if not folder.config.is_file():
         raise RunError(
-            f"there is no run {folder.path} (no config.yaml in it). Fit it first, or say which run with --experiment and "
-            "--root_dir, or give --config and --ckpt_path."
+            f"there is no run {folder.path} (no config.yaml in it). Fit it first, or say which run with --experiment "
+            "and --root_dir, or give --config and --ckpt_path."
         )
     return ["--config", str(folder.config), *argv]

@@ -1,4 +1,4 @@
-"""Pretrained weights for VGG16-BN: torchvision's, a file of them, or a plain VGG16's convolutions with calibrated norms."""
+"""Pretrained weights for VGG16-BN: torchvision's, a file, or a plain VGG16's convolutions with calibrated norms."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ def load_weights(network: VGG, weights: str, images: Callable[[], Tensor] | None
         _copy(network, state, weights)
     elif all(state.get(f"features.{i}.weight", torch.empty(0)).ndim == 4 for i in VGG16_CONVS):
         if images is None:
-            raise CheckpointError(f"{weights} has no batch norms; they are calibrated on training images: give `images`.")
+            raise CheckpointError(
+                f"{weights} has no batch norms; they are calibrated on training images: give `images`."
+            )
         _copy(network, _renamed(state), weights)
         calibrate_batch_norms(network.features, images())
     else:
         raise CheckpointError(
-            f"{weights}: expected a state dict of torchvision's vgg16_bn, or the features.* of its vgg16, and found the "
-            f"keys {', '.join(list(state)[:4])}, ... Save `model.state_dict()` of one of the two."
+            f"{weights}: expected a state dict of torchvision's vgg16_bn, or the features.* of its vgg16, and found "
+            f"the keys {', '.join(list(state)[:4])}, ... Save `model.state_dict()` of one of the two."
         )
 
 
@@ -59,7 +61,9 @@ def _read(path: str) -> dict[str, Tensor]:
             "Give a file written by torch.save(model.state_dict(), path)."
         ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: expected a dict of tensors, found {type(state).__name__}. Save model.state_dict().")
+        raise CheckpointError(
+            f"{path}: expected a dict of tensors, found {type(state).__name__}. Save model.state_dict()."
+        )
     return state
 
 

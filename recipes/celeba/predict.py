@@ -1,0 +1,136 @@
+"""predict: a folder of images and a covariate table in, a CSV (file, probability, prediction) out."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from fusionconv.errors import TableError
+from fusionconv.tabular import read_celeba_attributes, require_columns
+from fusionconv.tabular.datafile import read_text
+from recipes.celeba.checkpoint import check_checkpoint
+from recipes.celeba.data import few
+from recipes.celeba.images import FaceImages, collate
+from recipes.celeba.runs import RunError
+from recipes.celeba.study import CelebAStudy
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+def predict(argv: list[str]) -> None:
+    """Predict every image that has a row; say which images have none, and which rows have no image."""
+    options = _options(argv)
+    if options.out.exists() and not options.overwrite:
+        raise RunError(f"{options.out} exists already. Give another --out, or --overwrite to write over it.")
+    if not options.images.is_dir():
+        raise TableError(f"--images {options.images} should be a folder of images, and is none. Check the path.")
+
+    # The model, with its image size, target and covariates, all from the checkpoint.
+    note = check_checkpoint(options.checkpoint)
+    study = CelebAStudy.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True).eval()
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    study.to(device)
+
+    # Images and rows, matched by file name.
+    files = sorted(path.name for path in options.images.iterdir() if path.suffix.lower() in SUFFIXES)
+    if note["arm"] == "plain":
+        covariates = np.zeros((len(files), 0), dtype=np.float32)  # the plain arm looks at the image only
+    else:
+        if options.table is None:
+            raise TableError(
+                f"this checkpoint is hybrid: give --table with the columns file, {', '.join(note['covariates'])}."
+            )
+        table = read_covariates(options.table, note["covariates"])
+        without_row = [file for file in files if file not in table.index]
+        without_image = table.index.difference(files).tolist()
+        files = [file for file in files if file in table.index]
+        if without_row:
+            print(f"{len(without_row):,d} images have no row in {options.table} and are left out: {few(without_row)}")
+        if without_image:
+            print(f"{len(without_image):,d} rows of {options.table} have no image: {few(without_image)}")
+        covariates = study.encoder.transform(table.loc[files]) if files else np.zeros((0, 0), dtype=np.float32)
+    if not files:
+        raise TableError(
+            f"nothing to predict: {options.images} has no image ({' '.join(sorted(SUFFIXES))}) with a row in it. "
+            "File names in the table must be those in the folder, with their suffix."
+        )
+
+    images = FaceImages(options.images, files, covariates, np.zeros(len(files), dtype=np.int64))
+    loader = DataLoader(images, options.batch_size, num_workers=options.num_workers, collate_fn=collate)
+    probability = pd.Series(index=files, dtype=float)
+    skipped = 0
+    for batch in tqdm(loader, desc="predict", unit="batch"):
+        for file, reason in batch["failures"]:
+            if options.on_error == "fail":
+                raise TableError(
+                    f"cannot decode {options.images / file}: {reason}. Replace the file, or leave such images out with "
+                    "--on_error skip."
+                )
+            print(f"left out an image that does not decode: {file}: {reason}")
+            skipped += 1
+        if len(batch["index"]) == 0:
+            continue
+        raw = batch["images"]
+        raw = raw.to(device) if isinstance(raw, torch.Tensor) else [image.to(device) for image in raw]
+        with torch.inference_mode():
+            logits = study.predict_logits({"images": raw, "covariates": batch["covariates"].to(device)})
+        probability.iloc[batch["index"].numpy()] = logits.float().softmax(1)[:, 1].cpu().numpy()
+
+    answers = probability.dropna().rename_axis("file").rename("probability").reset_index()
+    answers["prediction"] = (answers["probability"] > 0.5).astype(int)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    answers.to_csv(options.out, index=False, float_format="%.9g")
+    print(
+        f"wrote {len(answers):,d} predictions of {note['target']} to {options.out}"
+        + (f"; {skipped} skipped" * bool(skipped))
+    )
+
+
+def read_covariates(path: Path, covariates: list[str]) -> pd.DataFrame:
+    """A covariate table indexed by file name: CelebA's own (txt or CSV edition), or a CSV with a column ``file``."""
+    try:
+        header = read_text(path, "a covariate table (CSV with a column 'file', or CelebA's)").split("\n", 1)[0]
+    except FileNotFoundError as error:
+        raise TableError(str(error)) from None
+    if path.suffix == ".txt" or header.startswith("image_id,5_o_Clock_Shadow"):
+        table = read_celeba_attributes(path)
+    else:
+        table = pd.read_csv(io.StringIO(read_text(path, "a CSV")), skipinitialspace=True)
+        require_columns(table, ["file", *covariates], where=str(path))
+        table["file"] = table["file"].astype(str)
+        twice = table.loc[table["file"].duplicated(), "file"].tolist()
+        if twice:
+            raise TableError(f"{path} has several rows for {few(twice)}. Keep one row a file.")
+        table = table.set_index("file")
+    require_columns(table, covariates, where=str(path))
+    return table
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.celeba predict",
+        description="Predictions for a folder of images and a table of their covariates, as CSV.",
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a file of a run's checkpoints/ folder")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images (jpg, png, bmp, webp)")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        help="CSV with a column 'file' and the covariates' columns (0/1), or CelebA's list_attr_celeba.txt; "
+        "a plain checkpoint needs none",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="CSV to write: file, probability, prediction")
+    parser.add_argument("--overwrite", action="store_true", help="write over --out")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--num_workers", type=int, default=min(4, os.cpu_count() or 1), help="processes that decode")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the default is cuda where there is one")
+    parser.add_argument("--on_error", choices=["fail", "skip"], default="fail", help="at an image that does not decode")
+    return parser.parse_args(argv)
