@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,9 @@ def load_runs(folders: Sequence[str | Path], split: str = "test") -> list[Run]:
         RunError: a file is absent, or the runs differ in target or images and so cannot be compared.
     """
     if len(folders) < 2:
-        raise RunError(f"a comparison needs at least two run folders, and {len(folders)} came. Name both arms' folders.")
+        raise RunError(
+            f"a comparison needs at least two run folders, and {len(folders)} came. Name both arms' folders."
+        )
     runs = [_load(Path(folder), split) for folder in folders]
     first = runs[0]
     if len({run.name for run in runs}) < len(runs):
@@ -137,3 +139,31 @@ def accuracy_by_group(runs: Sequence[Run], labels: pd.Series) -> pd.DataFrame:
             low, high = wilson_interval(int(right.sum()), len(right))
             rows.append((str(group), len(right), run.name, float(right.mean()), low, high))
     return pd.DataFrame(rows, columns=["group", "images", "run", "accuracy", "low", "high"])
+
+
+def comparison_text(runs: Sequence[Run], references: Mapping[str, float]) -> str:
+    """The comparison in a few lines, for the terminal."""
+    lines = [" " * 16 + "".join(f"{run.name:>18s}" for run in runs)]
+    intervals = [wilson_interval(int(run.right.sum()), len(run.right)) for run in runs]
+    lines.append(f"{'accuracy':16s}" + "".join(f"{run.right.mean():18.1%}" for run in runs))
+    lines.append(f"{'95% interval':16s}" + "".join(f"{f'{low:.1%} to {high:.1%}':>18s}" for low, high in intervals))
+    for key, label in (("f1_macro", "macro F1"), ("auroc", "AUROC"), ("loss", "loss")):
+        lines.append(f"{label:16s}" + "".join(f"{number(run.result['metrics'][key]):>18s}" for run in runs))
+    lines.append("for comparison: " + ", ".join(f"{name} {value:.1%}" for name, value in references.items()))
+    for run in runs[1:]:
+        paired = mcnemar(runs[0], run)
+        lines.append(
+            f"{runs[0].name} and {run.name} on the same images: only {run.name} right {paired.only_second}, only "
+            f"{runs[0].name} right {paired.only_first}, McNemar's exact p = {p_value(paired.p_value)}"
+        )
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """Four decimals; AUROC is not defined where only one class is present."""
+    return "not defined" if value is None else f"{value:.4f}"
+
+
+def p_value(value: float) -> str:
+    """Three decimals, or a power of ten."""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"

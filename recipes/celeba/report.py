@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,10 +12,20 @@ from matplotlib.figure import Figure
 from fusionconv.tabular import read_celeba_attributes, read_celeba_partition
 from recipes.celeba import report_figures as draw
 from recipes.celeba.balance import covariates_only_accuracy
-from recipes.celeba.compare import Run, accuracy_by_group, load_runs, mcnemar, wilson_interval
+from recipes.celeba.compare import (
+    Run,
+    accuracy_by_group,
+    comparison_text,
+    load_runs,
+    mcnemar,
+    number,
+    p_value,
+    wilson_interval,
+)
 from recipes.celeba.data import celeba_folder, table_path
+from recipes.celeba.report_examples import data_uri, example_cards
 
-EXAMPLES = 4  # at most, of each pattern of right and wrong
+SPLIT = {"train": "training", "valid": "validation", "test": "test"}
 
 
 def write_report(
@@ -62,16 +71,15 @@ def write_report(
     if covariates:
         train = attributes.loc[partition.index[partition == "train"]]
         references["covariates alone"] = covariates_only_accuracy(train, judged, target, covariates)
-    bayes = {f"best possible,\n{seen}": rate for seen, rate in (bayes_rates or {}).items()}
+    limits = {f"best from {seen}": rate for seen, rate in (bayes_rates or {}).items()}
     colours = draw.colour_of(runs)
 
     def figure(name: str, drawn: Figure, alt: str) -> str:
         path = draw.save(drawn, out.parent / "figures" / f"{name}.png")
         width = round(drawn.get_figwidth() * 100)
-        return f'<img src="{_data_uri(path, "png")}" width="{width}" alt="{escape(alt)}">'
+        return f'<img src="{data_uri(path, "png")}" width="{width}" alt="{escape(alt)}">'
 
-    ladder = figure("accuracy", draw.draw_ladder(runs, references | bayes), "accuracy of every run and what bounds it")
-    limits = {f"best from {seen}": rate for seen, rate in (bayes_rates or {}).items()}
+    ladder = figure("accuracy", draw.draw_ladder(runs, references | limits), "accuracy of every run and what bounds it")
     curves = [
         figure("learning-accuracy", draw.draw_learning(runs, "accuracy", "Accuracy", limits), "accuracy by step"),
         figure("learning-loss", draw.draw_learning(runs, "loss", "Loss (cross-entropy)", {}), "loss by step"),
@@ -81,15 +89,13 @@ def write_report(
         for run in runs
     ]
     ways = dict(groups or {}) | {name: judged[name].map(lambda value, n=name: f"{n} = {value}") for name in covariates}
+    tables = {way: accuracy_by_group(runs, labels) for way, labels in ways.items()}
+    lowest = min((float(table["low"].min()) for table in tables.values()), default=0.5)
     by_group = [
-        figure(
-            f"groups-{number}",
-            draw.draw_groups(runs, way, accuracy_by_group(runs, labels)),
-            f"accuracy by {way}",
-        )
-        for number, (way, labels) in enumerate(ways.items(), start=1)
+        figure(f"groups-{count}", draw.draw_groups(runs, f"by {way}", table, lowest), f"accuracy by {way}")
+        for count, (way, table) in enumerate(tables.items(), start=1)
     ]
-    examples = _examples(runs, judged, list(dict.fromkeys((*covariates, *shown_attributes))), folder, out)
+    examples = example_cards(runs, judged, list(dict.fromkeys((*covariates, *shown_attributes))), folder, out)
 
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -97,15 +103,18 @@ def write_report(
 {Path(__file__).with_name("report.css").read_text(encoding="utf-8")}</style></head><body><main>
 <h1>{escape(title)}</h1>
 {f'<p class="note">{escape(synthetic_note)}</p>' if synthetic_note else ""}
-<p>Target <b>{escape(target)}</b>, judged on {len(first.predictions):,d} {_SPLIT[split]} images, the same ones for all.
+<p>Target <b>{escape(target)}</b>, judged on {len(first.predictions):,d} {SPLIT[split]} images, the same ones for all.
 Accuracy with its 95&nbsp;% interval:</p>
 <div class="tiles">{"".join(_tile(run, colours[run.name]) for run in runs)}{_margin_tiles(runs)}</div>
 <div class="figures">{ladder}</div>
+<p class="soft">Diamonds: what is reached without training a network{
+        ", and the best that anything can be expected to reach" if limits else ""
+    }. Points: the trained networks, with the interval as a bar.</p>
 {f"<h2>Why the margin is what it is</h2>{why}" if why else ""}
 <h2>Accuracy in groups of images</h2>
 <p class="soft">Points are accuracies, bars their 95&nbsp;% intervals.</p>
 <div class="figures">{"".join(by_group)}</div>
-<h2>Figures side by side</h2>
+<h2>Metrics side by side</h2>
 {_metrics_table(runs, references)}
 {"".join(_paired_table(first, run) for run in runs[1:])}
 <h2>Learning curves</h2>
@@ -124,28 +133,7 @@ probability that the run gives to {escape(target)}&nbsp;=&nbsp;1.</p>
 """
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
-    return comparison_text(runs, references | {f"best from {k}": v for k, v in (bayes_rates or {}).items()})
-
-
-_SPLIT = {"train": "training", "valid": "validation", "test": "test"}
-
-
-def comparison_text(runs: Sequence[Run], references: Mapping[str, float]) -> str:
-    """The comparison in a few lines, for the terminal."""
-    lines = [" " * 16 + "".join(f"{run.name:>18s}" for run in runs)]
-    intervals = [wilson_interval(int(run.right.sum()), len(run.right)) for run in runs]
-    lines.append(f"{'accuracy':16s}" + "".join(f"{run.right.mean():18.1%}" for run in runs))
-    lines.append(f"{'95% interval':16s}" + "".join(f"{f'{low:.1%} to {high:.1%}':>18s}" for low, high in intervals))
-    for key, label in (("f1_macro", "macro F1"), ("auroc", "AUROC"), ("loss", "loss")):
-        lines.append(f"{label:16s}" + "".join(f"{_number(run.result['metrics'][key]):>18s}" for run in runs))
-    lines.append("without a network: " + ", ".join(f"{name} {value:.1%}" for name, value in references.items()))
-    for run in runs[1:]:
-        paired = mcnemar(runs[0], run)
-        lines.append(
-            f"{runs[0].name} and {run.name} on the same images: only {run.name} right {paired.only_second}, only "
-            f"{runs[0].name} right {paired.only_first}, McNemar's exact p = {_p(paired.p_value)}"
-        )
-    return "\n".join(lines)
+    return comparison_text(runs, references | limits)
 
 
 def _tile(run: Run, colour: str) -> str:
@@ -160,7 +148,7 @@ def _margin_tiles(runs: Sequence[Run]) -> str:
     tiles = []
     for run in runs[1:]:
         margin = 100 * float(run.right.mean() - runs[0].right.mean())
-        p = _p(mcnemar(runs[0], run).p_value)
+        p = p_value(mcnemar(runs[0], run).p_value)
         tiles.append(
             f'<div class="tile"><span>{escape(run.name)} minus {escape(runs[0].name)}</span><b>{margin:+.1f}</b>'
             f"<span>points; McNemar's exact p {p if p.startswith('<') else '= ' + p}</span></div>"
@@ -173,7 +161,7 @@ def _metrics_table(runs: Sequence[Run], references: Mapping[str, float]) -> str:
     intervals = [wilson_interval(int(run.right.sum()), len(run.right)) for run in runs]
     rows.append(["95 % interval of the accuracy (Wilson)", *(f"{low:.2%} to {high:.2%}" for low, high in intervals)])
     for key, label in (("f1_macro", "macro F1"), ("auroc", "AUROC"), ("loss", "cross-entropy")):
-        rows.append([label, *(_number(run.result["metrics"][key]) for run in runs)])
+        rows.append([label, *(number(run.result["metrics"][key]) for run in runs)])
     rows += [[f"accuracy of the {name}", *([f"{value:.2%}"] * len(runs))] for name, value in references.items()]
     return _table(["", *(run.name for run in runs)], rows, numbers=True)
 
@@ -182,18 +170,22 @@ def _paired_table(first: Run, second: Run) -> str:
     paired, a, b = mcnemar(first, second), escape(first.name), escape(second.name)
     table = _table(
         ["", f"{b} right", f"{b} wrong"],
-        [[f"{a} right", str(paired.both), str(paired.only_first)], [f"{a} wrong", str(paired.only_second), str(paired.neither)]],
+        [
+            [f"{a} right", str(paired.both), str(paired.only_first)],
+            [f"{a} wrong", str(paired.only_second), str(paired.neither)],
+        ],
         numbers=True,
     )
     return f"""<h3>The same images, {a} against {b}</h3>{table}
 <p>McNemar's exact test compares {paired.only_first} (only {a} right) with {paired.only_second} (only {b} right):
-p&nbsp;=&nbsp;{escape(_p(paired.p_value))}, two-sided. It speaks of these two trained networks on images of this kind; other
-seeds give other networks.</p>"""
+p&nbsp;=&nbsp;{escape(p_value(paired.p_value))}, two-sided. It speaks of these two trained networks on images of
+this kind; other seeds give other networks.</p>"""
 
 
 def _setup_table(runs: Sequence[Run]) -> str:
     def each(label: str, *values: object) -> list[str]:
-        return [label, *(escape(str(value)) for value in values)]
+        cells = [escape(str(value)) for value in values]
+        return [label, *(cells if len(set(cells)) > 1 else cells[:1])]  # one cell where all runs agree
 
     results, configs = [run.result for run in runs], [run.config for run in runs]
     rows = [
@@ -221,52 +213,11 @@ def _setup_table(runs: Sequence[Run]) -> str:
     return _table(["", *(escape(run.name) for run in runs)], rows)
 
 
-def _examples(runs: Sequence[Run], judged: pd.DataFrame, shown: list[str], folder: Path, out: Path) -> str:
-    """Cards, a row for each pattern of right and wrong, and the same as a contact sheet in figures/examples.png."""
-    rights = pd.DataFrame({run.name: run.right for run in runs})
-    patterns = rights.value_counts().index  # the most frequent first
-    parts, captions = [], []
-    for pattern in patterns:
-        files = rights.index[(rights == list(pattern)).all(axis=1)]
-        good = [run.name for run, right in zip(runs, pattern, strict=True) if right]
-        heading = "none right" if not good else "all right" if len(good) == len(runs) else f"only {', '.join(good)} right"
-        cards = []
-        for file in files[:EXAMPLES]:
-            facts = ", ".join(f"{name} {'yes' if judged.loc[file, name] else 'no'}" for name in shown)
-            truth = f"truth {judged.loc[file, runs[0].result['target']]}"
-            answers, lines = [], []
-            for run in runs:
-                probability = run.predictions.loc[file, "probability"]
-                right = run.right.loc[file]
-                answers.append(f'<p class="{"right" if right else "wrong"}">{escape(run.name)}: {probability:.0%}</p>')
-                lines.append(f"{run.name}: {probability:.0%}, {'right' if right else 'wrong'}")
-            path = folder / "img_align_celeba" / str(file)
-            cards.append(
-                f'<div class="face"><img src="{_data_uri(path, "jpeg")}" alt="{escape(str(file))}" width="178" height="218">'
-                f'<div><p class="soft">{escape(facts)}</p><p><b>{escape(truth)}</b></p>{"".join(answers)}</div></div>'
-            )
-            captions.append((path, "\n".join([facts.replace(", ", "\n"), truth, *lines])))
-        parts.append(f'<h3>{heading.capitalize()} ({len(files):,d} images)</h3><div class="faces">{"".join(cards)}</div>')
-    draw.save(draw.draw_examples(captions), out.parent / "figures" / "examples.png")
-    return "".join(parts)
-
-
 def _table(head: list[str], rows: list[list[str]], numbers: bool = False) -> str:
     kind = ' class="number"' if numbers else ""
     top = "".join(f"<th{kind if column else ''}>{cell}</th>" for column, cell in enumerate(head))
-    body = "".join(
-        "<tr>" + f"<th>{row[0]}</th>" + "".join(f"<td{kind}>{cell}</td>" for cell in row[1:]) + "</tr>" for row in rows
-    )
+    body = ""
+    for name, *cells in rows:
+        span = f' colspan="{len(head) - 1}"' if len(cells) < len(head) - 1 else ""
+        body += f"<tr><th>{name}</th>{''.join(f'<td{kind}{span}>{cell}</td>' for cell in cells)}</tr>"
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.4f}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
-def _data_uri(path: Path, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -94,11 +94,12 @@ def draw_learning(runs: Sequence[Run], metric: str, title: str, references: Mapp
     for name, value in references.items():
         axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate(
-            name, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-            ha="right", fontsize=7.5,
+            name, (0.012, value), xycoords=("axes fraction", "data"), xytext=(0, -2), textcoords="offset points",
+            va="top", fontsize=7.5,
         )  # fmt: skip
     if metric == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_ylim(bottom=axes.get_ylim()[0] - 0.04)
     axes.set(title=title, xlabel="step")
     axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -117,8 +118,10 @@ def draw_confusion(run: Run, colour: str) -> Figure:
     axes.imshow(shares, cmap=fade, vmin=0, vmax=1.15)
     for row in range(2):
         for column in range(2):
-            ink = "white" if shares[row, column] > 0.6 else INK
-            axes.annotate(f"{matrix[row, column]:,.0f}", (column, row), ha="center", va="bottom", color=ink, fontsize=13)
+            ink = "white" if shares[row, column] > 0.75 else INK
+            axes.annotate(
+                f"{matrix[row, column]:,.0f}", (column, row), ha="center", va="bottom", color=ink, fontsize=13
+            )
             axes.annotate(f"{shares[row, column]:.1%}", (column, row), xytext=(0, -3), textcoords="offset points",
                           ha="center", va="top", color=ink, fontsize=8)  # fmt: skip
     axes.set(title=run.name, xticks=(0, 1), yticks=(0, 1), xlabel="predicted", ylabel="true")
@@ -128,8 +131,11 @@ def draw_confusion(run: Run, colour: str) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def draw_groups(runs: Sequence[Run], title: str, table: pd.DataFrame) -> Figure:
-    """Accuracy of each run in each group, with 95 % intervals (the table of `compare.accuracy_by_group`)."""
+def draw_groups(runs: Sequence[Run], title: str, table: pd.DataFrame, lowest: float) -> Figure:
+    """Accuracy of each run in each group, with 95 % intervals (the table of `compare.accuracy_by_group`).
+
+    ``lowest`` is where the axis begins, so that several figures share one.
+    """
     groups = list(dict.fromkeys(table["group"]))
     figure = _figure(4.4, 0.95 + 0.52 * len(groups))
     axes: Axes = figure.subplots()
@@ -144,7 +150,7 @@ def draw_groups(runs: Sequence[Run], title: str, table: pd.DataFrame) -> Figure:
             axes.annotate(f"{value:.1%}", (1.015, height), xycoords=("axes fraction", "data"), va="center",
                           fontsize=8, color=colour, annotation_clip=False)  # fmt: skip
     counts = table.drop_duplicates("group").set_index("group")["images"]
-    axes.set(xlim=(min(0.48, table["low"].min() - 0.02), 1.02), ylim=(len(groups) - 0.45, -0.55), yticks=range(len(groups)))
+    axes.set(xlim=(lowest - 0.02, 1.02), ylim=(len(groups) - 0.45, -0.55), yticks=range(len(groups)))
     axes.set_yticklabels([f"{group}\n({counts[group]:,d} images)" for group in groups])
     axes.set(title=title, xlabel="accuracy")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -161,10 +167,13 @@ def draw_examples(captions: Sequence[tuple[Path, str]]) -> Figure:
     """A contact sheet: images with a few lines under each."""
     columns = min(4, len(captions))
     rows = -(-len(captions) // columns)
-    figure = _figure(1.9 * columns, 3.0 * rows)
+    lines = max(caption.count("\n") + 1 for _, caption in captions)
+    figure = _figure(1.9 * columns, (2.4 + 0.14 * lines) * rows)
     for axes, (path, caption) in zip(figure.subplots(rows, columns, squeeze=False).flat, captions, strict=False):
         axes.imshow(np.asarray(Image.open(path).convert("RGB")))
-        axes.text(0, -0.03, caption, transform=axes.transAxes, va="top", fontsize=7.5)
-    for axes in figure.axes:
+        axes.set_xlabel(caption, loc="left", fontsize=7.5)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes in figure.axes[len(captions) :]:
         axes.set_axis_off()
     return figure

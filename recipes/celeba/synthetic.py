@@ -7,18 +7,18 @@ The target, written into the column ``Attractive``, depends on image x covariate
 
     Attractive = Eyeglasses if Male else Smiling
 
-``Male`` is in the table and is drawn nowhere: it stands for what a picture cannot show (an age, a genotype). ``Young`` is
-drawn nowhere either and changes nothing: a covariate without a use. The column names are CelebA's; the rule is arbitrary
-and says nothing about faces or people.
+``Male`` is in the table and is drawn nowhere: it stands for what a picture cannot show (an age, a genotype). ``Young``
+is drawn nowhere either and changes nothing: a covariate without a use. The column names are CelebA's; the rule is
+arbitrary and says nothing about faces or people.
 
 Bayes rates (the best accuracy that anything can reach). Male, Smiling and Eyeglasses are independent, 1/2 each:
 
     from the covariate alone     50 %   Male by itself says nothing about the target
-    from the image alone         75 %   half of the images have Smiling == Eyeglasses and are certain, the rest are a coin
+    from the image alone         75 %   the half with Smiling == Eyeglasses is certain, the rest is a coin
     from image and covariate    100 %   the rule has no noise
 
-In every block of eight consecutive images each of the eight combinations comes once, so a split whose size is a multiple of
-eight has these rates exactly and not just on average.
+In every block of eight consecutive images each of the eight combinations comes once, so a split whose size is a
+multiple of eight has these rates exactly and not just on average.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ BAYES_RATES = {"covariate alone": 0.50, "image alone": 0.75, "image and covariat
 
 WIDTH, HEIGHT = 178, 218  # of every image of img_align_celeba
 SCALE = 2  # drawn twice as large and reduced: smooth edges
-HAIR = {"Black_Hair": (28, 24, 24), "Blond_Hair": (226, 192, 112), "Brown_Hair": (112, 70, 40), "Gray_Hair": (158, 158, 162)}
+HAIR = {
+    "Black_Hair": (28, 24, 24),
+    "Blond_Hair": (226, 192, 112),
+    "Brown_Hair": (112, 70, 40),
+    "Gray_Hair": (158, 158, 162),
+}
 SKIN = [(240, 200, 170), (224, 172, 134), (198, 142, 102), (146, 98, 66)]
 PALE = (252, 232, 220)
 MUTED = [(120, 150, 170), (160, 170, 140), (190, 170, 150), (150, 140, 170), (175, 185, 190), (110, 130, 120)]
@@ -48,7 +53,7 @@ MUTED = [(120, 150, 170), (160, 170, 140), (190, 170, 150), (150, 140, 170), (17
 
 @dataclass(frozen=True)
 class SyntheticFace:
-    """One row: the attributes (0/1, every official column), and the seed of what no column names (place, colours, noise)."""
+    """One row: the attributes (0/1, every official column), and the seed of place, colours and noise."""
 
     attributes: dict[str, int]
     seed: tuple[int, int]
@@ -94,7 +99,7 @@ def sample_face(seed: int, index: int) -> SyntheticFace:
 
 
 def draw_face(face: SyntheticFace) -> Image.Image:
-    """Draw the picture of a row, RGB, 178 x 218. It reads the drawn columns and the seed; never Male, Young or the target."""
+    """Draw the picture of a row, RGB, 178 x 218, from the drawn columns; never from Male, Young or the target."""
     a = face.attributes
     rng = np.random.default_rng((*face.seed, 3))
 
@@ -112,7 +117,7 @@ def draw_face(face: SyntheticFace) -> Image.Image:
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
 
-    # the face's own frame: x to the right and y down from its centre, in units of CelebA pixels, placed and sized at random
+    # the face's own frame: x to the right and y down from its centre, in CelebA's pixels, placed and sized at random
     cx, cy = WIDTH / 2 + rng.uniform(-7, 7), 122 + rng.uniform(-7, 7)
     size = rng.uniform(0.92, 1.06) * SCALE
 

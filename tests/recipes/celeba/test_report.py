@@ -112,7 +112,9 @@ def test_mcnemar_p_value_against_scipy(made, tmp_path, a, b):
     first, second = target.copy(), target.copy()
     first[:b] = 0  # only the second is right on b images
     second[b : b + a] = 0
-    folders = [fake_run(tmp_path, made[0], name, p, target, files) for name, p in (("plain", first), ("hybrid", second))]
+    folders = [
+        fake_run(tmp_path, made[0], name, p, target, files) for name, p in (("plain", first), ("hybrid", second))
+    ]
     paired = mcnemar(*load_runs(folders))
     assert (paired.only_first, paired.only_second, paired.both) == (a, b, 5)
     assert paired.p_value == pytest.approx(binomtest(a, a + b, 0.5).pvalue, rel=1e-9)
@@ -136,12 +138,13 @@ def test_the_page_needs_nothing_but_itself(made, tmp_path):
     page = Page()
     page.feed(html)
     assert page.open == []
-    assert page.addresses and all(address.startswith("data:image/") for address in page.addresses)
+    assert len(page.addresses) > 7
+    assert all(address.startswith("data:image/") for address in page.addresses)
     assert not re.search(r"https?://|url\(|@import|<script", html)
-    assert "A &lt;title&gt;" in html and "SYNTHETIC &amp; drawn" in html and "CPU &lt;of a test&gt;" in html
-    for expected in ("75.0%", "93.8%", "50.00%", "0.6100", "not defined", "<p>Because.</p>", "2e-4", "Only hybrid right"):
-        assert expected in html or expected == "2e-4" and "0.0002" in html
-    assert "75.0%" in text and "93.8%" in text and "p = " in text
+    expected = ("A &lt;title&gt;", "SYNTHETIC &amp; drawn", "CPU &lt;of a test&gt;", "75.0%", "93.8%", "50.00%",
+                "0.6100", "not defined", "<p>Because.</p>", "0.0002", "Only hybrid right")  # fmt: skip
+    assert [words for words in expected if words not in html] == []
+    assert [words for words in ("75.0%", "93.8%", "p = ") if words not in text] == []
     figures = {path.name for path in (out.parent / "figures").iterdir()}
     assert figures == {
         "accuracy.png", "learning-accuracy.png", "learning-loss.png", "confusion-plain.png", "confusion-hybrid.png",

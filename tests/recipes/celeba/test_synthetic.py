@@ -1,4 +1,4 @@
-"""The synthetic set: the format is CelebA's, the attributes are true, Male cannot be seen, the Bayes rates are as told."""
+"""The synthetic set: CelebA's format, true attributes, a Male that cannot be seen, and the Bayes rates as told."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_bayes_rates_are_those_documented():
 
 
 def test_no_other_column_tells_the_target():
-    """What does not enter the rule is independent of it: the best rule on it stays near one half (standard error 1.1 %)."""
+    """The best rule on a column that does not enter the target stays near one half (standard error 1.1 %)."""
     rows = [sample_face(0, i).attributes for i in range(2000)]
     visible = {TARGET, "Smiling", "Mouth_Slightly_Open", "Eyeglasses"}
     assert max(best_accuracy(rows, [other]) for other in CELEBA_ATTRIBUTES if other not in visible) < 0.55
@@ -61,7 +61,7 @@ def test_what_is_drawn_changes_the_picture(drawn):
 
 
 def test_glasses_darken_the_eyes_and_a_smile_brightens_the_mouth():
-    """Measured on pixels, apart from the drawing code: the means of images with and without, at where CelebA has them."""
+    """Means of pixels, with and without, in boxes where CelebA has eyes and mouth."""
     faces = [sample_face(1, i) for i in range(64)]
     grey = np.stack([np.asarray(draw_face(face).convert("L"), float) for face in faces])
     glasses = np.array([face.attributes["Eyeglasses"] == 1 for face in faces])
@@ -85,7 +85,8 @@ def test_files_are_in_celebas_format(tmp_path):
     assert lines[0] == "16"
     assert tuple(lines[1].split()) == CELEBA_ATTRIBUTES
     cells = lines[2].split()
-    assert cells[0] == "000001.jpg" and len(cells) == 41 and set(cells[1:]) <= {"1", "-1"}
+    assert (cells[0], len(cells)) == ("000001.jpg", 41)
+    assert set(cells[1:]) == {"1", "-1"}
     assert (folder / "list_eval_partition.txt").read_text().splitlines()[10] == "000011.jpg 1"
     with Image.open(folder / "img_align_celeba" / "000016.jpg") as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (178, 218))
