@@ -147,11 +147,14 @@ def test_autocast_as_plain_conv(strategy: str, dtype: torch.dtype) -> None:
     assert all(t.grad.dtype == torch.float32 for t in tensors.values())
 
 
-@pytest.mark.parametrize("strategy", NAMES)
+ROUNDS_EACH_TERM = pytest.mark.xfail(strict=True, reason="forms no per-sample kernel: see docs/limits.md, 1")
+
+
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(n, marks=ROUNDS_EACH_TERM if n in ("stacked", "scaled") else ()) for n in NAMES]
+)
 def test_covariates_keep_their_precision_under_autocast(strategy: str) -> None:
     """A kernel that nearly cancels (73.4 V - 73.375 V): rounding the covariate to bfloat16 would lose all of it."""
-    if strategy in ("stacked", "scaled"):
-        pytest.skip("forms no per-sample kernel, so each term is rounded on its own; see docs/limits.md")
     v = torch.ones(1, 1, 1, 1, 1)
     s, w = torch.tensor([[73.4]]), torch.full((1, 1, 1, 1), -73.375)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -185,7 +188,9 @@ def test_exports_with_a_free_batch_size(strategy: str) -> None:
         def forward(self, x, s, w, v):
             return hybrid_conv(x, s, w, v, strategy=strategy)
 
-    t = {k: v.detach() for k, v in Case("export", 2, bias=False, covariate_bias=False).tensors().items() if v is not None}
+    t = {
+        k: v.detach() for k, v in Case("export", 2, bias=False, covariate_bias=False).tensors().items() if v is not None
+    }
     batch = torch.export.Dim("batch")
     program = torch.export.export(
         Wrapper(), tuple(t.values()), dynamic_shapes=({0: batch}, {0: batch}, None, None), strict=False
@@ -230,7 +235,11 @@ def inputs(n: int = 4, k: int = 2) -> dict[str, torch.Tensor]:
         (torch.zeros(4, 2, dtype=torch.complex64), CovariateTypeError, "complex"),
         ([[0.0, 1.0]] * 4, CovariateTypeError, "list.*as_tensor"),
         (None, CovariateTypeError, "NoneType"),
-        (torch.tensor([[0, 1], [0, float("nan")], [1, 1], [float("inf"), 0]]), CovariateError, r"2 value.*row\(s\) 1, 3"),
+        (
+            torch.tensor([[0, 1], [0, float("nan")], [1, 1], [float("inf"), 0]]),
+            CovariateError,
+            r"2 value.*row\(s\) 1, 3",
+        ),
         (torch.zeros(4, 2, device="meta"), CovariateError, "device of the input, cpu, got meta"),
     ],
 )

@@ -64,10 +64,12 @@ class HybridLayer(_ConvNd):
         check_options(num_covariates, covariate_bias, rank, init, strategy)
         kernels = num_covariates if rank is None else rank
         self.num_covariates, self.init, self.strategy = num_covariates, init, strategy
-        like = self.weight.detach()
-        self.covariate_weight = nn.Parameter(like.new_empty(kernels, *like.shape))
-        self.covariate_bias = nn.Parameter(like.new_empty(kernels, self.out_channels)) if covariate_bias else None
-        self.covariate_map = nn.Parameter(like.new_empty(rank, num_covariates)) if rank is not None else None
+        like, shape = self.weight.detach(), self.weight.shape
+        self.covariate_weight = nn.Parameter(like.new_empty(kernels, *shape))
+        bias = nn.Parameter(like.new_empty(kernels, self.out_channels)) if covariate_bias else None
+        self.register_parameter("covariate_bias", bias)
+        mapping = nn.Parameter(like.new_empty(rank, num_covariates)) if rank is not None else None
+        self.register_parameter("covariate_map", mapping)
         self.reset_covariate_parameters()
 
     def detach_covariates(self) -> None:

@@ -1,7 +1,8 @@
-"""stacked: one convolution with (K + 1) C_out outputs, x * W and every x * V_j, then weighted by the covariates.
+"""stacked: x * W as it always was, plus one convolution with K C_out outputs for every x * V_j, weighted by s.
 
 No kernel is formed per sample, so the batch size stays free when a model is exported; costs (K + 1) times the
-arithmetic and activation memory.
+arithmetic and activation memory. While V = 0 the output is the plain convolution's to the last bit, since it is that
+very convolution plus zero (the other strategies sum in another order and may differ in the last bit).
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ def stacked(
     covariate_bias: Tensor | None,
     geometry: Geometry,
 ) -> Tensor:
-    """Outputs are laid out (group, j, channel) with j = 0 for W, so that each group keeps its own inputs."""
-    g = geometry.groups
-    kernels = torch.cat([weight[None], covariate_weight])
+    """x * W by the plain convolution itself, plus one convolution for all V_j, outputs laid out (group, j, channel)."""
+    g, k = geometry.groups, covariate_weight.shape[0]
     if geometry.transposed:  # weight (C_in, C_out/g, *k): the output channels of a group stand side by side on axis 1
-        kernels = rearrange(kernels, "j i o ... -> i (j o) ...")
+        kernels = rearrange(covariate_weight, "j i o ... -> i (j o) ...")
     else:  # weight (C_out, C_in/g, *k)
-        kernels = rearrange(kernels, "j (g o) i ... -> (g j o) i ...", g=g)
-    y = rearrange(geometry.conv(x, kernels), "n (g j o) ... -> n j g o ...", g=g, j=covariate_weight.shape[0] + 1)
-    weighted = torch.einsum("nj,njgo...->ngo...", covariates.to(y.dtype), y[:, 1:])
-    y = (y[:, 0] + weighted).flatten(1, 2)
-    return add_bias(y, covariates, bias, covariate_bias)
+        kernels = rearrange(covariate_weight, "j (g o) i ... -> (g j o) i ...", g=g)
+    by_covariate = rearrange(geometry.conv(x, kernels), "n (g j o) ... -> n j (g o) ...", g=g, j=k)
+    effect = torch.einsum("nj,njc...->nc...", covariates.to(by_covariate.dtype), by_covariate)
+    if covariate_bias is not None:
+        effect = add_bias(effect, covariates, None, covariate_bias)
+    return geometry.conv(x, weight, bias) + effect

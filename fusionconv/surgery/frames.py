@@ -58,8 +58,10 @@ class Frame:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _stack.frames.remove(self)
-        if not torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():  # a trace has no backward inside: the frame is the topmost one
+            _stack.frames.pop()
+        else:
+            _stack.frames.remove(self)
             self.recorder.__exit__(None, None, None)
 
     def reinstate(self) -> Frame:

@@ -31,8 +31,12 @@ def reinstating(reinstate: Callable[[], Token], retire: Callable[[Token], None])
     if not CAN_RECOMPUTE or not torch.is_grad_enabled():
         return nullcontext()
 
+    opened_in_backward = in_backward()
+
     def on_creation(node: Any) -> None:
         if node.name() == "torch::autograd::AccumulateGrad":  # one a parameter, shared by all calls
+            return
+        if in_backward() != opened_in_backward:  # a backward inside an open frame: its nodes belong to other calls
             return
         running: list[Token] = []  # a stack: reentrant backward may enter a node's neighbours in between
         node.register_prehook(lambda grads: running.append(reinstate()))

@@ -61,8 +61,8 @@ class CurvesLogger(Logger):
             return
         key = int(values.get("epoch", 0)), int(step)
         self.rows.setdefault(key, {}).update(values, epoch=key[0], step=key[1])
-        if "val/loss" in values or time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
-            self.write()
+        if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+            self.write()  # drawing takes a second
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -85,10 +85,10 @@ def draw_curves(table: pd.DataFrame, path: Path) -> None:
     """Loss, accuracy, macro F1 and AUROC against the step: training as a line, validation as points on a line."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = figure.subplots(2, 2).flat
+    figure = Figure(figsize=(11, 7))
+    panels = figure.subplots(2, 2, gridspec_kw={"hspace": 0.35, "left": 0.07, "right": 0.97, "top": 0.95}).flat
     for axes, metric in zip(panels, ("loss", "accuracy", "f1_macro", "auroc"), strict=True):
-        for side, style in (("train", {"linewidth": 1.2}), ("val", {"marker": "o", "linewidth": 1.8})):
+        for side, style in (("train", {"color": "C0"}), ("val", {"color": "C1", "marker": "o"})):
             column = f"{side}/{metric}"
             if column in table and table[column].notna().any():
                 shown = table[["step", column]].dropna()

@@ -22,7 +22,8 @@ from recipes.celeba.runs import RunError, RunFolder, is_rank_zero
 from recipes.celeba.study import CelebAStudy
 
 log = logging.getLogger("recipes.celeba")
-warnings.filterwarnings("ignore", message="(?s).*instantiate_classes.*")  # jsonargparse 4.53: inside Lightning
+# jsonargparse 4.49 renames what Lightning 2.6, and fit() below for older versions' sake, call by the old names.
+warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|skip_none|JsonargparseDeprecationWarning)")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
 warnings.filterwarnings(
     "ignore", message=".*Be aware that when using `ckpt_path`.*"
@@ -133,11 +134,14 @@ def fit(argv: list[str]) -> None:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         if is_rank_zero() and cli.trainer.checkpoint_callback is not None:
             best = cli.trainer.checkpoint_callback
-            score = float("nan") if best.best_model_score is None else float(best.best_model_score)
-            log.info("best %s: %.4f (%s)", cli.config.monitor, score, best.best_model_path)
             judge = "test" if cli.model.hparams.mode == "corrected" else "validate"
             where = f"--experiment {cli.folder.experiment} --root_dir {cli.folder.root_dir}"
-            log.info("now: python -m recipes.celeba %s %s", judge, where)
+            if best.best_model_path:
+                log.info("best %s: %.4f (%s)", cli.config.monitor, float(best.best_model_score), best.best_model_path)
+                log.info("now: python -m recipes.celeba %s %s", judge, where)
+            else:
+                log.info("no epoch was finished and validated, so there is no best checkpoint")
+                log.info("now: python -m recipes.celeba %s %s --ckpt_path last", judge, where)
 
 
 def validate(argv: list[str]) -> None:

@@ -7,14 +7,16 @@ import pytest
 import torch
 import yaml
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
+from torchvision.models.vgg import make_layers
 
 from fusionconv.errors import CheckpointError
 from recipes.celeba.__main__ import COMMANDS, main
 from recipes.celeba.checkpoint import NOTE, check_checkpoint
+from recipes.celeba.images import decode, prepare
 from recipes.celeba.runs import RunFolder
 from recipes.celeba.study import CelebAStudy
 from recipes.celeba.training import CONFIGS, CelebACLI
-from tests.recipes.celeba.conftest import SMALL
+from tests.recipes.celeba.conftest import SMALL, TINY
 
 pytestmark = pytest.mark.usefixtures("tiny_vgg")
 
@@ -139,6 +141,22 @@ def test_checkpoints_load_without_pickle_and_say_what_they_are(run_folder):
     study = CelebAStudy.load_from_checkpoint(path, weights_only=True)
     assert study.encoder.get_feature_names_out().tolist() == ["Male", "Young"]
     assert study.network.get_submodule("features.0").covariate_weight.count_nonzero() > 0  # V was trained, and loaded
+
+
+def test_a_plain_vgg16_is_calibrated_on_training_images_and_its_file_is_needed_once(celeba, tmp_path):
+    features = make_layers(TINY, batch_norm=False)
+    weights = tmp_path / "vgg16.pt"
+    torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, weights)
+    argv = [f"--root_dir={tmp_path}", "--experiment=vgg"]
+    start = ["--trainer.limit_train_batches=1", "--model.lr=0", "--model.calibration_images=12"]
+    main(["fit", f"--data.root={celeba}", *argv, *SMALL, f"--model.weights={weights}", *start])
+    weights.unlink()
+    main(["test", *argv])
+    network = CelebAStudy.load_from_checkpoint(tmp_path / "vgg/checkpoints/vgg-last.ckpt", weights_only=True).network
+    assert torch.equal(network.features[40].weight, features[28].weight)
+    images = [decode(celeba / f"celeba/img_align_celeba/{number:06d}.jpg") for number in range(1, 25, 2)]
+    prepared = prepare(images, 32, "corrected")
+    torch.testing.assert_close(network.features.train()(prepared), features(prepared), rtol=1e-3, atol=1e-4)
 
 
 def test_a_checkpoint_of_another_run_is_refused(run_folder, celeba, tmp_path, capsys):

@@ -55,6 +55,7 @@ def test_metrics_csv_has_one_row_per_epoch_and_step_and_goes_on_after_a_resume(t
     logger.log_metrics({"train/loss": 0.7, "epoch": 0}, step=4)
     logger.log_metrics({"val/loss": 0.6, "val/accuracy": 0.5, "epoch": 0}, step=4)
     logger.log_metrics({"hp_metric": 1.0}, step=0)
+    logger.finalize("failed")
     resumed = CurvesLogger(tmp_path, resume=True)
     resumed.log_metrics({"train/loss": 0.4, "epoch": 1}, step=9)
     resumed.finalize("success")
