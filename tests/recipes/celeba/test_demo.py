@@ -1,4 +1,4 @@
-"""The demo's whole road on a few images: draw, fit and test both arms, report; what it says first, and what it refuses."""
+"""The demo's whole road on a few images: draw, fit and test both arms, report; what it says first, what it refuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recipes.celeba import demo
 from recipes.celeba.__main__ import main
 
 
-def test_the_whole_road(tmp_path, capfd):
+def test_the_whole_road(tiny_vgg, tmp_path, capfd):
     out = tmp_path / "demo"
     command = ["demo", "--out", str(out), "--images", "16", "8", "16", "--epochs", "1", "--seed", "3"]
     main(command)
