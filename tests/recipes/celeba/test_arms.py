@@ -16,7 +16,7 @@ def build(arm, seed=3, **options):
 
 @pytest.mark.parametrize(
     ("layer_idx", "strategy"),
-    [(0, "stacked"), (0, "scaled"), (-1, "scaled"), ([0, "features.17"], "scaled"), (0, "auto"), (-1, "auto")],
+    [(0, "stacked"), (-1, "stacked"), ([0, "features.17"], "stacked"), (0, "auto"), (-1, "auto")],
 )
 def test_corrected_hybrid_starts_as_the_plain_arm_exactly(layer_idx, strategy, real_vgg):
     plain, plain_state = build("plain")

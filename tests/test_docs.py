@@ -1,0 +1,43 @@
+"""README and docs: their Python runs, their links lead somewhere, and CI runs the command that the README names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")]
+)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@pages
+def test_python_blocks_run(page: Path) -> None:
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), {})
+
+
+@pages
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_ci_runs_the_readme_s_test_command() -> None:
+    commands = [c.strip() for c in blocks(ROOT / "README.md", "console")]
+    test = next(c for c in commands if c.endswith("pytest"))
+    assert test in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert any(c.endswith("python -m recipes.celeba demo") for c in commands)
+
+
+def test_no_download_address_and_no_lock_file_is_kept() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert all(re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[0-9A-Za-z.]+", line) for line in pins), pins
+    assert "uv.lock" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()

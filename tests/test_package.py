@@ -1,0 +1,30 @@
+"""The public names, and that importing the package is light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fusionconv
+
+PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
+    HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d SurgeryError TableError covariates functional
+    fuse_into list_convs unfuse""".split()  # noqa: SIM905
+
+
+def test_public_names() -> None:
+    assert sorted(fusionconv.__all__) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(fusionconv, name).__doc__, name
+
+
+def test_import_loads_only_torch_and_einops() -> None:
+    heavy = ["pandas", "torchvision", "monai", "lightning", "matplotlib", "sklearn", "torchmetrics"]
+    code = f"import sys, fusionconv; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_the_projects() -> None:
+    assert f'version = "{fusionconv.__version__}"' in Path("pyproject.toml").read_text(encoding="utf-8")
