@@ -202,9 +202,9 @@ def _setup_table(runs: Sequence[Run]) -> str:
     ):
         rows.append(each(label, *(config.get(section, {}).get(key, "") for config in configs)))
     rows += [
-        each("epochs, steps", *(f"{r['epochs']}, {r['steps']}" for r in results)),
+        each("epochs, steps up to the judged checkpoint", *(f"{r['epochs']}, {r['steps']}" for r in results)),
         each("seed", *(r["seed"] for r in results)),
-        each("training time, seconds", *(f"{r['seconds']:.0f}" for r in results)),
+        each("training time up to it, seconds", *(f"{r['seconds']:.0f}" for r in results)),
         each("images judged, left out", *(f"{r['num_images']}, {len(r['skipped'])}" for r in results)),
         each("versions", *(", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in results)),
         each("hardware", *(r["hardware"] for r in results)),
