@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from scipy.stats import binomtest
 
 from recipes.celeba.runs import RunError
-
-Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
 @dataclass(frozen=True)
@@ -96,21 +94,16 @@ def _load(folder: Path, split: str) -> Run:
     )
 
 
-def wilson_interval(right: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (E. B. Wilson, JASA 1927, 22:209); 95 % unless ``z`` says otherwise.
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of the proportion right / total (E. B. Wilson, JASA 1927, 22:209).
 
-    Centre (p + z²/2n) / (1 + z²/n), half width z sqrt(p(1-p)/n + z²/4n²) / (1 + z²/n), with p = right / total.
-    Unlike p ± z sqrt(p(1-p)/n) it has a width at p = 1, and stays within 0 and 1.
+    Unlike p ± 1.96 sqrt(p(1-p)/n) it has a width at p = 1, and stays within 0 and 1.
 
     >>> [round(end, 4) for end in wilson_interval(81, 263)]
     [0.2553, 0.3662]
     """
-    if not 0 <= right <= total or total == 0:
-        raise ValueError(f"expected 0 <= right <= total and total > 0, but right is {right} and total {total}.")
-    p, shrink = right / total, 1 + z**2 / total
-    half = z * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2)) / shrink
-    centre = (p + z**2 / (2 * total)) / shrink
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mcnemar(first: Run, second: Run) -> Paired:
@@ -121,9 +114,8 @@ def mcnemar(first: Run, second: Run) -> Paired:
     """
     a, b = first.right, second.right.loc[first.right.index]
     only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
-    n = only_first + only_second
-    tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1))
-    return Paired(int((a & b).sum()), only_first, only_second, int((~a & ~b).sum()), min(1.0, 2 * tail / 2**n))
+    p = float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
+    return Paired(int((a & b).sum()), only_first, only_second, int((~a & ~b).sum()), p)
 
 
 def accuracy_by_group(runs: Sequence[Run], labels: pd.Series) -> pd.DataFrame:
