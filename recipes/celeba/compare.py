@@ -135,12 +135,13 @@ def accuracy_by_group(runs: Sequence[Run], labels: pd.Series) -> pd.DataFrame:
 
 def comparison_text(runs: Sequence[Run], references: Mapping[str, float]) -> str:
     """The comparison in a few lines, for the terminal."""
-    lines = [" " * 16 + "".join(f"{run.name:>18s}" for run in runs)]
+    wide = max(18, *(len(run.name) + 2 for run in runs))
+    lines = [" " * 16 + "".join(f"{run.name:>{wide}s}" for run in runs)]
     intervals = [wilson_interval(int(run.right.sum()), len(run.right)) for run in runs]
-    lines.append(f"{'accuracy':16s}" + "".join(f"{run.right.mean():18.1%}" for run in runs))
-    lines.append(f"{'95% interval':16s}" + "".join(f"{f'{low:.1%} to {high:.1%}':>18s}" for low, high in intervals))
+    lines.append(f"{'accuracy':16s}" + "".join(f"{run.right.mean():{wide}.1%}" for run in runs))
+    lines.append(f"{'95% interval':16s}" + "".join(f"{f'{low:.1%} to {high:.1%}':>{wide}s}" for low, high in intervals))
     for key, label in (("f1_macro", "macro F1"), ("auroc", "AUROC"), ("loss", "loss")):
-        lines.append(f"{label:16s}" + "".join(f"{number(run.result['metrics'][key]):>18s}" for run in runs))
+        lines.append(f"{label:16s}" + "".join(f"{number(run.result['metrics'][key]):>{wide}s}" for run in runs))
     lines.append("for comparison: " + ", ".join(f"{name} {value:.1%}" for name, value in references.items()))
     for run in runs[1:]:
         paired = mcnemar(runs[0], run)
