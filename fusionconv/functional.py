@@ -113,7 +113,7 @@ def _run(
     _check_shapes(x, weight, covariate_weight, bias, covariate_bias, geometry)
     covariates = check_covariates(covariates, covariate_weight.shape[0], x)
     if covariates.dtype != weight.dtype:
-        covariates = covariates.to(weight.dtype)
+        covariates = check_covariates(covariates.to(weight.dtype), covariate_weight.shape[0])  # float16 ends at 65504
     if x.shape[0] == 0:
         # no sample, no kernel; the empty sum keeps every parameter in the graph (DDP waits for their gradients)
         nothing = sum((s.sum() for s in (covariate_weight, covariate_bias) if s is not None), covariates.sum()) * 0

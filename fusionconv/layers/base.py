@@ -6,12 +6,14 @@ A hybrid layer *is* torch's layer (same attributes, same parameter names, same s
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from fusionconv.errors import FusionError
 from fusionconv.functional import check_covariates, check_strategy
 from fusionconv.strategies.kernels import full_precision
 
@@ -143,6 +145,23 @@ class HybridLayer(_ConvNd):
         check_covariates(covariates, self.num_covariates, x)
         with full_precision(covariates):
             return nn.functional.linear(covariates.to(self.covariate_map.dtype), self.covariate_map)
+
+    def _conv_forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """torch's inner step, which some networks call by themselves: it would leave the covariates out."""
+        raise FusionError(
+            f"{type(self).__name__}._conv_forward would ignore the covariates; the network calls its convolution's "
+            "inner step instead of the layer, so this layer cannot be a hybrid one: choose another"
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """For ``.to(memory_format=torch.channels_last)``, which torch refuses for V's five dimensions in 2-D."""
+
+        def on_kernels(t: Tensor) -> Tensor:
+            if t.ndim == 5 and self.weight.ndim == 4:
+                return fn(t.flatten(0, 1)).reshape(t.shape)
+            return fn(t)
+
+        return super()._apply(on_kernels, recurse)  # type: ignore[no-untyped-call,no-any-return]
 
     def extra_repr(self) -> str:
         """Torch's own text plus the covariate options."""

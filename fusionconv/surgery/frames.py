@@ -45,10 +45,12 @@ class Frame:
         self.owner = owner
         self.covariates = covariates
         self.during_backward = False
+        self.version: int | None = None
         self.recorder: AbstractContextManager[object] = nullcontext()
 
     def __enter__(self) -> Frame:
         if not torch.compiler.is_compiling():
+            self.version = None if self.covariates.is_inference() else self.covariates._version
             self.during_backward = in_backward()
             if not self.during_backward:  # a node that raised in an earlier backward has left its frame behind
                 _stack.frames[:] = [frame for frame in _stack.frames if not frame.during_backward]
@@ -66,6 +68,11 @@ class Frame:
 
     def reinstate(self) -> Frame:
         """Push these covariates again, for one autograd node of this call that is about to run backward."""
+        if self.version is not None and self.covariates._version != self.version:
+            raise CovariateError(
+                f"the covariates of a call of {self.owner.model_name} were changed in place before its backward pass, "
+                "which would compute with the new values; give each call a tensor of its own (covariates.clone())"
+            )
         again = Frame(self.owner, self.covariates)
         again.during_backward = True
         _stack.frames.append(again)
@@ -97,6 +104,6 @@ def missing_covariates(owner: Owner) -> CovariateError:
         )
     return CovariateError(
         f"{name} was fused with {owner.num_covariates} covariate(s) and needs them in every call: "
-        f"model(images, covariates) with covariates of shape (N, {owner.num_covariates}); for other methods of the "
+        f"model(images, covariates), or covariates=..., of shape (N, {owner.num_covariates}); for other methods of the "
         "model use `with fusionconv.covariates(model, s): ...`"
     )

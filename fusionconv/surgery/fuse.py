@@ -27,7 +27,8 @@ def fuse_into(
     Each chosen convolution gets kernel_i = W + sum_j s_ij V_j. W and b stay the very Parameter objects that they
     were, and V = 0: until V is trained the model gives the outputs that it gave before, for any covariates. Its
     class becomes a subclass ``Fused<Name>`` whose forward takes ``covariates`` behind the required arguments.
-    Everything is checked first; a call that raises has changed nothing.
+    Everything is checked first; a call that raises has changed nothing. An optimizer made before knows W but not V:
+    make it after the surgery, or give it the new parameters with ``add_param_group``.
 
     Args:
         model: any nn.Module with convolutions. To fuse more layers, call again with the same ``num_covariates``.
@@ -62,6 +63,8 @@ def fuse_into(
     check_options(num_covariates, **layer_options)
     names = resolve(model, layer_idx)
     owner = owner_of(model) if is_fused_root(model) else Owner(num_covariates, type(model).__name__)
+    if is_fused_root(model):
+        base_class(model)  # raises where the root is parametrized
     if owner.num_covariates != num_covariates:
         raise SurgeryError(
             f"{type(model).__name__} is fused with num_covariates={owner.num_covariates} already; every layer of a "
@@ -91,7 +94,8 @@ def unfuse(model: Model) -> Model:
     W and b keep what they have learned; V, c and the map are dropped.
 
     Raises:
-        SurgeryError: ``model`` is not the root of a fused network.
+        SurgeryError: ``model`` is not the root of a fused network, or a layer of it is parametrized since; nothing was
+            changed.
 
     Example:
         >>> import torch, fusionconv
@@ -101,11 +105,21 @@ def unfuse(model: Model) -> Model:
           (0): Conv1d(1, 1, kernel_size=(3,), stride=(1,))
         )
     """
-    owner = owner_of(model)
-    model.__class__ = base_class(model)  # type: ignore[assignment]
-    for module in model.modules():
-        if isinstance(module, FusedLayer) and module.fusion_owner is owner:
-            _unfuse_layer(module)
+    owner, base = owner_of(model), base_class(model)
+    layers = [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, FusedLayer) and layer.fusion_owner is owner
+    ]
+    for name, layer in layers:
+        if type(layer) not in FUSED_CLASSES.values() and layer is not model:
+            raise SurgeryError(
+                f"layer {name!r} was changed to {type(layer).__name__} since it was fused (a parametrization does "
+                "that); undo that first: torch.nn.utils.parametrize.remove_parametrizations"
+            )
+    model.__class__ = base  # type: ignore[assignment]
+    for _, layer in layers:
+        _unfuse_layer(layer)
     model.__dict__.pop("fusion_owner", None)
     return model
 

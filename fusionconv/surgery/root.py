@@ -23,7 +23,7 @@ P = inspect.Parameter
 
 def is_fused_root(model: nn.Module) -> bool:
     """Whether ``model`` is the root of a fused network."""
-    return "_fusion_base" in type(model).__dict__
+    return hasattr(type(model), "_fusion_base")
 
 
 def owner_of(model: nn.Module) -> Owner:
@@ -42,7 +42,16 @@ def owner_of(model: nn.Module) -> Owner:
 
 
 def base_class(model: nn.Module) -> type[nn.Module]:
-    """The class that a fused root had before."""
+    """The class that a fused root had before.
+
+    Raises:
+        SurgeryError: the class was changed again since (a parametrization of the root does that).
+    """
+    if "_fusion_base" not in type(model).__dict__:
+        raise SurgeryError(
+            f"the class of the fused model was changed to {type(model).__name__} since (a parametrization does that); "
+            "undo that first: torch.nn.utils.parametrize.remove_parametrizations"
+        )
     base: type[nn.Module] = type(model).__dict__["_fusion_base"]
     return base
 
@@ -80,7 +89,7 @@ def covariates(model: nn.Module, s: Tensor) -> Frame:
     return open_frame(model, s)
 
 
-_classes: dict[type[nn.Module], type[nn.Module]] = {}
+_classes: dict[tuple[type[nn.Module], Any], type[nn.Module]] = {}  # a patched forward makes another class
 
 
 def fused_class(base: type[nn.Module]) -> type[nn.Module]:
@@ -91,9 +100,9 @@ def fused_class(base: type[nn.Module]) -> type[nn.Module]:
     ``forward(x, covariates=None, mask=None)``. A forward that has a parameter of that name keeps its signature, and
     both the fused layers and the forward itself get the value.
     """
-    if base in _classes:
-        return _classes[base]
     forward_of_base = base.forward
+    if (base, forward_of_base) in _classes:
+        return _classes[base, forward_of_base]
     parameters = list(inspect.signature(forward_of_base).parameters.values())[1:]
     taken = "covariates" in [p.name for p in parameters]
     signature = parameters if taken else _with_covariates(parameters)
@@ -121,8 +130,8 @@ def fused_class(base: type[nn.Module]) -> type[nn.Module]:
         "__reduce_ex__": __reduce_ex__,
     }
     name = base.__name__ if issubclass(base, FusedLayer) else f"Fused{base.__name__}"  # a single layer as the root
-    _classes[base] = type(name, (base,), body)
-    return _classes[base]
+    _classes[base, forward_of_base] = type(name, (base,), body)
+    return _classes[base, forward_of_base]
 
 
 def _rebuild(base: type[nn.Module]) -> nn.Module:

@@ -121,7 +121,7 @@ def _read_pairs(path: str | os.PathLike[str], name: str, expected: str) -> pd.Se
     """The two-column files: a file name and a whole number a row, with a header line or without."""
     lines = read_text(path, expected).split("\n")
     first = _split(lines[0])
-    skip = 1 if len(first) == 2 and "." not in first[0] else 0  # a header names no file
+    skip = 1 if len(first) == 2 and "." not in first[0] and not first[1].lstrip("+-").isdecimal() else 0  # a header
     table = _read_rows(lines, skip, [name], path)
     if name == "partition":
         _require(table, [name], lambda c: c.isin(_PARTITIONS), "0 (train), 1 (valid) or 2 (test)", skip, path)

@@ -74,7 +74,7 @@ def require_columns(frame: Any, names: Sequence[str], where: str = "table") -> N
             f"{where}: expected a pandas DataFrame with the columns {list(names)}, came {type(frame).__name__}; "
             "wrap it: pandas.DataFrame(values, columns=[...])"
         )
-    require_names(names, [str(c) for c in frame.columns], "column", where)
+    require_names(names, [c for c in frame.columns if isinstance(c, str)], "column", where)
     twice = [n for n in names if (frame.columns == n).sum() > 1]
     if twice:
         raise TableError(

@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("runs/celeba-demo"), help="folder to write (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the images and of the training (%(default)s)")
     parser.add_argument(
-        "--images", type=int, nargs=3, default=[480, 160, 400], metavar=("TRAIN", "VALID", "TEST"),
-        help="how many to draw; multiples of 8 have the Bayes rates exactly (480 160 400)",
+        "--images", type=int, nargs=3, default=[432, 80, 400], metavar=("TRAIN", "VALID", "TEST"),
+        help="how many to draw; multiples of 8 have the Bayes rates exactly (432 80 400)",
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, help="instead of the 4 of configs/demo.yaml")
     parser.add_argument("--overwrite", action="store_true", help="run again over a finished demo")

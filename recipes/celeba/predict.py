@@ -82,6 +82,12 @@ def predict(argv: list[str]) -> None:
         raw = raw.to(device) if isinstance(raw, torch.Tensor) else [image.to(device) for image in raw]
         with torch.inference_mode():
             logits = study.predict_logits({"images": raw, "covariates": batch["covariates"].to(device)})
+        if not torch.isfinite(logits).all():
+            among = few([files[int(i)] for i in batch["index"]])
+            raise RunError(
+                f"the network's answer is not a number for an image among {among}: the checkpoint holds NaN or "
+                "infinite weights. Take another checkpoint of the run."
+            )
         probability.iloc[batch["index"].numpy()] = logits.float().softmax(1)[:, 1].cpu().numpy()
 
     answers = probability.dropna().rename_axis("file").rename("probability").reset_index()
@@ -103,7 +109,15 @@ def read_covariates(path: Path, covariates: list[str]) -> pd.DataFrame:
     if path.suffix == ".txt" or header.startswith("image_id,5_o_Clock_Shadow"):
         table = read_celeba_attributes(path)
     else:
-        table = pd.read_csv(io.StringIO(read_text(path, "a CSV")), skipinitialspace=True)
+        names = [name.strip().strip('"') for name in header.split(",")]
+        try:  # header=None: pandas would rename the second of two columns of one name
+            rows = io.StringIO(read_text(path, "a CSV").partition("\n")[2])
+            table = pd.read_csv(rows, header=None, index_col=False, skipinitialspace=True)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise TableError(f"{path}: expected a CSV with a row per image, came none: {error}. Mend it.") from None
+        if table.shape[1] < len(names):
+            raise TableError(f"{path}: the header has {len(names)} columns, the rows {table.shape[1]}. Mend it.")
+        table = table.iloc[:, : len(names)].set_axis(names, axis=1)
         require_columns(table, ["file", *covariates], where=str(path))
         table["file"] = table["file"].astype(str)
         twice = table.loc[table["file"].duplicated(), "file"].tolist()

@@ -20,6 +20,8 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from recipes.celeba.runs import RunError
+
 
 def gather(items: list[Any]) -> list[Any]:
     """The lists of all processes as one; every process must call it."""
@@ -47,6 +49,11 @@ def measure(rows: pd.DataFrame) -> tuple[dict[str, float], list[list[int]]]:
 
     The prediction is 1 where the probability is above 0.5. AUROC is NaN where only one class is present.
     """
+    if lost := int(rows["probability"].isna().sum()):
+        raise RunError(
+            f"the network's answer is not a number for {lost:,d} of {len(rows):,d} images: its weights are NaN or "
+            "infinite. Start again with a smaller --model.lr, or take another checkpoint."
+        )
     probability = torch.tensor(rows["probability"].to_numpy(), dtype=torch.float64)
     target = torch.tensor(rows["target"].to_numpy(), dtype=torch.int64)
     if len(target) == 0:

@@ -65,22 +65,24 @@ class RunFolder:
         return (self.path / "metrics.csv").exists() or any(self.checkpoints.glob("*.ckpt"))
 
     def claim(self, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready for a fit, or say why not. Only files that a run writes are ever removed."""
+        """Make the folder ready for a fit, or say why not. Nothing in it is changed yet."""
         if resume and overwrite:
             raise RunError("--resume and --overwrite exclude each other: the one goes on, the other starts anew.")
-        if self.is_taken() and not resume:
-            if not overwrite:
-                raise RunError(
-                    f"{self.path} already holds a run, and a fit would write over it. Give another --experiment NAME, "
-                    "or --resume to go on from its last checkpoint, or --overwrite to throw it away."
-                )
-            for name in ("config.yaml", "log.txt", "metrics.csv", "curves.png"):
-                (self.path / name).unlink(missing_ok=True)
-            for old in [*self.path.glob("results-*.json"), *self.path.glob("predictions-*.csv")]:
-                old.unlink()
-            for old in (self.checkpoints, self.path / "tensorboard"):
-                shutil.rmtree(old, ignore_errors=True)
+        if self.is_taken() and not resume and not overwrite:
+            raise RunError(
+                f"{self.path} already holds a run, and a fit would write over it. Give another --experiment NAME, "
+                "or --resume to go on from its last checkpoint, or --overwrite to throw it away."
+            )
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, and nothing else; log.txt goes on."""
+        for name in ("config.yaml", "metrics.csv", "curves.png"):
+            (self.path / name).unlink(missing_ok=True)
+        for old in [*self.path.glob("results-*.json"), *self.path.glob("predictions-*.csv")]:
+            old.unlink()
+        for old in (self.checkpoints, self.path / "tensorboard"):
+            shutil.rmtree(old, ignore_errors=True)
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

@@ -71,6 +71,7 @@ class CelebAStudy(LightningModule):
             "arm": arm,
             "mode": mode,
             "layer_idx": layer_idx,
+            "classifier_width": classifier_width,
             "target": target,
             "covariates": list(covariates),
         }
@@ -219,6 +220,14 @@ class CelebAStudy(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; else take over its encoder and history."""
         note = read_note(checkpoint)
+        self.require_same(note)
+        self.encoder = CovariateEncoder.from_dict(note["encoder"]) if note["encoder"] is not None else None
+        self.history = dict(note["history"])
+        if self._trainer is not None and isinstance(self.trainer.datamodule, CelebAData):
+            self.trainer.datamodule.encoder = self.encoder
+
+    def require_same(self, note: dict[str, Any]) -> None:
+        """Raise unless a checkpoint's note is of a model like this one."""
         for key, mine in self.identity.items():
             if note[key] != mine:
                 raise CheckpointError(
@@ -226,7 +235,3 @@ class CelebAStudy(LightningModule):
                     f"Give --{'data' if key in ('target', 'covariates') else 'model'}.{key} as in the checkpoint, "
                     "or another checkpoint."
                 )
-        self.encoder = CovariateEncoder.from_dict(note["encoder"]) if note["encoder"] is not None else None
-        self.history = dict(note["history"])
-        if self._trainer is not None and isinstance(self.trainer.datamodule, CelebAData):
-            self.trainer.datamodule.encoder = self.encoder

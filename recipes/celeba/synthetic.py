@@ -186,7 +186,7 @@ def draw_face(face: SyntheticFace) -> Image.Image:
     return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
-def write_celeba(root: str | Path, train: int = 480, valid: int = 160, test: int = 400, seed: int = 0) -> Path:
+def write_celeba(root: str | Path, train: int = 432, valid: int = 80, test: int = 400, seed: int = 0) -> Path:
     """Write ``root/celeba/`` as torchvision lays CelebA out; returns that folder. The same seed writes the same bytes.
 
     Images 000001.jpg ... are numbered train first, then valid, then test, as CelebA does; every image is one identity.

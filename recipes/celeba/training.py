@@ -93,11 +93,15 @@ class CelebACLI(LightningCLI):
                 filename=f"{self.folder.experiment}-best",
                 monitor=self.config.monitor,
                 mode="min" if self.config.monitor.endswith("loss") else "max",
-                save_last=True,
                 enable_version_counter=False,
             )
-            best.CHECKPOINT_NAME_LAST = f"{self.folder.experiment}-last"
-            callbacks.append(best)
+            # A callback of its own: `save_last` of the one above would follow the best epoch, not the last.
+            last = ModelCheckpoint(
+                dirpath=self.folder.checkpoints,
+                filename=f"{self.folder.experiment}-last",
+                enable_version_counter=False,
+            )
+            callbacks += [best, last]
             kwargs["logger"] = [
                 CurvesLogger(self.folder.path, self.resume),
                 TensorBoardLogger(self.folder.path / "tensorboard", name="", version="", default_hp_metric=False),
@@ -105,11 +109,11 @@ class CelebACLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def checkpoint(self, asked: str | None) -> str | None:
-        """The path that 'best', 'last' or a path means, after a look inside that it is one of ours."""
+        """The path that 'best', 'last' or a path means, after a look inside that it is one of this very model."""
         if asked is None:
             return None
         path = self.folder.checkpoint(asked) if asked in ("best", "last") else Path(asked)
-        check_checkpoint(path)
+        self.model.require_same(check_checkpoint(path))
         return str(path)
 
 
@@ -125,6 +129,8 @@ def fit(argv: list[str]) -> None:
             log.info("fit %s: arm %s, mode %s", cli.folder.path, cli.model.hparams.arm, cli.model.hparams.mode)
         cli.datamodule.setup("fit")
         if is_rank_zero():
+            if cli.config.overwrite:  # only now: an error above leaves the old run as it was
+                cli.folder.clear()
             for line in describe(cli.datamodule.frames, cli.datamodule.target, cli.datamodule.covariates):
                 log.info(line)
             # As resolved, so that test, validate and --resume find it; how this fit was begun is not part of the run.
@@ -178,6 +184,7 @@ def _judge(command: str, argv: list[str]) -> None:
         result = {
             "experiment": cli.folder.experiment,
             **model.identity,
+            "image_size": model.hparams.image_size,
             "skipped": sorted(set(skipped)),
             "majority_accuracy": majority_accuracy(frame[data.target]),
             **model.history,

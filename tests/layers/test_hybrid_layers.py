@@ -167,6 +167,37 @@ def test_device_and_dtype(dtype: torch.dtype) -> None:
     assert fusionconv.HybridConv2d(3, 4, 3, num_covariates=2, device="meta").covariate_weight.is_meta
 
 
+@every_layer
+def test_memory_format(hybrid, plain, dims) -> None:
+    """``.to(memory_format=...)`` as users call it on whole models: same values, gradients and options after it."""
+    layer = hybrid(4, 6, 3, num_covariates=2, covariate_bias=True, dtype=torch.float64)
+    randomise(layer)
+    x, s = batch(dims), torch.randn(3, 2, dtype=torch.float64)
+    y = layer(x, s)
+    y.sum().backward()
+    for memory_format in (torch.channels_last, torch.channels_last_3d, torch.contiguous_format):
+        if dims == 3 and memory_format is torch.channels_last:
+            continue  # torch refuses it for its own 3-D convolutions too
+        if dims < 3 and memory_format is torch.channels_last_3d:
+            continue
+        layer.to(memory_format=memory_format)
+        torch.testing.assert_close(layer(x, s), y)
+        assert layer.covariate_weight.grad.shape == layer.covariate_weight.shape
+    assert layer.float()(x.float(), s.float()).dtype == torch.float32
+
+
+def test_the_inner_step_cannot_leave_the_covariates_out() -> None:
+    layer = fusionconv.HybridConv2d(3, 4, 3, num_covariates=1)
+    with pytest.raises(fusionconv.FusionError, match="would ignore the covariates"):
+        layer._conv_forward(torch.randn(1, 3, 8, 8), layer.weight, layer.bias)
+
+
+def test_covariates_too_large_for_the_weights_dtype() -> None:
+    layer = fusionconv.HybridConv2d(3, 4, 3, num_covariates=1, dtype=torch.float16)
+    with pytest.raises(CovariateError, match="finite"):
+        layer(torch.randn(1, 3, 8, 8).half(), torch.full((1, 1), 1e5))
+
+
 def test_is_a_torch_convolution_to_tools_that_ask() -> None:
     layer = fusionconv.HybridConv2d(3, 4, 3, num_covariates=2, rank=1, covariate_bias=True, strategy="loop")
     assert isinstance(layer, nn.Conv2d)

@@ -112,6 +112,17 @@ def test_covariates_are_freed_after_backward(mode) -> None:
     assert gone() is None
 
 
+@pytest.mark.skipif(not CAN_RECOMPUTE, reason="needs torch >= 2.15")
+@pytest.mark.parametrize("mode", ["reentrant", "non-reentrant"])
+def test_covariates_changed_in_place_before_backward(mode) -> None:
+    model = fused_body(mode)
+    x, s = data(1)
+    y = model(x, s).sum()
+    s.fill_(9.0)
+    with pytest.raises(CovariateError, match="changed in place before its backward"):
+        y.backward()
+
+
 def test_a_parameters_own_node_does_not_hold_the_covariates() -> None:
     """DDP keeps every AccumulateGrad node alive; a hook on one would keep the covariates of its first call."""
     model = fused_body()

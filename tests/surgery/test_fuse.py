@@ -204,6 +204,51 @@ def test_a_forward_that_takes_covariates_itself() -> None:
     torch.testing.assert_close(model(x, s), before)
 
 
+def test_a_forward_patched_between_two_surgeries() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    x, s = torch.randn(2, 3, 8, 8), torch.zeros(2, 1)
+    fusionconv.fuse_into(Net(), 0, 1)
+    Net.forward = lambda self, x: 2 * self.conv(x)
+    model = fusionconv.fuse_into(Net(), 0, 1)
+    torch.testing.assert_close(model(x, s), 2 * torch.nn.functional.conv2d(x, model.conv.weight, model.conv.bias))
+
+
+def test_parametrized_since() -> None:
+    """Parametrizations change classes: nothing is unfused half, nothing is fused twice, and undone it all works."""
+    zero = torch.nn.utils.parametrize
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 4, 3)), 0, 1)
+    zero.register_parametrization(model[0], "weight", nn.Identity())
+    with pytest.raises(SurgeryError, match=r"'0' was changed.*remove_parametrizations"):
+        fusionconv.unfuse(model)
+    assert model(torch.randn(2, 3, 8, 8), torch.ones(2, 1)).shape == (2, 4, 6, 6)
+    zero.remove_parametrizations(model[0], "weight")
+    assert type(fusionconv.unfuse(model)[0]) is nn.Conv2d
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.scale = nn.Conv2d(3, 4, 3), nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.conv(x) * self.scale
+
+    model = fusionconv.fuse_into(Scaled(), 0, 1)
+    zero.register_parametrization(model, "scale", nn.Identity())
+    for call in (lambda: fusionconv.unfuse(model), lambda: fusionconv.fuse_into(model, 0, 1)):
+        with pytest.raises(SurgeryError, match=r"class of the fused model was changed|hybrid layer already"):
+            call()
+    assert model(torch.randn(2, 3, 8, 8), torch.ones(2, 1)).shape == (2, 4, 6, 6)
+    zero.remove_parametrizations(model, "scale")
+    assert type(fusionconv.unfuse(model)) is Scaled
+
+
 # ---------------------------------------------------------------- copies
 
 

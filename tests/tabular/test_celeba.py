@@ -253,3 +253,13 @@ def test_files_mixed_up_or_reversed_are_refused(truth, write):
         read_celeba_identity(write("identity,image_id\n2880,000001.jpg\n"))
     with pytest.raises(TableError, match="line 1: expected 2 entries"):
         read_celeba_identity(write("\n000001.jpg 2880\n"))
+
+
+@pytest.mark.parametrize("reader", [read_celeba_partition, read_celeba_identity])
+def test_files_named_without_a_suffix_lose_no_row(tmp_path, reader):
+    """A first row "000001 0" is a row; only words in both places are a header."""
+    path = tmp_path / "table.txt"
+    path.write_text("000001 0\n000002 1\n")
+    assert reader(path).index.tolist() == ["000001", "000002"]
+    path.write_text("image_id,partition\n000001,0\n")
+    assert reader(path).index.tolist() == ["000001"]

@@ -41,3 +41,8 @@ def test_columns_that_are_there_once_pass_and_others_may_be_there_twice():
 def test_what_is_no_table_is_named(thing):
     with pytest.raises(TableError, match=f"expected a pandas DataFrame .* came {type(thing).__name__}"):
         require_columns(thing, ["age"])
+
+
+def test_columns_named_by_numbers_are_no_text_names():
+    with pytest.raises(TableError, match="unknown column '0'"):
+        require_columns(pd.DataFrame([[1, 2]]), ["0"])

@@ -9,10 +9,11 @@ import yaml
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 from torchvision.models.vgg import make_layers
 
-from fusionconv.errors import CheckpointError
+from fusionconv.errors import CheckpointError, TableError
 from recipes.celeba.__main__ import COMMANDS, main
 from recipes.celeba.checkpoint import NOTE, check_checkpoint
 from recipes.celeba.images import decode, prepare
+from recipes.celeba.predict import read_covariates
 from recipes.celeba.runs import RunFolder
 from recipes.celeba.study import CelebAStudy
 from recipes.celeba.training import CONFIGS, CelebACLI
@@ -134,6 +135,41 @@ def test_resume_goes_on_and_overwrite_starts_anew(run_folder, celeba, tmp_path):
     assert not (tmp_path / "hybrid/results-valid.json").exists()
 
 
+def test_the_last_checkpoint_is_the_last_epoch(celeba, tiny_vgg, tmp_path):
+    """Also where the metric stays flat (lr 0) and the best epoch is the first."""
+    main([
+        "fit", f"--data.root={celeba}", f"--root_dir={tmp_path}", "--experiment=flat", *SMALL, "--model.lr=0",
+        "--trainer.max_epochs=3",
+    ])  # fmt: skip
+    folder = tmp_path / "flat/checkpoints"
+    assert check_checkpoint(folder / "flat-last.ckpt")["history"]["epochs"] == 3
+    assert sorted(path.name for path in folder.iterdir()) == ["flat-best.ckpt", "flat-last.ckpt"]
+
+
+def test_a_refused_overwrite_or_resume_leaves_the_run_as_it_was(run_folder, tmp_path, capsys):
+    shutil.copytree(run_folder / "hybrid", tmp_path / "hybrid")
+    (tmp_path / "hybrid/log.txt").unlink()
+    before = files_of(tmp_path / "hybrid")
+    argv = ["fit", f"--config={tmp_path}/hybrid/config.yaml", f"--root_dir={tmp_path}", "--experiment=hybrid"]
+    assert "img_align_celeba" in fails(capsys, [*argv, "--overwrite", f"--data.root={tmp_path}/nowhere"])
+    assert "covariates" in fails(capsys, [*argv, "--resume", "--data.covariates=[Young,Male]"])
+    (tmp_path / "hybrid/log.txt").unlink()
+    assert files_of(tmp_path / "hybrid") == before
+
+
+def test_answers_that_are_no_numbers_are_an_error(run_folder, celeba, tmp_path, capsys):
+    shutil.copytree(run_folder / "plain", tmp_path / "plain")
+    path = tmp_path / "plain/checkpoints/plain-best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["network.classifier.6.bias"].fill_(float("nan"))
+    torch.save(checkpoint, path)
+    assert "not a number for 8 of 8" in fails(capsys, ["test", f"--root_dir={tmp_path}", "--experiment=plain"])
+    images = f"--images={celeba}/celeba/img_align_celeba"
+    argv = ["predict", f"--checkpoint={path}", images, f"--out={tmp_path}/out.csv", "--num_workers=0"]
+    assert "not a number" in fails(capsys, argv)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_checkpoints_load_without_pickle_and_say_what_they_are(run_folder):
     path = run_folder / "hybrid/checkpoints/hybrid-best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
@@ -238,6 +274,28 @@ def test_predict_writes_a_row_for_each_image_that_has_one(run_folder, celeba, tm
     (images / "000033.jpg").write_text("no image")
     assert "000033.jpg" in fails(capsys, [*argv, own, f"--out={tmp_path}/x.csv"])
     assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,Male,Young,Male\n000033.jpg,1,0,0\n", "each column once.*'Male'"),
+        ("file,Male,Young\n000033.jpg,1,0\n000034.jpg,1,0,1,1\n", "row per image"),
+        ("file,Male,Young\n000033.jpg,1\n", "header has 3 columns, the rows 2"),
+        ("file,Male,Young\n", "row per image"),
+        ("file,Male,Old\n000033.jpg,1,0\n", "unknown column 'Young'"),
+    ],
+)
+def test_predict_refuses_a_table_that_is_none(tmp_path, text, words):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(TableError, match=words):
+        read_covariates(tmp_path / "t.csv", ["Male", "Young"])
+
+
+def test_predict_reads_spaces_and_trailing_commas(tmp_path):
+    (tmp_path / "t.csv").write_text("file , Male,Young,\n000033.jpg,1,0,\n")
+    table = read_covariates(tmp_path / "t.csv", ["Young", "Male"])
+    assert table.loc["000033.jpg", ["Male", "Young"]].tolist() == [1, 0]
 
 
 def test_help_names_every_command_and_an_unknown_one_is_refused(capsys):
