@@ -10,6 +10,7 @@ from fusionconv.errors import (
     FusionError,
     SurgeryError,
     TableError,
+    UnusedCovariatesWarning,
 )
 from fusionconv.layers import (
     HybridConv1d,
@@ -18,8 +19,9 @@ from fusionconv.layers import (
     HybridConvTranspose1d,
     HybridConvTranspose2d,
     HybridConvTranspose3d,
+    HybridLinear,
 )
-from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, unfuse
+from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, merge, unfuse
 
 __all__ = [
     "CheckpointError",
@@ -33,12 +35,15 @@ __all__ = [
     "HybridConvTranspose1d",
     "HybridConvTranspose2d",
     "HybridConvTranspose3d",
+    "HybridLinear",
     "SurgeryError",
     "TableError",
+    "UnusedCovariatesWarning",
     "covariates",
     "functional",
     "fuse_into",
     "list_convs",
+    "merge",
     "unfuse",
 ]
 

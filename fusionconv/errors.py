@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "CovariateError", "CovariateTypeError", "FusionError", "SurgeryError", "TableError"]
+__all__ = [
+    "CheckpointError",
+    "CovariateError",
+    "CovariateTypeError",
+    "FusionError",
+    "SurgeryError",
+    "TableError",
+    "UnusedCovariatesWarning",
+]
 
 
 class FusionError(Exception):
@@ -27,3 +35,7 @@ class TableError(FusionError, ValueError):
 
 class CheckpointError(FusionError, ValueError):
     """A checkpoint does not belong to this model, encoder or run."""
+
+
+class UnusedCovariatesWarning(UserWarning):
+    """A call of a fused model ended without having run one of its fused layers: no covariates went in there."""

@@ -2,7 +2,7 @@
 
     kernel_i = W + sum_j s_ij V_j          bias_i = b + sum_j s_ij c_j
 
-Checks the arguments, picks a strategy, calls it. The layers are thin modules on these two functions.
+Checks the arguments, picks a strategy, calls it. The layers are thin modules on these functions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fusionconv.errors import CovariateError, CovariateTypeError
 from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
 
-__all__ = ["check_covariates", "check_strategy", "hybrid_conv", "hybrid_conv_transpose"]
+__all__ = ["check_covariates", "check_strategy", "hybrid_conv", "hybrid_conv_transpose", "hybrid_linear"]
 
 
 def hybrid_conv(
@@ -97,6 +97,63 @@ def hybrid_conv_transpose(
     """
     geometry = Geometry(weight.ndim - 2, stride, padding, dilation, groups, True, output_padding)
     return _run(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy)
+
+
+def hybrid_linear(
+    x: Tensor,
+    covariates: Tensor,
+    weight: Tensor,
+    covariate_weight: Tensor,
+    bias: Tensor | None = None,
+    covariate_bias: Tensor | None = None,
+    strategy: str = "auto",
+) -> Tensor:
+    r"""Apply ``W + sum_j s_ij V_j`` to sample i: ``torch.nn.functional.linear`` with one weight matrix per sample.
+
+    It is `hybrid_conv` with a kernel of one along the middle dimensions, and is computed so.
+
+    Args:
+        x: (N, \*, in_features), the batch first.
+        covariates: s, (N, K), floating point, finite; row i belongs to sample i.
+        weight: W, (out_features, in_features).
+        covariate_weight: V, (K, out_features, in_features).
+        bias: b, (out_features), or None.
+        covariate_bias: c, (K, out_features), or None.
+        strategy: as in `hybrid_conv`.
+
+    Returns:
+        (N, \*, out_features).
+
+    Raises:
+        CovariateError, CovariateTypeError, ValueError: as `hybrid_conv`.
+
+    Example:
+        >>> import torch
+        >>> from fusionconv.functional import hybrid_linear
+        >>> x, s = torch.randn(2, 10, 4), torch.tensor([[0.0], [3.0]])
+        >>> W, V = torch.randn(6, 4), torch.randn(1, 6, 4)
+        >>> y = hybrid_linear(x, s, W, V)
+        >>> torch.allclose(y[1], torch.nn.functional.linear(x[1], W + 3 * V[0]), atol=1e-5)
+        True
+    """
+    if weight.ndim != 2:
+        raise ValueError(f"weight must have shape (out_features, in_features), got {tuple(weight.shape)}")
+    if x.ndim < 2 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"x must have shape (N, *, {weight.shape[1]}) for this weight, got {tuple(x.shape)}"
+            + ("; a single sample needs x[None]" if x.ndim == 1 else "")
+        )
+    if covariate_weight.shape[1:] != weight.shape or covariate_weight.shape[0] < 1:
+        raise ValueError(
+            f"covariate_weight must have shape (K, {weight.shape[0]}, {weight.shape[1]}) with K >= 1, got "
+            f"{tuple(covariate_weight.shape)}; without covariates use the plain layer"
+        )
+    positions = x[:, None] if x.ndim == 2 else x.flatten(1, -2)  # (N, L, in_features)
+    y = hybrid_conv(
+        positions.transpose(1, 2), covariates, weight[..., None], covariate_weight[..., None], bias, covariate_bias,
+        strategy=strategy,
+    )  # fmt: skip
+    return y.transpose(1, 2).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def _run(

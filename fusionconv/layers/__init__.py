@@ -9,6 +9,7 @@ from fusionconv.layers.hybrid_conv_transpose import (
     HybridConvTranspose2d,
     HybridConvTranspose3d,
 )
+from fusionconv.layers.hybrid_linear import HybridLinear
 
 __all__ = [
     "HybridConv1d",
@@ -18,4 +19,5 @@ __all__ = [
     "HybridConvTranspose2d",
     "HybridConvTranspose3d",
     "HybridLayer",
+    "HybridLinear",
 ]

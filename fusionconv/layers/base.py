@@ -1,4 +1,4 @@
-"""What all hybrid convolution layers share: the covariate parameters on top of torch's own convolution modules.
+"""What all hybrid layers share: the covariate parameters on top of torch's own modules.
 
 A hybrid layer *is* torch's layer (same attributes, same parameter names, same state-dict keys) plus
 ``covariate_weight`` and, on request, ``covariate_bias`` and ``covariate_map``.
@@ -6,14 +6,11 @@ A hybrid layer *is* torch's layer (same attributes, same parameter names, same s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
-from fusionconv.errors import FusionError
 from fusionconv.functional import check_covariates, check_strategy
 from fusionconv.strategies.kernels import full_precision
 
@@ -36,7 +33,7 @@ def check_options(
     if not isinstance(num_covariates, int) or isinstance(num_covariates, bool) or num_covariates < 1:
         raise ValueError(
             f"num_covariates must be an integer of at least 1, got {num_covariates!r}; without covariates use the "
-            "plain convolution"
+            "plain layer"
         )
     if rank is not None and (not isinstance(rank, int) or not 1 <= rank <= num_covariates):
         raise ValueError(f"rank must be None or an integer from 1 to num_covariates = {num_covariates}, got {rank!r}")
@@ -45,9 +42,11 @@ def check_options(
     check_strategy(strategy)
 
 
-class HybridLayer(_ConvNd):
-    """Base of the six hybrid layers; the subclasses say which torch convolution they extend and how to run it."""
+class HybridLayer(nn.Module):
+    """Base of the hybrid layers; the subclasses say which torch layer they extend and how to run it."""
 
+    weight: Tensor
+    bias: Tensor | None
     covariate_weight: nn.Parameter
     covariate_bias: nn.Parameter | None
     covariate_map: nn.Parameter | None
@@ -68,11 +67,15 @@ class HybridLayer(_ConvNd):
         self.num_covariates, self.init, self.strategy = num_covariates, init, strategy
         like, shape = self.weight.detach(), self.weight.shape
         self.covariate_weight = nn.Parameter(like.new_empty(kernels, *shape))
-        bias = nn.Parameter(like.new_empty(kernels, self.out_channels)) if covariate_bias else None
+        bias = nn.Parameter(like.new_empty(kernels, self.num_outputs())) if covariate_bias else None
         self.register_parameter("covariate_bias", bias)
         mapping = nn.Parameter(like.new_empty(rank, num_covariates)) if rank is not None else None
         self.register_parameter("covariate_map", mapping)
         self.reset_covariate_parameters()
+
+    def num_outputs(self) -> int:
+        """The length of a bias: C_out of a convolution, the output features of a linear layer."""
+        raise NotImplementedError
 
     def detach_covariates(self) -> None:
         """Remove what `attach_covariates` added; the module's class is the caller's to restore."""
@@ -100,14 +103,14 @@ class HybridLayer(_ConvNd):
 
     def reset_parameters(self) -> None:
         """Reset W and b as torch does and the covariate parameters by ``init``."""
-        super().reset_parameters()
+        super().reset_parameters()  # type: ignore[misc]  # torch's layer comes next in the order of classes
         if "covariate_weight" in self._parameters:  # not yet while torch's constructor runs
             self.reset_covariate_parameters()
 
     @classmethod
-    def from_conv(
+    def from_plain(
         cls: type[Layer],
-        conv: nn.Module,
+        plain: nn.Module,
         num_covariates: int,
         init: str = "zeros",
         *,
@@ -115,57 +118,40 @@ class HybridLayer(_ConvNd):
         rank: int | None = None,
         strategy: str = "auto",
     ) -> Layer:
-        """A hybrid layer that shares ``conv``'s own Parameter objects, options, hooks and mode.
+        """A hybrid layer that shares ``plain``'s own Parameter objects, options, hooks and mode.
 
-        With ``init="zeros"`` its output equals ``conv``'s for every covariate vector until V is trained.
-        ``conv`` itself is not changed.
+        With ``init="zeros"`` its output equals ``plain``'s for every covariate vector until V is trained.
+        ``plain`` itself is not changed. Convolutions call it ``from_conv``, the linear layer ``from_linear``.
 
         Raises:
-            TypeError: ``conv`` is not exactly the torch class that this layer extends.
+            TypeError: ``plain`` is not exactly the torch class that this layer extends.
         """
-        plain = cls.plain_class()
-        if type(conv) is not plain:
+        expected = cls.plain_class()
+        if type(plain) is not expected:
             raise TypeError(
-                f"{cls.__name__}.from_conv expects exactly a torch.nn.{plain.__name__}, got {type(conv).__name__}"
+                f"{cls.__name__} can be made from exactly a torch.nn.{expected.__name__}, got {type(plain).__name__}"
             )
         layer = cls.__new__(cls)
-        layer.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in conv.__dict__.items()}
+        layer.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in plain.__dict__.items()}
         layer.attach_covariates(num_covariates, covariate_bias, rank, init, strategy)
         return layer
 
     @classmethod
     def plain_class(cls) -> type[nn.Module]:
         """The torch class that this layer extends."""
-        return next(base for base in cls.__mro__ if base.__module__ == nn.Conv2d.__module__)
+        return next(base for base in cls.__mro__ if base.__module__.startswith("torch.nn."))
 
     def kernel_covariates(self, covariates: Tensor, x: Tensor) -> Tensor:
         """The numbers that multiply the V_j: the covariates, or with ``rank`` their image under the learned map."""
         if self.covariate_map is None:
-            return covariates  # hybrid_conv checks them
+            return covariates  # the function under the layer checks them
         check_covariates(covariates, self.num_covariates, x)
         with full_precision(covariates):
             return nn.functional.linear(covariates.to(self.covariate_map.dtype), self.covariate_map)
 
-    def _conv_forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """torch's inner step, which some networks call by themselves: it would leave the covariates out."""
-        raise FusionError(
-            f"{type(self).__name__}._conv_forward would ignore the covariates; the network calls its convolution's "
-            "inner step instead of the layer, so this layer cannot be a hybrid one: choose another"
-        )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        """For ``.to(memory_format=torch.channels_last)``, which torch refuses for V's five dimensions in 2-D."""
-
-        def on_kernels(t: Tensor) -> Tensor:
-            if t.ndim == 5 and self.weight.ndim == 4:
-                return fn(t.flatten(0, 1)).reshape(t.shape)
-            return fn(t)
-
-        return super()._apply(on_kernels, recurse)  # type: ignore[no-untyped-call,no-any-return]
-
     def extra_repr(self) -> str:
         """Torch's own text plus the covariate options."""
-        text: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        text: str = super().extra_repr()
         text += f", num_covariates={self.num_covariates}"
         if self.covariate_map is not None:
             text += f", rank={self.covariate_map.shape[0]}"

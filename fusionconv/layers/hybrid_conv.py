@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionconv.functional import hybrid_conv
-from fusionconv.layers.base import HybridLayer
+from fusionconv.layers.convolution import HybridConvolution
 
 __all__ = ["HybridConv1d", "HybridConv2d", "HybridConv3d"]
 
 
-class _HybridConvNd(HybridLayer):
+class _HybridConvNd(HybridConvolution):
     r"""Shared constructor and forward; see `HybridConv2d`, of which the 1-D and 3-D layers are the obvious forms."""
 
     def __init__(

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from fusionconv.functional import hybrid_conv_transpose
-from fusionconv.layers.base import HybridLayer
+from fusionconv.layers.convolution import HybridConvolution
 
 __all__ = ["HybridConvTranspose1d", "HybridConvTranspose2d", "HybridConvTranspose3d"]
 
 
-class _HybridConvTransposeNd(HybridLayer):
+class _HybridConvTransposeNd(HybridConvolution):
     """Shared constructor and forward; see `HybridConvTranspose2d`."""
 
     def __init__(
@@ -46,10 +46,11 @@ class _HybridConvTransposeNd(HybridLayer):
     def forward(self, x: Tensor, covariates: Tensor, output_size: list[int] | None = None) -> Tensor:
         r"""``x`` (N, C_in, \*spatial), ``covariates`` (N, K) -> (N, C_out, \*spatial_out)."""
         s = self.kernel_covariates(covariates, x)
-        assert isinstance(self, _ConvTransposeNd)  # whose `_output_padding` turns output_size into output_padding
         stride, padding, dilation = cast("list[list[int]]", [self.stride, self.padding, self.dilation])
         kernel_size = cast("list[int]", self.kernel_size)
-        output_padding = self._output_padding(x, output_size, stride, padding, kernel_size, x.ndim - 2, dilation)
+        output_padding = _ConvTransposeNd._output_padding(  # turns output_size into output_padding
+            cast(_ConvTransposeNd, self), x, output_size, stride, padding, kernel_size, x.ndim - 2, dilation
+        )
         return hybrid_conv_transpose(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
             stride, padding, output_padding, self.groups, dilation, self.strategy,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ["add_bias", "full_precision", "per_sample"]
+__all__ = ["add_bias", "autocasts", "full_precision", "per_sample"]
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
@@ -16,10 +16,13 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     Parameters are combined as they are stored (float32) and rounded once, by the convolution itself; under autocast
     the matrix product ``s V`` would otherwise round an age of 73.4 to bfloat16 before it is used.
     """
+    return torch.autocast(tensor.device.type, enabled=False) if autocasts(tensor) else nullcontext()
+
+
+def autocasts(tensor: Tensor) -> bool:
+    """Whether autocast is on for the device of ``tensor``."""
     device = tensor.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
+    return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def per_sample(base: Tensor | None, covariates: Tensor, basis: Tensor | None) -> Tensor:

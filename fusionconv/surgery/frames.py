@@ -19,7 +19,7 @@ from torch import Tensor
 from fusionconv.errors import CovariateError
 from fusionconv.surgery.recompute import in_backward, reinstating
 
-__all__ = ["Frame", "Owner", "current_covariates"]
+__all__ = ["Frame", "Owner", "current_frame"]
 
 
 class Owner:
@@ -28,6 +28,7 @@ class Owner:
     def __init__(self, num_covariates: int, model_name: str) -> None:
         self.num_covariates = num_covariates
         self.model_name = model_name
+        self.layers: tuple[str, ...] = ()  # the names that the layers had when they were fused
 
 
 class _Stack(threading.local):
@@ -44,6 +45,7 @@ class Frame:
     def __init__(self, owner: Owner, covariates: Tensor) -> None:
         self.owner = owner
         self.covariates = covariates
+        self.reached: set[str] = set()  # the layers that took these covariates (not told while compiling)
         self.during_backward = False
         self.version: int | None = None
         self.recorder: AbstractContextManager[object] = nullcontext()
@@ -84,12 +86,12 @@ class Frame:
             _stack.frames.remove(again)
 
 
-def current_covariates(owner: Owner) -> Tensor | None:
-    """The covariates of the innermost call of ``owner``'s model in this thread, or None outside any."""
+def current_frame(owner: Owner) -> Frame | None:
+    """The frame of the innermost call of ``owner``'s model in this thread, or None outside any."""
     during_backward = not torch.compiler.is_compiling() and in_backward()
     for frame in reversed(_stack.frames):
         if frame.owner is owner and frame.during_backward == during_backward:
-            return frame.covariates
+            return frame
     return None
 
 

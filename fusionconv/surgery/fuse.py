@@ -14,7 +14,7 @@ from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
 from fusionconv.surgery.root import base_class, fused_class, is_fused_root, owner_of
 from fusionconv.surgery.select import LayerIndex, resolve
 
-__all__ = ["fuse_into", "unfuse"]
+__all__ = ["fuse_into", "fused_layers", "unfuse"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -22,9 +22,9 @@ Model = TypeVar("Model", bound=nn.Module)
 def fuse_into(
     model: Model, layer_idx: LayerIndex, num_covariates: int, method: str = "hybrid", **layer_options: Any
 ) -> Model:
-    """Make convolutions of ``model`` hybrid, in place, so that it is called as ``model(images, covariates)``.
+    """Make layers of ``model`` hybrid, in place, so that it is called as ``model(images, covariates)``.
 
-    Each chosen convolution gets kernel_i = W + sum_j s_ij V_j. W and b stay the very Parameter objects that they
+    Each chosen layer gets kernel_i = W + sum_j s_ij V_j. W and b stay the very Parameter objects that they
     were, and V = 0: until V is trained the model gives the outputs that it gave before, for any covariates. Its
     class becomes a subclass ``Fused<Name>`` whose forward takes ``covariates`` behind the required arguments.
     Everything is checked first; a call that raises has changed nothing. An optimizer made before knows W but not V:
@@ -34,6 +34,7 @@ def fuse_into(
         model: any nn.Module with convolutions. To fuse more layers, call again with the same ``num_covariates``.
         layer_idx: an int among the convolutions in registration order (negative from the end), a dotted name such
             as "features.0", a predicate ``(name, module) -> bool``, or a list of ints and names. See `list_convs`.
+            Ints and the predicate see convolutions only; an nn.Linear is chosen by its name.
         num_covariates: K, the length of the covariate vector.
         method: "hybrid".
         **layer_options: ``covariate_bias``, ``rank``, ``init``, ``strategy``, as in `HybridConv2d`.
@@ -77,11 +78,12 @@ def fuse_into(
             layer.__class__ = FUSED_CLASSES[type(layer)]
             fused.append(layer)
             layer.attach_covariates(num_covariates, **layer_options)
-            layer.fusion_owner = owner
+            layer.fusion_owner, layer.fusion_name = owner, name
     except BaseException:  # out of memory, an interrupt: as if nothing had happened
         for layer in fused:
             _unfuse_layer(layer)
         raise
+    owner.layers += tuple(names)
     model.__dict__["fusion_owner"] = owner
     if not is_fused_root(model):
         model.__class__ = fused_class(type(model))  # type: ignore[assignment]
@@ -105,28 +107,38 @@ def unfuse(model: Model) -> Model:
           (0): Conv1d(1, 1, kernel_size=(3,), stride=(1,))
         )
     """
-    owner, base = owner_of(model), base_class(model)
-    layers = [
-        (name, layer)
-        for name, layer in model.named_modules()
-        if isinstance(layer, FusedLayer) and layer.fusion_owner is owner
-    ]
-    for name, layer in layers:
-        if type(layer) not in FUSED_CLASSES.values() and layer is not model:
-            raise SurgeryError(
-                f"layer {name!r} was changed to {type(layer).__name__} since it was fused (a parametrization does "
-                "that); undo that first: torch.nn.utils.parametrize.remove_parametrizations"
-            )
+    layers, base = fused_layers(model), base_class(model)
     model.__class__ = base  # type: ignore[assignment]
-    for _, layer in layers:
+    for layer in layers.values():
         _unfuse_layer(layer)
     model.__dict__.pop("fusion_owner", None)
     return model
 
 
+def fused_layers(model: nn.Module) -> dict[str, FusedLayer]:
+    """The layers by name that `fuse_into` made hybrid in ``model``; not those of a fused model inside it.
+
+    Raises:
+        SurgeryError: ``model`` is not the root of a fused network, or a layer's class was changed since.
+    """
+    owner = owner_of(model)
+    layers = {}
+    for name, layer in model.named_modules():
+        if not isinstance(layer, FusedLayer) or layer.fusion_owner is not owner:
+            continue
+        if type(layer) not in FUSED_CLASSES.values() and layer is not model:
+            raise SurgeryError(
+                f"layer {name!r} was changed to {type(layer).__name__} since it was fused (a parametrization does "
+                "that); undo that first: torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        layers[name] = layer
+    return layers
+
+
 def _unfuse_layer(layer: FusedLayer) -> None:
     layer.detach_covariates()
-    layer.__dict__.pop("fusion_owner", None)
+    for name in ("fusion_owner", "fusion_name"):
+        layer.__dict__.pop(name, None)
     layer.__class__ = type(layer).plain_class()  # type: ignore[assignment]
 
 

@@ -6,6 +6,7 @@ parameters, hooks, names and every reference to the module (also under a second 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from fusionconv.layers import (
@@ -16,23 +17,27 @@ from fusionconv.layers import (
     HybridConvTranspose2d,
     HybridConvTranspose3d,
     HybridLayer,
+    HybridLinear,
 )
-from fusionconv.surgery.frames import Owner, current_covariates, missing_covariates
+from fusionconv.surgery.frames import Owner, current_frame, missing_covariates
 
 __all__ = ["FUSED_CLASSES", "FusedLayer"]
 
 
 class FusedLayer(HybridLayer):
-    """Mixin: ``fusion_owner`` says whose covariates the layer takes."""
+    """Mixin: ``fusion_owner`` says whose covariates the layer takes, ``fusion_name`` what the owner calls it."""
 
     fusion_owner: Owner
+    fusion_name: str
 
     def call_covariates(self) -> Tensor:
         """This call's covariates; raises CovariateError where there are none."""
-        covariates = current_covariates(self.fusion_owner)
-        if covariates is None:
+        frame = current_frame(self.fusion_owner)
+        if frame is None:
             raise missing_covariates(self.fusion_owner)
-        return covariates
+        if not torch.compiler.is_compiling():
+            frame.reached.add(self.fusion_name)
+        return frame.covariates
 
 
 class FusedConv1d(FusedLayer, HybridConv1d):
@@ -83,6 +88,14 @@ class FusedConvTranspose3d(FusedLayer, HybridConvTranspose3d):
         return HybridConvTranspose3d.forward(self, x, self.call_covariates(), output_size)
 
 
+class FusedLinear(FusedLayer, HybridLinear):  # type: ignore[misc]  # torch does not annotate Linear.bias
+    """A `HybridLinear` inside a fused network."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        r"""``x`` (N, \*, in_features) -> (N, \*, out_features)."""
+        return HybridLinear.forward(self, x, self.call_covariates())
+
+
 FUSED_CLASSES: dict[type[nn.Module], type[FusedLayer]] = {
     nn.Conv1d: FusedConv1d,
     nn.Conv2d: FusedConv2d,
@@ -90,4 +103,5 @@ FUSED_CLASSES: dict[type[nn.Module], type[FusedLayer]] = {
     nn.ConvTranspose1d: FusedConvTranspose1d,
     nn.ConvTranspose2d: FusedConvTranspose2d,
     nn.ConvTranspose3d: FusedConvTranspose3d,
+    nn.Linear: FusedLinear,
 }

@@ -7,13 +7,15 @@ forward, and copying or pickling rebuilds from the original class (the subclass 
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from fusionconv.errors import SurgeryError
+from fusionconv.errors import SurgeryError, UnusedCovariatesWarning
 from fusionconv.functional import check_covariates
-from fusionconv.surgery.frames import Frame, Owner, current_covariates, missing_covariates
+from fusionconv.surgery.frames import Frame, Owner, current_frame, missing_covariates
 from fusionconv.surgery.fused_layers import FusedLayer
 
 __all__ = ["base_class", "covariates", "fused_class", "is_fused_root", "owner_of"]
@@ -60,12 +62,34 @@ def open_frame(model: nn.Module, s: Tensor | None) -> Frame:
     """The frame of one call: of ``s``, or of the enclosing ``with covariates(model, s)`` when ``s`` is None."""
     owner: Owner = model.__dict__["fusion_owner"]
     if s is None:
-        s = current_covariates(owner)
-        if s is None:
+        enclosing = current_frame(owner)
+        if enclosing is None:
             raise missing_covariates(owner)
+        s = enclosing.covariates
     else:
         check_covariates(s, owner.num_covariates)
     return Frame(owner, s)
+
+
+def warn_of_unreached(model: nn.Module, frame: Frame) -> None:
+    """Warn if a fused layer did not run in the call that ``frame`` belongs to.
+
+    A network that skips a layer may mean it; one that reads the layer's weight itself, or folded it into another
+    layer, computes without the covariates and would not tell. Compiled parts do not report what ran: no warning.
+    """
+    if torch.compiler.is_compiling() or len(frame.reached) >= len(frame.owner.layers):
+        return
+    if any(getattr(m, "_compiled_call_impl", None) or hasattr(m, "_orig_mod") for m in model.modules()):
+        return
+    names = [name for name in frame.owner.layers if name not in frame.reached]
+    if names:
+        warnings.warn(
+            f"{frame.owner.model_name}: fused layer(s) {', '.join(map(repr, names))} did not run in this call, so "
+            "the covariates did nothing there; either this call skips them (an auxiliary head in eval mode), or the "
+            "network reads their weight by itself or has replaced them: then choose other layers",
+            UnusedCovariatesWarning,
+            stacklevel=3,
+        )
 
 
 def covariates(model: nn.Module, s: Tensor) -> Frame:
@@ -107,11 +131,18 @@ def fused_class(base: type[nn.Module]) -> type[nn.Module]:
     taken = "covariates" in [p.name for p in parameters]
     signature = parameters if taken else _with_covariates(parameters)
     defaults = {f"_default_{p.name}": p.default for p in signature if p.default is not P.empty}
-    namespace: dict[str, Any] = {"_base_forward": forward_of_base, "_open_frame": open_frame, **defaults}
+    namespace: dict[str, Any] = {
+        "_base_forward": forward_of_base,
+        "_open_frame": open_frame,
+        "_warn_of_unreached": warn_of_unreached,
+        **defaults,
+    }
     source = (
         f"def forward({', '.join(['self', *_declare(signature)])}):\n"
-        f"    with _open_frame(self, covariates):\n"
-        f"        return _base_forward({', '.join(['self', *_pass_on(parameters)])})\n"
+        f"    with _open_frame(self, covariates) as _frame:\n"
+        f"        _result = _base_forward({', '.join(['self', *_pass_on(parameters)])})\n"
+        f"    _warn_of_unreached(self, _frame)\n"
+        f"    return _result\n"
     )
     exec(source, namespace)
     forward = namespace["forward"]

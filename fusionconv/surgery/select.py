@@ -60,30 +60,31 @@ def why_not(module: nn.Module) -> str | None:
     """Why ``module`` cannot be fused, or None if it can."""
     if isinstance(module, HybridLayer):
         return "it is a hybrid layer already"
-    if not isinstance(module, _ConvNd):
-        return f"it is a {type(module).__name__}, not a convolution"
+    if not isinstance(module, (_ConvNd, nn.Linear)):
+        return f"it is a {type(module).__name__}, neither a convolution nor a linear layer"
     if nn.utils.parametrize.is_parametrized(module) or "weight" not in module._parameters:
         return "its weight is computed by a parametrization or a hook (weight_norm, spectral_norm); remove that first"
     if type(module) not in FUSED_CLASSES:
-        return f"it is a {type(module).__name__}, a class of its own, not exactly a torch.nn convolution"
+        return f"it is a {type(module).__name__}, a class of its own, not exactly a torch.nn convolution or Linear"
     return None
 
 
 def resolve(model: nn.Module, layer_idx: LayerIndex) -> list[str]:
-    """The names of the convolutions that ``layer_idx`` means, checked, in registration order, without duplicates.
+    """The names of the layers that ``layer_idx`` means, checked, in registration order, without duplicates.
 
     Raises:
         SurgeryError: no such layer, none at all, or one that cannot be fused.
         TypeError: ``layer_idx`` is of no known kind.
     """
-    convs = list_convs(model)
-    if not convs:
-        raise SurgeryError(f"{type(model).__name__} holds no convolution (torch.nn.Conv or ConvTranspose, 1-D to 3-D)")
+    convs = [conv.name for conv in list_convs(model)]
     if callable(layer_idx) and not isinstance(layer_idx, nn.Module):
         modules = dict(model.named_modules())
-        names = [conv.name for conv in convs if layer_idx(conv.name, modules[conv.name])]
+        names = [name for name in convs if layer_idx(name, modules[name])]
         if not names:
-            raise SurgeryError(f"layer_idx: the predicate chose none of the {len(convs)} convolutions; {_hint(model)}")
+            raise SurgeryError(
+                f"layer_idx: the predicate chose none of the {len(convs)} convolution(s) (linear layers are chosen by "
+                f"name only); {_hint(model)}"
+            )
     else:
         one = isinstance(layer_idx, (int, str))
         wanted: Sequence[int | str] = [layer_idx] if one else layer_idx  # type: ignore[list-item,assignment]
@@ -95,35 +96,52 @@ def resolve(model: nn.Module, layer_idx: LayerIndex) -> list[str]:
         if not wanted:
             raise SurgeryError(f"layer_idx is an empty list; {_hint(model)}")
         names = [_name(model, convs, want) for want in wanted]
-    by_name = {conv.name: conv for conv in convs}
     for name in names:
-        if by_name[name].refused:
-            raise SurgeryError(f"layer {name!r} of {type(model).__name__} cannot be fused: {by_name[name].refused}")
-    return [conv.name for conv in convs if conv.name in names]
+        reason = why_not(model.get_submodule(name)) or _read_by_parent(model, name)
+        if reason:
+            raise SurgeryError(f"layer {name!r} of {type(model).__name__} cannot be fused: {reason}")
+    return [name for name, _ in model.named_modules() if name in names]
 
 
-def _name(model: nn.Module, convs: list[ConvInfo], want: int | str) -> str:
+def _name(model: nn.Module, convs: list[str], want: int | str) -> str:
     if isinstance(want, bool) or not isinstance(want, (int, str)):
         raise TypeError(f"layer_idx must hold ints and dotted names, got {want!r} ({type(want).__name__})")
     if isinstance(want, int):
+        if not convs:
+            raise SurgeryError(
+                f"{type(model).__name__} holds no convolution (torch.nn.Conv or ConvTranspose, 1-D to 3-D), which "
+                "layer_idx counts; a linear layer is chosen by its name"
+            )
         if not -len(convs) <= want < len(convs):
             raise SurgeryError(
                 f"layer_idx must be from {-len(convs)} to {len(convs) - 1}, since {type(model).__name__} has "
                 f"{len(convs)} convolution(s), got {want}; {_hint(model)}"
             )
-        return convs[want].name
+        return convs[want]
     modules = dict(model.named_modules(remove_duplicate=False))
     if want not in modules:
-        near = difflib.get_close_matches(want, [conv.name for conv in convs], n=3)
+        linear = [name for name, m in modules.items() if isinstance(m, nn.Linear)]
+        near = difflib.get_close_matches(want, convs + linear, n=3)
         raise SurgeryError(
             f"layer_idx names {want!r}, which {type(model).__name__} does not have"
             + (f"; nearest: {', '.join(map(repr, near))}" if near else "")
             + f"; {_hint(model)}"
         )
-    first_name: str = next(name for name, m in model.named_modules() if m is modules[want])
-    if first_name not in [conv.name for conv in convs]:
-        raise SurgeryError(f"layer {want!r} cannot be fused: {why_not(modules[want])}; {_hint(model)}")
-    return first_name
+    first: str = next(name for name, m in model.named_modules() if m is modules[want])
+    return first
+
+
+def _read_by_parent(model: nn.Module, name: str) -> str | None:
+    """Why a layer cannot be fused whose parent computes with its weight instead of calling it, or None."""
+    if not name:
+        return None
+    parent = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(parent, (nn.TransformerEncoderLayer, nn.MultiheadAttention)):
+        return (
+            f"{type(parent).__name__} may read its weight instead of calling it (torch's fast path in eval mode), "
+            "where the covariates would silently do nothing"
+        )
+    return None
 
 
 def _hint(model: nn.Module) -> str:

@@ -318,7 +318,11 @@ def old_weight_normed() -> nn.Module:
         (small_net, 3, SurgeryError, "from -3 to 2.*got 3.*list_convs"),
         (small_net, -4, SurgeryError, "got -4"),
         (small_net, "net.0", SurgeryError, "names 'net.0', which Sequential does not have"),
-        (small_net, "8", SurgeryError, "Linear, not a convolution"),
+        (small_net, "7", SurgeryError, "Flatten, neither a convolution nor a linear layer"),
+        (small_net, lambda name, m: isinstance(m, nn.Linear), SurgeryError, "chose none of the 3.*by name only"),
+        (lambda: nn.TransformerEncoderLayer(8, 2), "linear1", SurgeryError, "fast path"),
+        (lambda: nn.MultiheadAttention(8, 2), "out_proj", SurgeryError, "class of its own"),
+        (lambda: nn.Sequential(nn.Linear(2, 2)), "O", SurgeryError, "does not have"),
         (small_net, [], SurgeryError, "empty list"),
         (small_net, [0, 7], SurgeryError, "got 7"),
         (small_net, lambda name, m: False, SurgeryError, "chose none of the 3"),
@@ -419,3 +423,28 @@ def test_bad_covariates_at_the_call(covariates, error, words) -> None:
         model(torch.randn(4, 3, 8, 8), covariates)
     with pytest.raises(CovariateError, match="needs them"):  # and nothing is left behind by the failed call
         model(torch.randn(4, 3, 8, 8))
+
+
+# ---------------------------------------------------------------- linear layers, by name
+
+
+def test_linear_layers_are_fused_by_name_only() -> None:
+    plain = small_net().double().eval()
+    model = fusionconv.fuse_into(copy.deepcopy(plain), ["8", 0], num_covariates=2)
+    assert [c.name for c in fusionconv.list_convs(model)] == ["0", "3", "5"]  # ints still count convolutions only
+    assert isinstance(model[8], fusionconv.HybridLinear)
+    x, s = data(0)
+    torch.testing.assert_close(model(x, s), plain(x), rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "covariate" in name:
+                p.normal_()
+    torch.testing.assert_close(model(x, s), hybrid_by_hand(model, plain, x, s), rtol=1e-10, atol=1e-10)
+    assert type(fusionconv.unfuse(model)[8]) is nn.Linear
+
+
+def test_a_network_without_convolutions() -> None:
+    model = fusionconv.fuse_into(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), "2", 1)
+    assert model(torch.randn(2, 3), torch.ones(2, 1)).shape == (2, 2)
+    with pytest.raises(SurgeryError, match=r"layer '2'.*hybrid layer already"):
+        fusionconv.fuse_into(model, "2", 1)
