@@ -153,11 +153,17 @@ def fused_class(base: type[nn.Module]) -> type[nn.Module]:
         state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
         return _rebuild, (base,), state
 
+    def __new__(cls: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:  # noqa: N807
+        # Code that builds another of its own kind, such as a slice of an nn.Sequential, gets the original class: its
+        # fused layers still belong to the model that they were taken from. Without arguments: torch, making a replica.
+        return base(*args, **kwargs) if args or kwargs else base.__new__(cls)
+
     body = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
         "_fusion_base": base,
         "forward": forward,
+        "__new__": __new__,
         "__reduce_ex__": __reduce_ex__,
     }
     name = base.__name__ if issubclass(base, FusedLayer) else f"Fused{base.__name__}"  # a single layer as the root

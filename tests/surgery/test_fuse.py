@@ -425,6 +425,37 @@ def test_bad_covariates_at_the_call(covariates, error, words) -> None:
         model(torch.randn(4, 3, 8, 8))
 
 
+# ---------------------------------------------------------------- parts
+
+
+def test_a_slice_of_a_sequential_is_a_plain_sequential_over_the_same_layers() -> None:
+    model = fusionconv.fuse_into(small_net().double().eval(), 0, 2)
+    model[0].covariate_weight.data.normal_()
+    x, s = data(0)
+    part = model[:5]
+    assert type(part) is nn.Sequential
+    assert part[0] is model[0]
+    with pytest.raises(CovariateError, match="needs them in every call"):
+        part(x)
+    with fusionconv.covariates(model, s):
+        features = part(x)
+    torch.testing.assert_close(model[5:](features), model(x, s))
+
+
+def test_fused_after_it_was_compiled_in_place() -> None:
+    torch._dynamo.reset()
+    model = small_net().double().eval()
+    x, s = data(0)
+    model.compile(backend="eager")
+    plain = model(x)
+    fusionconv.fuse_into(model, 0, 2)
+    torch.testing.assert_close(model(x, s), plain)
+    model[0].covariate_weight.data.normal_()
+    with fusionconv.covariates(model, s):
+        expected = model[:](x)
+    torch.testing.assert_close(model(x, s), expected)
+
+
 # ---------------------------------------------------------------- linear layers, by name
 
 
