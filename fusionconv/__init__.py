@@ -21,6 +21,7 @@ from fusionconv.layers import (
     HybridConvTranspose3d,
     HybridLinear,
 )
+from fusionconv.param_groups import param_groups
 from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, merge, unfuse
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "fuse_into",
     "list_convs",
     "merge",
+    "param_groups",
     "unfuse",
 ]
 

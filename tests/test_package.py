@@ -10,7 +10,7 @@ import fusionconv
 
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
     HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear SurgeryError TableError
-    UnusedCovariatesWarning covariates functional fuse_into list_convs merge unfuse""".split()  # noqa: SIM905
+    UnusedCovariatesWarning covariates functional fuse_into list_convs merge param_groups unfuse""".split()  # noqa: SIM905
 
 
 def test_public_names() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import fusionconv
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def small_net() -> nn.Sequential:
@@ -52,6 +56,11 @@ def fused_body(mode: str = "plain", layers=(0, -1), seed: int = 0) -> Body:
     """A fused `Body` in float64 with V drawn at random, so that covariates matter."""
     torch.manual_seed(seed)
     model = fusionconv.fuse_into(Body(mode).double(), list(layers), num_covariates=2, covariate_bias=True)
+    return with_covariates_that_matter(model)
+
+
+def with_covariates_that_matter(model: Model) -> Model:
+    """``model`` with its V (and c and map) drawn at random: they start at 0, where any covariates give the same."""
     with torch.no_grad():
         for name, p in model.named_parameters():
             if "covariate" in name:

@@ -1,0 +1,172 @@
+"""param_groups: which parameter stands in which group, and what an optimizer then does with it."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+import fusionconv
+from fusionconv import param_groups
+from tests.helpers.networks import data, fused_body, small_net
+
+
+def by_name(groups: list[dict]) -> dict[str, list[int]]:
+    return {g["name"]: [id(p) for p in g["params"]] for g in groups}
+
+
+def assert_parted(model: nn.Module, covariate_names: list[str]) -> None:
+    """Each trainable parameter once, and exactly ``covariate_names`` in "covariates"."""
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    groups = by_name(param_groups(model, 0.1, 0.2))
+    everything = [i for ids in groups.values() for i in ids]
+    assert sorted(everything) == sorted(id(p) for p in named.values())
+    assert groups.get("covariates", []) == [id(named[n]) for n in covariate_names]
+
+
+def test_a_fused_network() -> None:
+    model = fusionconv.fuse_into(small_net(), [0, -1], 3, covariate_bias=True, rank=2)
+    names = ["covariate_weight", "covariate_bias", "covariate_map"]
+    assert_parted(model, [f"{layer}.{name}" for layer in (0, 5) for name in names])
+    model[0].covariate_weight.requires_grad_(False)
+    model[5].weight.requires_grad_(False)
+    assert_parted(model, ["0.covariate_bias", "0.covariate_map", *(f"5.{name}" for name in names)])
+
+
+def test_layers_built_by_hand_and_a_linear_one() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = fusionconv.HybridConv3d(1, 2, 3, num_covariates=1)
+            self.up = fusionconv.HybridConvTranspose3d(2, 1, 3, num_covariates=1, bias=False)
+            self.head = fusionconv.HybridLinear(4, 2, num_covariates=1, covariate_bias=True)
+            self.covariate_weight = nn.Parameter(torch.zeros(1))  # of that name, but no hybrid layer's
+
+    covariates = ["conv.covariate_weight", "up.covariate_weight", "head.covariate_weight", "head.covariate_bias"]
+    assert_parted(Net(), covariates)
+
+
+def test_wrapped_models() -> None:
+    model = fusionconv.fuse_into(small_net(), 0, 2)
+    for wrapped, prefix in [
+        (nn.DataParallel(model), "module."),
+        (torch.compile(model), "_orig_mod."),
+        (nn.Sequential(nn.Linear(2, 2), model), "1."),
+    ]:
+        assert_parted(wrapped, [f"{prefix}0.covariate_weight"])
+
+
+def test_shared_parameters_stand_once() -> None:
+    first, second = (fusionconv.HybridConv2d(3, 3, 3, num_covariates=2) for _ in range(2))
+    second.covariate_weight, second.weight = first.covariate_weight, first.weight
+    assert_parted(nn.Sequential(first, second, first), ["0.covariate_weight"])
+
+
+def test_pruned_and_parametrized() -> None:
+    model = fusionconv.fuse_into(small_net(), [0, -1], 2)
+    prune.l1_unstructured(model[0], "covariate_weight", amount=0.5)
+    nn.utils.parametrize.register_parametrization(model[5], "covariate_weight", nn.Identity())
+    assert_parted(model, ["0.covariate_weight_orig", "5.parametrizations.covariate_weight.original"])
+
+
+def test_one_group_where_there_is_only_one_kind() -> None:
+    assert list(by_name(param_groups(small_net(), 0.1, 0.2))) == ["backbone"]
+    layer = fusionconv.HybridConv2d(3, 3, 3, num_covariates=2)
+    layer.weight.requires_grad_(False)
+    layer.bias.requires_grad_(False)
+    assert list(by_name(param_groups(layer, 0.1, 0.2))) == ["covariates"]
+
+
+def test_rates() -> None:
+    model = fusionconv.fuse_into(small_net(), 0, 2)
+    numbers = [(g["lr"], g["weight_decay"]) for g in param_groups(model, 1e-3, 0.05)]
+    assert numbers == [(1e-3, 0.05), (1e-3, 0.0)]
+    numbers = [
+        (g["lr"], g["weight_decay"]) for g in param_groups(model, 0, 0, covariate_lr=1, covariate_weight_decay=2)
+    ]
+    assert numbers == [(0.0, 0.0), (1.0, 2.0)]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_one_step_by_hand(optimizer) -> None:
+    """SGD: p - lr (g + decay p). AdamW's first step: p (1 - lr decay) - lr g / (|g| + eps)."""
+    model = fused_body().eval()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    step = getattr(torch.optim, optimizer)(param_groups(model, 0.1, 0.5, covariate_lr=0.2, covariate_weight_decay=0.03))
+    model(*data(1)).square().sum().backward()
+    step.step()
+    for name, p in model.named_parameters():
+        lr, decay = (0.2, 0.03) if "covariate" in name else (0.1, 0.5)
+        old, g = before[name], p.grad
+        if optimizer == "SGD":
+            expected = old - lr * (g + decay * old)
+        else:
+            expected = old * (1 - lr * decay) - lr * g / (g.abs() + 1e-8)
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-7, atol=1e-9, msg=name)
+
+
+def test_what_it_is_for() -> None:
+    """Covariates of zero give V no push: AdamW over model.parameters() pulls V to zero, the groups leave it alone."""
+    x, s = data(1)
+    moved = {}
+    for how in ("ordinary", "grouped"):
+        model = copy.deepcopy(fused_body().eval())
+        v = model.net[0].covariate_weight.detach().clone()
+        groups = param_groups(model, 0.1, 0.5) if how == "grouped" else model.parameters()
+        optimizer = torch.optim.AdamW(groups, lr=0.1, weight_decay=0.5)
+        model(x, torch.zeros_like(s)).square().sum().backward()
+        optimizer.step()
+        moved[how] = (model.net[0].covariate_weight.detach() / v).mean().item()
+    assert moved == {"ordinary": pytest.approx(0.95), "grouped": 1.0}
+
+
+def test_schedulers_and_the_monitor_of_lightning(tmp_path) -> None:
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import LearningRateMonitor
+    from lightning.pytorch.loggers import CSVLogger
+
+    class Study(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = fusionconv.fuse_into(small_net(), 0, 2)
+
+        def training_step(self, batch, index):
+            return self.net(*batch).square().mean()
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(param_groups(self, 0.1, 0.0, covariate_lr=0.4))
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    monitor = LearningRateMonitor("step")
+    trainer = Trainer(
+        max_steps=2, accelerator="cpu", logger=CSVLogger(tmp_path), callbacks=[monitor], log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
+    dataset = torch.utils.data.TensorDataset(torch.randn(8, 3, 8, 8), torch.randn(8, 2))
+    trainer.fit(Study(), torch.utils.data.DataLoader(dataset, batch_size=4))
+    seen = {name.split("/")[-1]: values for name, values in monitor.lrs.items()}
+    assert seen == {"backbone": [0.1, 0.05], "covariates": [0.4, 0.2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"lr": -0.1}, ValueError, "lr must be a finite number of at least 0, got -0.1"),
+        ({"weight_decay": math.nan}, ValueError, "weight_decay .*got nan"),
+        ({"covariate_lr": math.inf}, ValueError, "covariate_lr .*got inf"),
+        ({"covariate_weight_decay": -1}, ValueError, "covariate_weight_decay .*got -1"),
+        ({"lr": "1e-5"}, TypeError, r"lr must be a number, got '1e-5' \(str\); YAML.*1.0e-5"),
+        ({"lr": True}, TypeError, "got True"),
+        ({"weight_decay": None}, TypeError, "got None"),
+        ({"model": [nn.Linear(1, 1)]}, TypeError, "torch.nn.Module, got list"),
+        ({"model": nn.ReLU()}, ValueError, "at least one parameter.*ReLU has none"),
+    ],
+)
+def test_bad_arguments(change, error, words) -> None:
+    with pytest.raises(error, match=words):
+        param_groups(**{"model": small_net(), "lr": 0.1, "weight_decay": 0.1, **change})
