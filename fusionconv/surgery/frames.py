@@ -6,6 +6,8 @@ on a module: a layer that is reached without a call around it raises instead of 
 
 Backward is the one time when layers run outside their call (activation checkpointing runs the forward again):
 recompute.py reinstates the frame there. A frame of a call still open outside is not valid inside backward.
+torch.compile cannot ask whether a backward is running, so a compiled part of a model goes by the frames alone: one
+that was reinstated is on the stack during backward and at no other time.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fusionconv.errors import CovariateError
+from fusionconv.surgery import recompute
 from fusionconv.surgery.recompute import in_backward, reinstating
 
 __all__ = ["Frame", "Owner", "current_frame"]
@@ -47,6 +50,7 @@ class Frame:
         self.covariates = covariates
         self.reached: set[str] = set()  # the layers that took these covariates (not told while compiling)
         self.during_backward = False
+        self.traced = False
         self.version: int | None = None
         self.recorder: AbstractContextManager[object] = nullcontext()
 
@@ -58,6 +62,8 @@ class Frame:
                 _stack.frames[:] = [frame for frame in _stack.frames if not frame.during_backward]
             self.recorder = reinstating(self.reinstate, self.retire)
             self.recorder.__enter__()
+        else:
+            self.traced = True
         _stack.frames.append(self)
         return self
 
@@ -88,10 +94,31 @@ class Frame:
 
 def current_frame(owner: Owner) -> Frame | None:
     """The frame of the innermost call of ``owner``'s model in this thread, or None outside any."""
-    during_backward = not torch.compiler.is_compiling() and in_backward()
+    if torch.compiler.is_compiling():
+        return _frame_in_a_trace(owner)
+    during_backward = in_backward()
     for frame in reversed(_stack.frames):
         if frame.owner is owner and frame.during_backward == during_backward:
             return frame
+    return None
+
+
+def _frame_in_a_trace(owner: Owner) -> Frame | None:
+    """The same for torch.compile, which guards on what it reads here, so that other frames are traced anew.
+
+    On torch < 2.15 nothing is reinstated, and a part compiled in forward could be run again in backward by the frame
+    of a call that is still open. There only a frame opened in the same trace counts; a part compiled by itself raises,
+    which without fullgraph=True makes torch.compile run it eagerly.
+    """
+    during_backward = False
+    for frame in _stack.frames:
+        during_backward = during_backward or frame.during_backward
+    for frame in reversed(_stack.frames):
+        if frame.owner is owner:
+            if frame.traced:
+                return frame
+            if recompute.CAN_RECOMPUTE and frame.during_backward == during_backward:
+                return frame
     return None
 
 
