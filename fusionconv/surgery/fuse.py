@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from fusionconv.errors import SurgeryError
-from fusionconv.layers.base import check_options
+from fusionconv.layers.base import COVARIATE_PARAMETERS, check_options
 from fusionconv.surgery.frames import Owner
 from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
 from fusionconv.surgery.root import base_class, fused_class, is_fused_root, owner_of
 from fusionconv.surgery.select import LayerIndex, resolve
+from fusionconv.surgery.wrappers import is_sharded, refuse_wrapped_root
 
 __all__ = ["fuse_into", "fused_layers", "unfuse"]
 
@@ -55,7 +55,7 @@ def fuse_into(
         >>> torch.allclose(model(images, s), before, atol=1e-6)
         True
     """
-    _check_root(model)
+    refuse_wrapped_root(model)
     if method != "hybrid":
         raise ValueError(f"method must be 'hybrid', got {method!r}")
     unknown = sorted(set(layer_options) - {"covariate_bias", "rank", "init", "strategy"})
@@ -126,10 +126,21 @@ def fused_layers(model: nn.Module) -> dict[str, FusedLayer]:
     for name, layer in model.named_modules():
         if not isinstance(layer, FusedLayer) or layer.fusion_owner is not owner:
             continue
+        sharded = {type(p).__name__ for p in layer._parameters.values() if p is not None and is_sharded(p)}
+        if sharded:
+            raise SurgeryError(
+                f"layer {name!r} is sharded (fully_shard made its parameters {', '.join(sharded)}); load the full "
+                "state dict into a model that is not, and go on with that"
+            )
         if type(layer) not in FUSED_CLASSES.values() and layer is not model:
             raise SurgeryError(
                 f"layer {name!r} was changed to {type(layer).__name__} since it was fused (a parametrization does "
                 "that); undo that first: torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        if any(name not in layer._parameters for name in COVARIATE_PARAMETERS):
+            raise SurgeryError(
+                f"layer {name!r}: its covariate parameters are computed by a hook since it was fused (pruning, "
+                "weight_norm); remove that first, such as by torch.nn.utils.prune.remove"
             )
         layers[name] = layer
     return layers
@@ -140,17 +151,3 @@ def _unfuse_layer(layer: FusedLayer) -> None:
     for name in ("fusion_owner", "fusion_name"):
         layer.__dict__.pop(name, None)
     layer.__class__ = type(layer).plain_class()  # type: ignore[assignment]
-
-
-def _check_root(model: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise SurgeryError("the model is scripted (torch.jit); fuse the Python module before scripting or tracing it")
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    names = {c.__name__ for c in type(model).__mro__}
-    if isinstance(model, wrappers) or names & {"OptimizedModule", "FullyShardedDataParallel", "FSDPModule"}:
-        raise SurgeryError(
-            f"the model is wrapped already ({type(model).__name__}: data parallel, sharded or compiled); call "
-            "fuse_into on the model inside, then wrap it"
-        )

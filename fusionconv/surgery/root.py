@@ -51,8 +51,9 @@ def base_class(model: nn.Module) -> type[nn.Module]:
     """
     if "_fusion_base" not in type(model).__dict__:
         raise SurgeryError(
-            f"the class of the fused model was changed to {type(model).__name__} since (a parametrization does that); "
-            "undo that first: torch.nn.utils.parametrize.remove_parametrizations"
+            f"the class of the fused model was changed to {type(model).__name__} since; a parametrization does that "
+            "(undo it: torch.nn.utils.parametrize.remove_parametrizations), and fully_shard (load the full state dict "
+            "into a model that is not sharded, and go on with that)"
         )
     base: type[nn.Module] = type(model).__dict__["_fusion_base"]
     return base

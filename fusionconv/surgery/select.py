@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from fusionconv.errors import SurgeryError
 from fusionconv.layers import HybridLayer
 from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
+from fusionconv.surgery.wrappers import inside_a_wrapper, is_sharded
 
 __all__ = ["ConvInfo", "LayerIndex", "list_convs", "resolve"]
 
@@ -66,6 +67,8 @@ def why_not(module: nn.Module) -> str | None:
         return "its weight is computed by a parametrization or a hook (weight_norm, spectral_norm); remove that first"
     if type(module) not in FUSED_CLASSES:
         return f"it is a {type(module).__name__}, a class of its own, not exactly a torch.nn convolution or Linear"
+    if is_sharded(module.weight):
+        return f"its weight is a {type(module.weight).__name__} (sharded or quantised); fuse first, then fully_shard"
     return None
 
 
@@ -97,7 +100,7 @@ def resolve(model: nn.Module, layer_idx: LayerIndex) -> list[str]:
             raise SurgeryError(f"layer_idx is an empty list; {_hint(model)}")
         names = [_name(model, convs, want) for want in wanted]
     for name in names:
-        reason = why_not(model.get_submodule(name)) or _read_by_parent(model, name)
+        reason = inside_a_wrapper(model, name) or why_not(model.get_submodule(name)) or _read_by_parent(model, name)
         if reason:
             raise SurgeryError(f"layer {name!r} of {type(model).__name__} cannot be fused: {reason}")
     return [name for name, _ in model.named_modules() if name in names]
