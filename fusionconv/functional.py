@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
-from fusionconv.errors import CovariateError, CovariateTypeError
+from fusionconv.errors import CovariateError, CovariateTypeError, FusionError
 from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
 
@@ -194,7 +195,15 @@ def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None =
 
     Raises:
         CovariateError, CovariateTypeError: what was expected, what came, what to do.
+        FusionError: torch.fx is tracing, where a tensor has neither shape nor values.
     """
+    if any(_is_proxy(t) for t in (covariates, x)):
+        raise FusionError(
+            "torch.fx cannot trace a hybrid layer (symbolic_trace, create_feature_extractor, prepare_fx), since its "
+            "covariates cannot be checked against the batch there; use torch.export or forward hooks, make the feature "
+            "extractor first and fuse torch.nn.Sequential(extractor), or for a layer that your forward hands its "
+            "covariates to name its class a leaf: tracer_kwargs={'leaf_modules': [fusionconv.HybridConv2d]}"
+        )
     if not isinstance(covariates, Tensor):
         raise CovariateTypeError(
             f"covariates must be a floating-point torch.Tensor of shape (N, {num_covariates}), got "
@@ -230,6 +239,10 @@ def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None =
             "missing values must be imputed before they reach the network"
         )
     return covariates
+
+
+def _is_proxy(value: object) -> bool:
+    return isinstance(value, Proxy)
 
 
 def _is_finite(covariates: Tensor) -> bool:

@@ -6,9 +6,12 @@ parameters, hooks, names and every reference to the module (also under a second 
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor, nn
 
+from fusionconv.errors import FusionError
 from fusionconv.layers import (
     HybridConv1d,
     HybridConv2d,
@@ -38,6 +41,14 @@ class FusedLayer(HybridLayer):
         if not torch.compiler.is_compiling():
             frame.reached.add(self.fusion_name)
         return frame.covariates
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch.jit.script asks for first, of each module of a network."""
+        raise FusionError(
+            f"torch.jit.script cannot take {type(self).__name__}: TorchScript has no way to hand it the covariates of "
+            "a call; use torch.export.export(model, (images, covariates)), or fusionconv.merge for one covariate "
+            "vector and script the plain model that it gives"
+        )
 
 
 class FusedConv1d(FusedLayer, HybridConv1d):
