@@ -9,6 +9,7 @@ processes serves all checks. Expected values come from the same network without 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -69,10 +71,7 @@ class Blocks(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:
-            if self.mode == "plain":
-                x = block(x)
-            else:
-                x = checkpoint(block, x, use_reentrant=self.mode == "reentrant")
+            x = block(x) if self.mode == "plain" else checkpoint(block, x, use_reentrant=self.mode == "reentrant")
         return self.head(x.mean((2, 3)))
 
 
@@ -113,12 +112,8 @@ def assert_same(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor],
 
 
 def raises(error: type[Exception], words: str, call: Callable[[], object]) -> None:
-    try:
+    with pytest.raises(error, match=re.escape(words)):
         call()
-    except error as e:
-        assert words in str(e), f"{words!r} is not in {e}"
-    else:
-        raise AssertionError(f"no {error.__name__}")
 
 
 # ---------------------------------------------------------------- DistributedDataParallel
@@ -223,6 +218,15 @@ def ddp_roots_are_refused(rank: int) -> None:
     raises(SurgeryError, "DistributedDataParallel", lambda: fusionconv.fuse_into(around, 0, 2))
     assert type(around) is nn.Sequential
     assert type(around[0].module[0]) is nn.Conv2d
+    inside = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    outer = DistributedDataParallel(inside)
+    for part in (outer.module, inside[0]):
+        raises(
+            SurgeryError, "stands inside a DistributedDataParallel", lambda part=part: fusionconv.fuse_into(part, 0, 2)
+        )
+    assert type(inside[0]) is nn.Sequential
+    del outer
+    fusionconv.fuse_into(inside, 0, 2)  # unwrapped again, it may be fused
 
 
 # ---------------------------------------------------------------- FSDP2
@@ -344,12 +348,16 @@ def fsdp_surgery_afterwards_is_refused(rank: int) -> None:
         raises(SurgeryError, "fully_shard", lambda model=model: fusionconv.fuse_into(model, 1, 2))
         raises(SurgeryError, "fully_shard", lambda model=model: fusionconv.unfuse(model))
         assert before == [(n, type(m)) for n, m in model.named_modules()]
-    model = model_for()
-    fully_shard(model.blocks[0], mesh=mesh())  # a part only: the root itself is as it was
-    before = [(n, type(m)) for n, m in model.named_modules()]
-    raises(SurgeryError, "fully_shard", lambda: fusionconv.unfuse(model))
-    raises(SurgeryError, "fully_shard", lambda: fusionconv.fuse_into(model, 1, 2))
-    assert before == [(n, type(m)) for n, m in model.named_modules()]
+    part = model_for()
+    fully_shard(part.blocks[0], mesh=mesh())  # a part only: the root itself is as it was
+    raises(SurgeryError, "fully_shard", lambda: fusionconv.unfuse(part))
+    raises(SurgeryError, "fully_shard", lambda: fusionconv.merge(part, torch.zeros(2, dtype=torch.float64)))
+    assert isinstance(part.blocks[0][0], fusionconv.HybridConv2d)
+    plain = Blocks()
+    fully_shard(plain.blocks[0], mesh=mesh())
+    raises(SurgeryError, "fully_shard", lambda: fusionconv.fuse_into(plain, 0, 2))
+    assert type(plain) is Blocks
+    assert type(plain.blocks[0][0]) is nn.Conv2d
 
 
 @check
