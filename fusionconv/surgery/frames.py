@@ -96,6 +96,10 @@ def current_frame(owner: Owner) -> Frame | None:
     """The frame of the innermost call of ``owner``'s model in this thread, or None outside any."""
     if torch.compiler.is_compiling():
         return _frame_in_a_trace(owner)
+    return _frame_in_eager_mode(owner)
+
+
+def _frame_in_eager_mode(owner: Owner) -> Frame | None:
     during_backward = in_backward()
     for frame in reversed(_stack.frames):
         if frame.owner is owner and frame.during_backward == during_backward:
@@ -103,12 +107,16 @@ def current_frame(owner: Owner) -> Frame | None:
     return None
 
 
+_outside_the_graph = getattr(torch._compile, "_disable_dynamo", torch.compiler.disable)  # the first loads no compiler
+_frame_outside_the_graph = _outside_the_graph(_frame_in_eager_mode)
+
+
 def _frame_in_a_trace(owner: Owner) -> Frame | None:
     """The same for torch.compile, which guards on what it reads here, so that other frames are traced anew.
 
     On torch < 2.15 nothing is reinstated, and a part compiled in forward could be run again in backward by the frame
-    of a call that is still open. There only a frame opened in the same trace counts; a part compiled by itself raises,
-    which without fullgraph=True makes torch.compile run it eagerly.
+    of a call that is still open. There only a frame opened in the same trace counts; a part compiled by itself asks
+    outside of its graph, which breaks that in two, or with fullgraph=True raises.
     """
     during_backward = False
     for frame in _stack.frames:
@@ -119,7 +127,10 @@ def _frame_in_a_trace(owner: Owner) -> Frame | None:
                 return frame
             if recompute.CAN_RECOMPUTE and frame.during_backward == during_backward:
                 return frame
-    return None
+    if recompute.CAN_RECOMPUTE or torch.compiler.is_exporting():
+        return None
+    outside: Frame | None = _frame_outside_the_graph(owner)
+    return outside
 
 
 def missing_covariates(owner: Owner) -> CovariateError:

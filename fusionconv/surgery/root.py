@@ -80,7 +80,7 @@ def warn_of_unreached(model: nn.Module, frame: Frame) -> None:
     """
     if torch.compiler.is_compiling() or len(frame.reached) >= len(frame.owner.layers):
         return
-    if any(getattr(m, "_compiled_call_impl", None) or hasattr(m, "_orig_mod") for m in model.modules()):
+    if any(_has_compiled_parts(m) for m in model.modules()):
         return
     names = [name for name in frame.owner.layers if name not in frame.reached]
     if names:
@@ -91,6 +91,13 @@ def warn_of_unreached(model: nn.Module, frame: Frame) -> None:
             UnusedCovariatesWarning,
             stacklevel=3,
         )
+
+
+def _has_compiled_parts(module: nn.Module) -> bool:
+    """Whether the module, or a method of it, was given to torch.compile."""
+    if getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod"):
+        return True
+    return any(hasattr(value, "_torchdynamo_orig_callable") for value in vars(module).values())
 
 
 def covariates(model: nn.Module, s: Tensor) -> Frame:
