@@ -137,6 +137,7 @@ def hybrid_linear(
         >>> torch.allclose(y[1], torch.nn.functional.linear(x[1], W + 3 * V[0]), atol=1e-5)
         True
     """
+    _refuse_tracing(covariates, x)
     if weight.ndim != 2:
         raise ValueError(f"weight must have shape (out_features, in_features), got {tuple(weight.shape)}")
     if x.ndim < 2 or x.shape[-1] != weight.shape[1]:
@@ -168,6 +169,7 @@ def _run(
     strategy: str,
 ) -> Tensor:
     check_strategy(strategy)
+    _refuse_tracing(covariates, x)
     _check_shapes(x, weight, covariate_weight, bias, covariate_bias, geometry)
     covariates = check_covariates(covariates, covariate_weight.shape[0], x)
     if covariates.dtype != weight.dtype:
@@ -197,13 +199,7 @@ def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None =
         CovariateError, CovariateTypeError: what was expected, what came, what to do.
         FusionError: torch.fx is tracing, where a tensor has neither shape nor values.
     """
-    if any(_is_proxy(t) for t in (covariates, x)):
-        raise FusionError(
-            "torch.fx cannot trace a hybrid layer (symbolic_trace, create_feature_extractor, prepare_fx), since its "
-            "covariates cannot be checked against the batch there; use torch.export or forward hooks, make the feature "
-            "extractor first and fuse torch.nn.Sequential(extractor), or for a layer that your forward hands its "
-            "covariates to name its class a leaf: tracer_kwargs={'leaf_modules': [fusionconv.HybridConv2d]}"
-        )
+    _refuse_tracing(covariates, x)
     if not isinstance(covariates, Tensor):
         raise CovariateTypeError(
             f"covariates must be a floating-point torch.Tensor of shape (N, {num_covariates}), got "
@@ -241,8 +237,15 @@ def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None =
     return covariates
 
 
-def _is_proxy(value: object) -> bool:
-    return isinstance(value, Proxy)
+def _refuse_tracing(*values: object) -> None:
+    """Raise where torch.fx traces: a `Proxy` has neither shape nor values, so nothing can be checked."""
+    if any(isinstance(value, Proxy) for value in values):
+        raise FusionError(
+            "torch.fx cannot trace a hybrid layer (symbolic_trace, create_feature_extractor, prepare_fx), since its "
+            "covariates cannot be checked against the batch there; use torch.export or forward hooks, make the feature "
+            "extractor first and fuse torch.nn.Sequential(extractor), or for a layer that your forward hands its "
+            "covariates to name its class a leaf: tracer_kwargs={'leaf_modules': [fusionconv.HybridConv2d]}"
+        )
 
 
 def _is_finite(covariates: Tensor) -> bool:
