@@ -9,8 +9,13 @@ from pathlib import Path
 import fusionconv
 
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
+<<<<<<< HEAD
     HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear SurgeryError TableError
     UnusedCovariatesWarning covariates functional fuse_into list_convs merge unfuse""".split()  # noqa: SIM905
+=======
+    HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d SurgeryError TableError covariates functional
+    fuse_into list_convs load save unfuse""".split()  # noqa: SIM905
+>>>>>>> b894dc0 (fusionconv.save and load: a fused model as safetensors and JSON, checked before the backbone is touched)
 
 
 def test_public_names() -> None:
@@ -20,7 +25,7 @@ def test_public_names() -> None:
 
 
 def test_import_loads_only_torch_and_einops() -> None:
-    heavy = ["pandas", "torchvision", "monai", "lightning", "matplotlib", "sklearn", "torchmetrics"]
+    heavy = ["pandas", "torchvision", "monai", "lightning", "matplotlib", "sklearn", "torchmetrics", "safetensors"]
     code = f"import sys, fusionconv; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
