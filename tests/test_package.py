@@ -9,13 +9,8 @@ from pathlib import Path
 import fusionconv
 
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
-<<<<<<< HEAD
     HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear SurgeryError TableError
-    UnusedCovariatesWarning covariates functional fuse_into list_convs merge unfuse""".split()  # noqa: SIM905
-=======
-    HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d SurgeryError TableError covariates functional
-    fuse_into list_convs load save unfuse""".split()  # noqa: SIM905
->>>>>>> b894dc0 (fusionconv.save and load: a fused model as safetensors and JSON, checked before the backbone is touched)
+    UnusedCovariatesWarning covariates functional fuse_into list_convs load merge save unfuse""".split()  # noqa: SIM905
 
 
 def test_public_names() -> None:

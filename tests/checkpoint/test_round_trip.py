@@ -49,6 +49,17 @@ def test_every_kind_of_layer(tmp_path, conv, options) -> None:
     assert type(fusionconv.unfuse(again)[0]) is conv
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(o) or "default")
+def test_a_linear_layer_beside_a_convolution(tmp_path, options) -> None:
+    model = fusionconv.fuse_into(plain_net(), 0, 2)
+    model = randomize(fusionconv.fuse_into(model, "8", 2, **options))
+    again, _ = fusionconv.load(fusionconv.save(model, tmp_path), plain_net(2))
+    assert torch.equal(again(*batch()), model(*batch()))
+    assert again[8].strategy == model[8].strategy
+    assert json.loads((tmp_path / "fusion.json").read_text())["layers"][1]["kind"] == "Linear"
+    assert type(fusionconv.unfuse(again)[8]) is nn.Linear
+
+
 def test_two_calls_with_different_options(tmp_path) -> None:
     model = fusionconv.fuse_into(plain_net(), -1, 2, rank=1, strategy="loop")
     model = randomize(fusionconv.fuse_into(model, 0, 2, covariate_bias=True, init="kaiming"))
