@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fusionconv import functional
+from fusionconv.checkpoint import load, save
 from fusionconv.errors import (
     CheckpointError,
     CovariateError,
@@ -44,8 +45,10 @@ __all__ = [
     "functional",
     "fuse_into",
     "list_convs",
+    "load",
     "merge",
     "param_groups",
+    "save",
     "unfuse",
 ]
 

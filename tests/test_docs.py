@@ -20,8 +20,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pages
 def test_python_blocks_run(page: Path) -> None:
+    namespace: dict[str, object] = {}  # the blocks of a page continue each other
     for block in blocks(page, "python"):
-        exec(compile(block, str(page), "exec"), {})
+        exec(compile(block, str(page), "exec"), namespace)
 
 
 @pages

@@ -10,7 +10,8 @@ import fusionconv
 
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
     HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear SurgeryError TableError
-    UnusedCovariatesWarning covariates functional fuse_into list_convs merge param_groups unfuse""".split()  # noqa: SIM905
+    UnusedCovariatesWarning covariates functional fuse_into list_convs load merge param_groups save
+    unfuse""".split()  # noqa: SIM905
 
 
 def test_public_names() -> None:
@@ -20,7 +21,7 @@ def test_public_names() -> None:
 
 
 def test_import_loads_only_torch_and_einops() -> None:
-    heavy = ["pandas", "torchvision", "monai", "lightning", "matplotlib", "sklearn", "torchmetrics"]
+    heavy = ["pandas", "torchvision", "monai", "lightning", "matplotlib", "sklearn", "torchmetrics", "safetensors"]
     code = f"import sys, fusionconv; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,197 @@
+"""load: a saved fused model back into its plain network; everything is checked before the network is touched."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fusionconv.checkpoint.manifest import Manifest, read_manifest
+from fusionconv.checkpoint.names import key_name, module_kind, modules_by_key, state_key
+from fusionconv.checkpoint.settings import differences, settings_of, some
+from fusionconv.checkpoint.weights import read_verified, same_bits, tensors_of
+from fusionconv.errors import CheckpointError, SurgeryError
+from fusionconv.surgery.fuse import fuse_into
+from fusionconv.surgery.root import is_fused_root
+
+if TYPE_CHECKING:
+    from fusionconv.tabular import CovariateEncoder
+
+__all__ = ["load"]
+
+Model = TypeVar("Model", bound=nn.Module)
+Entries = dict[str, tuple[tuple[int, ...], torch.dtype]]
+
+
+def load(path: str | os.PathLike[str], backbone: Model) -> tuple[Model, CovariateEncoder | None]:
+    """Fuse ``backbone`` as the saved model was, and fill it with the saved numbers.
+
+    What came must be what was saved (sizes, sha256), and the backbone must be the network that was fused: same class,
+    keys, shapes and dtypes, and the same settings of its layers (stride, padding, groups, eps, kind of activation ...).
+    Everything is checked first; a call that raises has changed nothing. Not seen by the check is what the network's
+    own code does, and buffers that are not in its state dict.
+
+    Args:
+        path: the folder that `save` wrote.
+        backbone: the plain network, built as before the surgery, weights of any values, on any device. It is changed
+            in place; its device, ``requires_grad`` flags and train/eval mode stay. A fused model within it, which was
+            fused before the saved one, must be fused in it already.
+
+    Returns:
+        The same object, fused, and the encoder that was saved with it, or None.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of another network; what does not fit is named.
+
+    Example: see `save`.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    encoder = _encoder(manifest, folder)
+    weights = manifest.weights
+    tensors = read_verified(folder, weights.file, weights.size, weights.sha256)
+    _require_plain(backbone)
+    problems = _problems(backbone, manifest, tensors)
+    if problems:
+        raise CheckpointError(
+            f"{type(backbone).__name__} is not the network of the checkpoint {folder}: {'; '.join(problems)}. Build "
+            "the backbone as it was when the model was saved (expected: the checkpoint; came: this backbone); nothing "
+            "was changed"
+        )
+    _fuse_and_fill(backbone, manifest, tensors)
+    return backbone, encoder
+
+
+def _encoder(manifest: Manifest, folder: Path) -> CovariateEncoder | None:
+    if manifest.encoder is None:
+        return None
+    from fusionconv.tabular import CovariateEncoder
+
+    encoder = CovariateEncoder.from_dict(manifest.encoder)
+    if encoder.num_covariates != manifest.num_covariates:
+        raise CheckpointError(
+            f"{folder}: expected an encoder of {manifest.num_covariates} covariate(s), as its model takes, came one of "
+            f"{encoder.num_covariates}; fusion.json is damaged: copy it again or save again"
+        )
+    return encoder
+
+
+def _require_plain(backbone: object) -> None:
+    if not isinstance(backbone, nn.Module):
+        raise TypeError(f"backbone must be a torch.nn.Module, got {type(backbone).__name__}")
+    if is_fused_root(backbone):
+        raise CheckpointError(
+            f"expected a plain network, came {type(backbone).__name__}, which is fused already; load fuses it itself: "
+            "pass a new network, or fusionconv.unfuse(model)"
+        )
+
+
+def _problems(backbone: nn.Module, manifest: Manifest, tensors: dict[str, Tensor]) -> list[str]:
+    """All that makes ``backbone`` another network than the saved one, in words; [] if nothing does."""
+    if type(backbone).__name__ != manifest.model:
+        inner = next((a for a in ("_orig_mod", "module") if a in backbone._modules), None)
+        hint = f" (a wrapper? then load into its .{inner}, and wrap it afterwards)" if inner else ""
+        return [f"expected the class {manifest.model}, came {type(backbone).__name__}{hint}"]
+    problems = []
+    modules = modules_by_key(backbone)
+    for plan in manifest.layers:
+        kind = module_kind(modules[plan.name][1]) if plan.name in modules else "no such layer"
+        if kind != plan.kind:
+            problems.append(f"fused layer {plan.name!r}: expected a {plan.kind}, came {kind}")
+    if problems:
+        return problems
+    expected = {key: (tuple(t.shape), t.dtype) for key, t in tensors.items()}
+    came = _entries(backbone, manifest)
+    missing = [repr(key) for key in sorted(expected) if key not in came]
+    extra = [repr(key) for key in came if key not in expected]
+    if missing:
+        problems.append(f"{len(missing)} key(s) of the checkpoint are missing in the backbone: {some(missing)}")
+    if extra:
+        problems.append(f"{len(extra)} key(s) of the backbone are missing in the checkpoint: {some(extra)}")
+    both = [key for key in came if key in expected]
+    shapes = [f"{k!r} expected {expected[k][0]}, came {came[k][0]}" for k in both if expected[k][0] != came[k][0]]
+    dtypes = [f"{k!r} expected {expected[k][1]}, came {came[k][1]}" for k in both if expected[k][1] != came[k][1]]
+    if shapes:
+        problems.append(f"{len(shapes)} shape(s) differ: {some(shapes)}")
+    if dtypes:
+        problems.append(f"{len(dtypes)} dtype(s) differ: {some(dtypes)} (backbone.to(dtype) first, as when saved)")
+    settings = differences(manifest.settings, settings_of(backbone))
+    if settings:
+        problems.append(f"{len(settings)} setting(s) of layers differ: {some(settings)}")
+    if any("expected a Fused" in text for text in settings):
+        problems.append("a fused model inside the saved one must be fused in the backbone before load")
+    return problems
+
+
+def _entries(backbone: nn.Module, manifest: Manifest) -> Entries:
+    """Shapes and dtypes of the state dict that ``backbone`` will have when it is fused as the manifest says."""
+    entries: Entries = {key: (tuple(t.shape), t.dtype) for key, t in tensors_of(backbone).items()}
+    modules = modules_by_key(backbone)
+    names: dict[nn.Module, set[str]] = {}  # a layer may stand under several
+    for name, module in backbone.named_modules(remove_duplicate=False):
+        names.setdefault(module, set()).add(key_name(name))
+    for plan in manifest.layers:
+        layer: Any = modules[plan.name][1]
+        for parameter, shape in plan.new_shapes(layer, manifest.num_covariates).items():
+            for name in names[layer]:
+                entries[state_key(name, parameter)] = (shape, layer.weight.dtype)
+    return entries
+
+
+def _fuse_and_fill(backbone: nn.Module, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
+    """Change the backbone; if anything fails now, undo it."""
+    modules = modules_by_key(backbone)
+    state: OrderedDict[str, Tensor] = OrderedDict(tensors)
+    state._metadata = {  # type: ignore[attr-defined]  # where torch keeps the versions of the modules' state
+        name: {"version": manifest.module_versions.get(key_name(name), 1)}
+        for name, _ in backbone.named_modules(remove_duplicate=False)
+    }
+    undo = _snapshot(backbone)
+    try:
+        with torch.random.fork_rng({p.device for p in backbone.parameters() if p.is_cuda}):  # the start values are lost
+            for plan in manifest.layers:
+                fuse_into(backbone, modules[plan.name][0], manifest.num_covariates, plan.method, **plan.options())
+        backbone.load_state_dict(state)
+        after = backbone.state_dict()
+        wrong = [repr(key) for key, t in tensors.items() if key not in after or not same_bits(after[key], t)]
+        if wrong:
+            raise CheckpointError(
+                f"{len(wrong)} entries of {manifest.model} did not take the saved values: {some(wrong)}; two of its "
+                "keys share one tensor that was two when saved, or a module changes its state when it is loaded; "
+                "nothing was changed"
+            )
+    except BaseException as error:
+        undo()
+        if isinstance(error, (SurgeryError, RuntimeError)):
+            raise CheckpointError(f"the checkpoint could not be loaded, nothing was changed: {error}") from error
+        raise
+
+
+def _snapshot(backbone: nn.Module) -> Callable[[], None]:
+    """Remember classes, attributes and numbers; the function that is returned brings them back.
+
+    Not only `unfuse`: a module's own loading code may have failed half way, or have put other layers into it.
+    """
+    values = [(t, t.detach().clone()) for t in (*backbone.parameters(), *backbone.buffers())]
+    registers = ("_parameters", "_buffers", "_modules")
+    modules = [(m, type(m), dict(vars(m)), {r: dict(vars(m)[r]) for r in registers}) for m in backbone.modules()]
+
+    def undo() -> None:
+        for module, kind, attributes, registered in modules:
+            module.__class__ = kind
+            vars(module).clear()
+            vars(module).update(attributes)
+            for register, content in registered.items():
+                vars(module)[register].clear()
+                vars(module)[register].update(content)
+        with torch.no_grad():
+            for tensor, before in values:
+                if not same_bits(tensor, before):
+                    tensor.copy_(before)
+
+    return undo
