@@ -127,7 +127,7 @@ def _frame_in_a_trace(owner: Owner) -> Frame | None:
                 return frame
             if recompute.CAN_RECOMPUTE and frame.during_backward == during_backward:
                 return frame
-    if recompute.CAN_RECOMPUTE or torch.compiler.is_exporting():
+    if recompute.CAN_RECOMPUTE:
         return None
     outside: Frame | None = _frame_outside_the_graph(owner)
     return outside
