@@ -58,7 +58,8 @@ def find_identical_rows(train: pd.DataFrame, test: pd.DataFrame, group: str, col
         codes = pd.factorize(both[name], use_na_sentinel=False)[0]
         expected *= np.bincount(codes)[codes] / len(both)
     keys = both.groupby(columns, dropna=False, sort=False).ngroup().to_numpy()
-    for key in np.unique(keys[(expected < _COINCIDENCE) & ~in_train]):
+    rare = expected < _COINCIDENCE
+    for key in np.intersect1d(keys[rare & ~in_train], keys[rare & in_train]):
         here = np.flatnonzero(keys == key)
         left, right = here[in_train[here]], here[~in_train[here]]
         different = {(a, b) for a in subjects[left] for b in subjects[right] if a != b}
