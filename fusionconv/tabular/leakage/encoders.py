@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,7 +55,9 @@ def find_encoder_leak(train: pd.DataFrame, test: pd.DataFrame, encoder: Any) -> 
 def _refit(encoder: Any, frame: pd.DataFrame) -> Any:
     """What the encoder's settings learn from ``frame``, or why nothing."""
     try:
-        fitted = copy.deepcopy(encoder).fit(frame)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the encoder's own fit has given them
+            fitted = copy.deepcopy(encoder).fit(frame)
     except FusionError as error:
         return str(error)
     return fitted.to_dict()
