@@ -7,6 +7,8 @@ __all__ = [
     "CovariateError",
     "CovariateTypeError",
     "FusionError",
+    "LeakageWarning",
+    "SplitWarning",
     "SurgeryError",
     "TableError",
     "UnusedCovariatesWarning",
@@ -39,3 +41,11 @@ class CheckpointError(FusionError, ValueError):
 
 class UnusedCovariatesWarning(UserWarning):
     """A call of a fused model ended without having run one of its fused layers: no covariates went in there."""
+
+
+class SplitWarning(UserWarning):
+    """A split was made, but a class is absent from a part, or one person may be on two sides under two ids."""
+
+
+class LeakageWarning(UserWarning):
+    """``check_leakage`` found what may leak, or could not check something."""

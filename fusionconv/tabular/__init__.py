@@ -8,13 +8,38 @@ from fusionconv.tabular.celeba import (
 )
 from fusionconv.tabular.columns import require_columns, require_names
 from fusionconv.tabular.encoder import CovariateEncoder
+from fusionconv.tabular.leakage import LeakageReport, check_leakage
+from fusionconv.tabular.pairing import (
+    CovariateDataset,
+    CovariateTable,
+    covariate_collate,
+    covariate_items,
+    images_by_id,
+    pair_by_id,
+    torchio_batch,
+    torchio_subjects,
+)
+from fusionconv.tabular.split import holdout, kfold, leave_site_out
 
 __all__ = [
     "CELEBA_ATTRIBUTES",
+    "CovariateDataset",
     "CovariateEncoder",
+    "CovariateTable",
+    "LeakageReport",
+    "check_leakage",
+    "covariate_collate",
+    "covariate_items",
+    "holdout",
+    "images_by_id",
+    "kfold",
+    "leave_site_out",
+    "pair_by_id",
     "read_celeba_attributes",
     "read_celeba_identity",
     "read_celeba_partition",
     "require_columns",
     "require_names",
+    "torchio_batch",
+    "torchio_subjects",
 ]

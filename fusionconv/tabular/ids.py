@@ -1,0 +1,101 @@
+"""Who a row belongs to: subject ids as text, sorted the same everywhere, and ids that may be one person's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fusionconv.errors import TableError
+from fusionconv.tabular.columns import require_columns
+
+__all__ = ["first_few", "id_text", "near_identical", "require_unique_index", "subject_codes"]
+
+
+def first_few(items: Iterable[Any], shown: int = 3) -> str:
+    """The first items for a message, and how many more there are.
+
+    >>> first_few(["a", "b", "c", "d", "e"])
+    "'a', 'b', 'c' and 2 more"
+    """
+    items = list(items)
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(repr(i) for i in items[:shown]) + more
+
+
+def id_text(value: Any) -> str | None:
+    """An id as text: text as it is, a whole number in digits; None for what is missing, empty or no id.
+
+    >>> [id_text(v) for v in ("sub-01", 7, 7.0, "", None, float("nan"), 7.5, True)]
+    ['sub-01', '7', '7', None, None, None, None, None]
+    """
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real) and float(value).is_integer():
+        return str(int(float(value)))
+    return None
+
+
+def subject_codes(frame: pd.DataFrame, column: str) -> tuple[list[str], npt.NDArray[np.intp]]:
+    """The different ids of a column in the order of their text, and each row's place in that list.
+
+    Neither depends on the order of the rows, nor on whether whole numbers are stored as numbers or as text.
+
+    Raises:
+        TableError: an absent column, no rows, or rows whose id is missing, empty, or neither text nor a whole number.
+
+    >>> subject_codes(pd.DataFrame({"subject": ["b", "a", "b"]}), "subject")
+    (['a', 'b'], array([1, 0, 1]))
+    """
+    require_columns(frame, [column])
+    if frame.empty:
+        raise TableError(f"expected at least one row with an id in column {column!r}, came an empty table")
+    codes, found = pd.factorize(frame[column], use_na_sentinel=True)
+    texts = [id_text(value) for value in found]
+    bad = (codes < 0) | np.array([t is None for t in texts] + [False])[codes]
+    if bad.any():
+        rows = frame.index[bad]
+        values = frame[column].astype(object)[bad].iloc[:3].tolist()
+        raise TableError(
+            f"column {column!r}: expected an id in every row (text, or a whole number), came none in {bad.sum()} of "
+            f"{len(frame)} rows: {first_few(rows)} (values {values!r}); fill in or drop these rows: a row of nobody "
+            "can be on both sides of a split"
+        )
+    ids = sorted({t for t in texts if t is not None})
+    place = {t: i for i, t in enumerate(ids)}
+    return ids, np.array([place[t] for t in texts if t is not None], dtype=np.intp)[codes]
+
+
+def near_identical(ids: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of different ids that may be one person's: the same but for case, punctuation, leading zeros and "sub-".
+
+    >>> near_identical(["sub-01", "SUB01", "sub-11", "1", "1_12", "11_2"])
+    [('1', 'SUB01', 'sub-01')]
+    """
+    alike: dict[Sequence[str], set[str]] = {}
+    for text in ids:
+        tokens = re.findall(r"[^\W\d_]+|\d+", text.casefold())
+        key = [t.lstrip("0") or "0" if t.isdigit() else t for t in tokens]
+        if len(key) > 1 and key[0] in ("sub", "subject"):
+            key = key[1:]
+        alike.setdefault(tuple(key) or (text,), set()).add(text)
+    return sorted(tuple(sorted(group)) for group in alike.values() if len(group) > 1)
+
+
+def require_unique_index(frame: pd.DataFrame, what: str) -> None:
+    """Raise unless each row has an index label of its own, as ``what`` refers to rows by label."""
+    if not frame.index.is_unique:
+        twice = frame.index[frame.index.duplicated()].unique()
+        raise TableError(
+            f"expected each row of the table to have an index label of its own, came {len(twice)} labels several times"
+            f": {first_few(twice)}; {what} names rows by label: use frame.reset_index(drop=True)"
+        )

@@ -1,0 +1,146 @@
+"""Images and rows that come separately, joined by id; what finds no partner is reported, never shifted along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import pandas as pd
+
+from fusionconv.errors import TableError
+from fusionconv.tabular.columns import require_columns
+from fusionconv.tabular.ids import first_few, id_text
+from fusionconv.tabular.pairing.table import row_ids
+
+__all__ = ["images_by_id", "pair_by_id"]
+
+_REPORT = ["kind", "id", "subject", "session", "image", "reason"]
+
+
+def images_by_id(ids: Iterable[Any], images: Iterable[Any]) -> dict[str, Any]:
+    """A dict of images by id from two lists that belong together, such as the two arrays of an ``.npz`` file.
+
+    Raises:
+        TableError: lists of different lengths, an id twice, or none.
+
+    >>> images_by_id(["b", "a"], [20, 10])
+    {'b': 20, 'a': 10}
+    """
+    names, values = [id_text(i.item() if hasattr(i, "item") else i) for i in ids], list(images)
+    if len(names) != len(values):
+        raise TableError(f"expected an id for each image, came {len(names)} ids and {len(values)} images")
+    if None in names:
+        raise TableError(f"expected text or whole numbers as ids, came none at position {names.index(None)}")
+    found = {name: value for name, value in zip(names, values, strict=True) if name is not None}
+    if len(found) < len(values):
+        twice = sorted({str(n) for n in names if names.count(n) > 1})
+        raise TableError(f"expected each id once, came {len(twice)} several times: {first_few(twice)}")
+    return found
+
+
+def pair_by_id(
+    images: Mapping[Any, Any] | pd.Series | pd.DataFrame,
+    frame: pd.DataFrame,
+    *,
+    id: str | list[str] | None = None,
+    image: str = "image",
+    unmatched: Literal["error", "report"] = "error",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give each row of a table its image, by id.
+
+    Args:
+        images: files by id: a dict, a Series whose index are the ids, or a DataFrame with the column or columns of
+            ``id`` and a column ``image``. A plain list is refused: its order would have to be trusted.
+        frame: the table of rows, in any order.
+        id: the column that names a row, or columns to join by ``_``; None for subject and (if there is one) session.
+        image: the name of the image column.
+        unmatched: ``"error"`` to raise on anything in the report; ``"report"`` to go on with the certain pairs.
+
+    Returns:
+        The rows that have exactly one image, in ``frame``'s order and with its index labels, with the column ``image``;
+        and the report, a DataFrame with the columns ``kind`` (``"row without image"``, ``"image without row"``,
+        ``"several images for a row"``, ``"several rows for an id"``), ``id``, ``subject``, ``session``, ``image`` and
+        ``reason``. Of several images or rows none is chosen.
+
+    Raises:
+        TableError: images without ids; anything unmatched, with ``unmatched="error"``; no pair at all; a table that has
+            images already.
+
+    >>> rows = pd.DataFrame({"subject": ["a", "b", "c"], "age": [60, 70, 80]})
+    >>> paired, report = pair_by_id({"c": "c.nii.gz", "a": "a.nii.gz", "x": "x.nii.gz"}, rows, unmatched="report")
+    >>> paired
+      subject  age     image
+    0       a   60  a.nii.gz
+    2       c   80  c.nii.gz
+    >>> report[["kind", "id"]]
+                    kind id
+    0  row without image  b
+    1  image without row  x
+    """
+    if unmatched not in ("error", "report"):
+        raise TableError(f"expected unmatched to be 'error' or 'report', came {unmatched!r}")
+    names = row_ids(frame, id)
+    if image in frame.columns and frame[image].notna().any():
+        raise TableError(
+            f"expected a table without images, came one whose column {image!r} has {int(frame[image].notna().sum())}; "
+            "drop the column, or name another with image="
+        )
+    files: dict[str, list[Any]] = {}
+    for name, file in _named(images, id, image):
+        files.setdefault(name, []).append(file)
+    rows: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        rows.setdefault(name, []).append(place)
+    report: list[dict[str, Any]] = []
+
+    def note(kind: str, name: str, places: list[int], file: Any, reason: str) -> None:
+        person = {c: frame[c].iloc[places[0]] if places and c in frame.columns else None for c in ("subject", "session")}
+        report.append({"kind": kind, "id": name, **person, "image": file, "reason": reason})
+
+    for name, places in rows.items():
+        if len(places) > 1:
+            labels = first_few(frame.index[p] for p in places)
+            for file in files.get(name, [None]):
+                note("several rows for an id", name, places, file, f"{len(places)} rows have this id: {labels}")
+        elif name not in files:
+            note("row without image", name, places, None, "no image has this id")
+        elif len(files[name]) > 1:
+            for file in files[name]:
+                note("several images for a row", name, places, file, f"{len(files[name])} images have this id")
+    for name in (n for n in files if n not in rows):
+        for file in files[name]:
+            note("image without row", name, [], file, "no row has this id")
+    table = pd.DataFrame(report, columns=_REPORT)
+    good = [p for name, ps in rows.items() if len(ps) == 1 and len(files.get(name, ())) == 1 for p in ps]
+    if unmatched == "error" and report:
+        counts = ", ".join(f"{n} {kind}" for kind, n in table["kind"].value_counts().items())
+        first = first_few(table["id"].unique())
+        raise TableError(
+            f"expected one image for each row and one row for each image, came {counts}: {first}; "
+            "correct them, or give unmatched='report' to go on with the others and get the list"
+        )
+    if not good:
+        raise TableError(
+            f"expected ids that occur on both sides, came none: rows {first_few(rows)}; images {first_few(files)}; are "
+            "they written alike?"
+        )
+    paired = frame.iloc[good].copy()
+    paired[image] = pd.Series([files[names[p]][0] for p in good], index=paired.index, dtype=object)
+    return paired, table
+
+
+def _named(images: Any, id: str | list[str] | None, image: str) -> list[tuple[str, Any]]:
+    """Pairs of id and image, whatever they came in."""
+    if isinstance(images, pd.DataFrame):
+        require_columns(images, [image], "table of images")
+        return list(zip(row_ids(images, id), images[image].tolist(), strict=True))
+    if not isinstance(images, (Mapping, pd.Series)):
+        raise TableError(
+            f"expected images by id (a dict, a Series indexed by id, or a DataFrame with ids), came "
+            f"{type(images).__name__}; the order of a list cannot be checked: use images_by_id(ids, images)"
+        )
+    pairs = [(id_text(name), file) for name, file in images.items()]
+    bad = [file for name, file in pairs if name is None]
+    if bad:
+        raise TableError(f"expected text or whole numbers as ids of the images, came others for {first_few(bad)}")
+    return [(name, file) for name, file in pairs if name is not None]
