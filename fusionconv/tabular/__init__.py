@@ -8,10 +8,17 @@ from fusionconv.tabular.celeba import (
 )
 from fusionconv.tabular.columns import require_columns, require_names
 from fusionconv.tabular.encoder import CovariateEncoder
+from fusionconv.tabular.kinds import Age, Binary, Categorical, Censored, Numeric, Ordinal
 
 __all__ = [
     "CELEBA_ATTRIBUTES",
+    "Age",
+    "Binary",
+    "Categorical",
+    "Censored",
     "CovariateEncoder",
+    "Numeric",
+    "Ordinal",
     "read_celeba_attributes",
     "read_celeba_identity",
     "read_celeba_partition",
