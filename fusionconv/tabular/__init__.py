@@ -7,6 +7,7 @@ from fusionconv.tabular.celeba import (
     read_celeba_partition,
 )
 from fusionconv.tabular.columns import require_columns, require_names
+from fusionconv.tabular.dropout import CovariateDropout, drop_covariates
 from fusionconv.tabular.encoder import CovariateEncoder
 from fusionconv.tabular.kinds import Age, Binary, Categorical, Censored, Numeric, Ordinal
 
@@ -16,9 +17,11 @@ __all__ = [
     "Binary",
     "Categorical",
     "Censored",
+    "CovariateDropout",
     "CovariateEncoder",
     "Numeric",
     "Ordinal",
+    "drop_covariates",
     "read_celeba_attributes",
     "read_celeba_identity",
     "read_celeba_partition",

@@ -270,7 +270,8 @@ class CovariateEncoder:
             encoder = cls(**params)
         except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"expected the arguments of an encoder, came others ({error}); load it again"
+                f"expected what to_dict() writes, came a damaged encoder ({error}); load the checkpoint again from its "
+                "source, or fit a new encoder"
             ) from error
         encoder._fitted, encoder._num_rows = fitted, num_rows
         return encoder

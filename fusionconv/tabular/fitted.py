@@ -185,7 +185,13 @@ def fit_column(frame: pd.DataFrame, name: str, declared: Kind | None, defaults: 
         fill = (0.0,) * learnt.width
     else:
         assert kind.missing is not None
-        fill = learnt.encode_constant(name, kind.missing)
+        try:
+            fill = learnt.encode_constant(name, kind.missing)
+        except TableError as error:
+            raise TableError(
+                f"column {name!r}: expected missing='error', 'mean', 'zero' or a value of the column, came "
+                f"missing={kind.missing!r} ({error})"
+            ) from error
     indicator = kind.indicator == "always" or (kind.indicator == "auto" and bool(missing.any()))
     suspects, notes = doubts(column, kind, learnt, declared is None)
     if declared is not None and declared.missing_codes is not None:

@@ -53,7 +53,7 @@ class Learnt(ABC):
 
     def encode_constant(self, name: str, value: Label) -> tuple[float, ...]:
         """The covariates of one value, given by hand."""
-        column = Column(f"{name} (missing={value!r})", pd.Series([value], dtype=object))
+        column = Column(name, pd.Series([value], dtype=object))
         return tuple(float(v) for v in self.encode(column)[0])
 
     def to_dict(self) -> dict[str, Any]:
