@@ -9,6 +9,7 @@ from fusionconv.tabular.celeba import (
 from fusionconv.tabular.columns import require_columns, require_names
 from fusionconv.tabular.dropout import CovariateDropout, drop_covariates
 from fusionconv.tabular.encoder import CovariateEncoder
+from fusionconv.tabular.inspection import inspect_table
 from fusionconv.tabular.kinds import Age, Binary, Categorical, Censored, Numeric, Ordinal
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Numeric",
     "Ordinal",
     "drop_covariates",
+    "inspect_table",
     "read_celeba_attributes",
     "read_celeba_identity",
     "read_celeba_partition",
