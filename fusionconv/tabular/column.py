@@ -39,6 +39,12 @@ class Column:
     missing_codes: tuple[Label, ...] = ()
     beside: Column | None = None
 
+    def __post_init__(self) -> None:
+        dtype = self.values.dtype
+        if isinstance(dtype, pd.ArrowDtype) and (dtype.kind == "O" or dtype.name.startswith("date")):
+            # decimals, dates without a time: pandas does little with these
+            object.__setattr__(self, "values", self.values.astype(object))
+
     @cached_property
     def is_numbers(self) -> bool:
         """Whether the column is stored as real numbers or booleans."""

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from fusionconv.tabular.encoder import CovariateEncoder
 from fusionconv.tabular.labels import Label, plain_label
 from fusionconv.tabular.suspicious import MISSING_WORDS, suspicious_numbers
 from fusionconv.tabular.textnumbers import shape_of
+
+_LONG = 2**53
 
 __all__ = ["ColumnReport", "TableReport", "inspect_table"]
 
@@ -104,6 +107,8 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
 
 def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     """The column with numbers as numbers, and without codes for "missing"; what was found goes to ``report``."""
+    if pd.api.types.is_complex_dtype(column):
+        column = column.astype(str)
     if pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column) or column.dtype == "category":
         values = _from_text(column.astype(object), report)
     else:
@@ -111,6 +116,11 @@ def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
         report.missing = int(column.isna().sum())
         kinds = {"number": pd.api.types.is_numeric_dtype, "date": pd.api.types.is_datetime64_any_dtype}
         report.type = next((k for k, test in kinds.items() if test(column.dtype)), str(column.dtype))
+    if report.type == "number":
+        infinite = np.isinf(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        if infinite.any():
+            report.notes.append(f"infinite in {infinite.sum()} of {report.rows} rows")
+            values = values.mask(pd.Series(infinite, index=values.index))
     known = values.dropna()
     report.distinct = int(known.nunique())
     if report.distinct and report.type == "number":
@@ -134,7 +144,7 @@ def _whole(values: pd.Series[Any]) -> bool:
 
 
 def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
-    codes, uniques = pd.factorize(column)
+    codes, uniques = pd.factorize(column.map(_cell, na_action="ignore").astype(object))
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     texts = [v.strip() if isinstance(v, str) else v for v in uniques]
     words = {v for v in texts if isinstance(v, str) and v.casefold() in MISSING_WORDS and shape_of(v) != "number"}
@@ -182,8 +192,15 @@ def _type_of(shapes: Counter[str]) -> str:
     return "text"
 
 
+def _cell(value: Any) -> Any:
+    """A number or text as it is, everything else as text."""
+    if isinstance(value, Integral) and abs(int(value)) >= _LONG:
+        return str(value)
+    return value if isinstance(value, (str, Real, np.bool_)) else str(value)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number, np.bool_)) and bool(np.isfinite(value))
+    return isinstance(value, (Real, np.bool_))
 
 
 def _to_number(value: Any) -> float:

@@ -20,7 +20,7 @@ Label: TypeAlias = str | int | float | bool
 
 def is_label(value: Any) -> bool:
     """Whether ``value`` is text, a truth value or a finite number."""
-    return isinstance(value, (str, np.bool_)) or (isinstance(value, Real) and math.isfinite(value))
+    return isinstance(value, (str, Integral, np.bool_)) or (isinstance(value, Real) and math.isfinite(value))
 
 
 def plain_label(value: Any) -> Label:

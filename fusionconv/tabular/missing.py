@@ -67,7 +67,7 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
     >>> is_code(np.array(["", "NA", "-4", "F", -4], dtype=object), ("NA", -4)).tolist()
     [False, True, True, False, True]
     """
-    numbers = [float(c) for c in codes if not isinstance(c, str) or shape_of(c) == "number"]
+    numbers = [float(c) for c in codes if (shape_of(c) == "number" if isinstance(c, str) else abs(c) < 1e300)]
     if values.dtype != object:
         return np.isin(values, numbers)
     spelled = [f"{n:.0f}" if n.is_integer() else repr(n) for n in numbers]

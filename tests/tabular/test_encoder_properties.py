@@ -20,7 +20,7 @@ from fusionconv.tabular import Age, Binary, Censored, CovariateEncoder, Numeric,
 
 quiet = pytest.mark.filterwarnings("ignore:columns hold what may be codes")
 few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 DAY = st.integers(0, 20_000).map(lambda d: str(np.datetime64("1930-01-01") + d))

@@ -246,3 +246,23 @@ def test_the_real_participants_table(capsys):
 def test_wide_cells_are_cut(table):
     many = pd.DataFrame({"site": [f"hospital number {i % 20}" for i in range(60)]})
     assert max(map(len, render(inspect_table(many)).splitlines()[:3])) < 160
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, np.inf, -np.inf],
+        [1, 10**400, 2],
+        [[1], [2], None],
+        [object(), 1, "a"],
+        pd.to_datetime(["2000-01-01", None, "2001-01-01"]).tz_localize("UTC"),
+        [pd.Timestamp("2000-01-01"), "2000-01-01", None],
+        pd.Categorical([True, False, True]),
+        [1 + 2j, 2, 3],
+        pd.period_range("2000", periods=3, freq="Y"),
+    ],
+)
+def test_odd_cells_are_told_of_and_do_not_stop_it(values):
+    report = inspect_table(pd.DataFrame({"odd": values, "y": [0, 1, 1]}), "y")
+    assert render(report).startswith("table: 3 rows, 2 columns")
+    json.dumps(report.to_dict(), allow_nan=False)

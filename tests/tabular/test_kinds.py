@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder, RobustScaler, StandardScaler
 
@@ -124,6 +126,7 @@ def test_categories_of_other_folds_are_not_taken_from_the_dtype():
     whole = pd.DataFrame({"x": pd.Categorical(["A", "B", "C", "D"])})
     encoder = CovariateEncoder(["x"], {"x": "categorical"}).fit(whole.iloc[:2])
     assert list(encoder.get_feature_names_out()) == ["x_A", "x_B"]
+    assert list(CovariateEncoder(["x"]).fit(whole.iloc[:2]).get_feature_names_out()) == ["x_B"]  # inferred: two values
 
 
 # binary
@@ -420,3 +423,45 @@ def test_inverse_transform_gives_the_columns_back():
     assert list(back) == list(frame)
     with pytest.raises(TableError, match=r"shape \(N, 7\)"):
         encoder.inverse_transform(np.zeros((2, 3)))
+
+
+ODD = {
+    "complex": [1 + 2j, 2, 3],
+    "bytes": [b"a", b"b", b"a"],
+    "decimal": [decimal.Decimal("1.5"), decimal.Decimal(2), decimal.Decimal(3)],
+    "period": pd.period_range("2000", periods=3, freq="Y"),
+    "interval": pd.interval_range(0, 3),
+    "list": [[1], [2], [3]],
+    "dict": [{}, {}, {}],
+    "set": [frozenset(), 1, 2],
+    "object": [object(), object(), 1],
+    "huge": [10**400, 1, 2],
+    "time": [datetime.time(1), datetime.time(2), datetime.time(3)],
+    "arrow date": pd.array([datetime.date(2000, 1, 1)] * 3, dtype=pd.ArrowDtype(pyarrow.date32())),
+    "arrow decimal": pd.array([decimal.Decimal("1.5")] * 3, dtype=pd.ArrowDtype(pyarrow.decimal128(5, 2))),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "numeric", "binary", "censored", Ordinal([1, 2, 3]), Binary({1: 0, 2: 1})], ids=str
+)
+@pytest.mark.parametrize("codes", [(), (-4, "NA", "2000-02-02")], ids=len)
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_neither_number_nor_text_nor_date_is_refused_in_plain_words(odd, kind, codes):
+    with pytest.raises(TableError, match="column 'x': expected"):
+        one(ODD[odd], kind, missing="mean", missing_codes=codes)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.array([60, 70, 80], dtype="int64[pyarrow]"),
+        pd.array([60.0, 70, 80], dtype="double[pyarrow]"),
+        pd.arrays.SparseArray([60, 70, 80]),
+        np.array([60, 70, 80], dtype=np.float16),
+        pd.Series([60, 70.0, np.int8(80)], dtype=object),
+        pd.array([60, 70, 80], dtype="UInt8"),
+    ],
+)
+def test_numbers_are_alike_in_every_storage(column):
+    np.testing.assert_allclose(encoded(one(column), column)[:, 0], [-(1.5**0.5), 0, 1.5**0.5], rtol=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 import numpy as np
@@ -71,14 +71,20 @@ class Censored(Kind):
         return LearntCensored(Scale.learn(self.scaling, numbers, column), *clip, shares)
 
 
+def _parse(value: Any) -> tuple[float, int] | None:
+    """The number and the side (-1, 0, 1) of one value; None where it is no number."""
+    if isinstance(value, str):
+        return parse_censored(value)
+    if isinstance(value, Integral) and abs(int(value)) >= 2**53:
+        return None
+    return (float(value), 0) if isinstance(value, (Real, np.bool_)) else None
+
+
 def _read(
     column: Column, flags: Flags, lower: float | None, upper: float | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The clipped numbers, NaN where missing, and (N, flags) of 0 and 1."""
-    parsed = [
-        parse_censored(v) if isinstance(v, str) else (float(v), 0) if isinstance(v, (Real, np.bool_)) else None
-        for v in column.factors[1]
-    ]
+    parsed = [_parse(v) for v in column.factors[1]]
     numbers = column.rows_of(np.array([p[0] if p else math.nan for p in parsed], dtype=np.float64), math.nan)
     side = column.rows_of(np.array([p[1] if p else 0 for p in parsed], dtype=np.int8), 0)
     bad = column.present & ~np.isfinite(numbers)
