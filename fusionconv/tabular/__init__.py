@@ -7,7 +7,10 @@ from fusionconv.tabular.celeba import (
     read_celeba_partition,
 )
 from fusionconv.tabular.columns import require_columns, require_names
+from fusionconv.tabular.dropout import CovariateDropout, drop_covariates
 from fusionconv.tabular.encoder import CovariateEncoder
+from fusionconv.tabular.inspection import inspect_table
+from fusionconv.tabular.kinds import Age, Binary, Categorical, Censored, Numeric, Ordinal
 from fusionconv.tabular.leakage import LeakageReport, check_leakage
 from fusionconv.tabular.pairing import (
     CovariateDataset,
@@ -23,15 +26,24 @@ from fusionconv.tabular.split import holdout, kfold, leave_site_out
 
 __all__ = [
     "CELEBA_ATTRIBUTES",
+    "Age",
+    "Binary",
+    "Categorical",
+    "Censored",
     "CovariateDataset",
+    "CovariateDropout",
     "CovariateEncoder",
     "CovariateTable",
     "LeakageReport",
+    "Numeric",
+    "Ordinal",
     "check_leakage",
     "covariate_collate",
     "covariate_items",
+    "drop_covariates",
     "holdout",
     "images_by_id",
+    "inspect_table",
     "kfold",
     "leave_site_out",
     "pair_by_id",

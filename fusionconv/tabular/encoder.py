@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from numbers import Real
-from typing import Any, Literal, get_args
+import copy
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,59 +13,82 @@ import pandas as pd
 
 from fusionconv.errors import CheckpointError, TableError
 from fusionconv.tabular.columns import require_columns, require_names
+from fusionconv.tabular.fitted import Defaults, FittedColumn, fit_column
+from fusionconv.tabular.kinds import Kind, as_kind
+from fusionconv.tabular.labels import Label
+from fusionconv.tabular.missing import Indicator, Missing, as_codes, as_indicator, as_missing
+from fusionconv.tabular.saved import encoder_from_dict, encoder_to_dict
+from fusionconv.tabular.summary import summarise
 
 __all__ = ["CovariateEncoder"]
 
-Kind = Literal["binary", "numeric"]
-_FORMAT, _VERSION = "fusionconv.CovariateEncoder", 1
-
-
-@dataclass(frozen=True)
-class _Column:
-    """One fitted column: s = (value - mean) / scale; a binary column has mean 0 and scale 1 and so stays 0/1."""
-
-    name: str
-    kind: Kind
-    mean: float
-    scale: float
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.name, str) and self.kind in get_args(Kind)):
-            raise ValueError(f"no column: name {self.name!r}, kind {self.kind!r}")
-        if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"mean {self.mean!r} and scale {self.scale!r} of {self.name!r} standardise nothing")
-        if self.kind == "binary" and (self.mean, self.scale) != (0, 1):
-            raise ValueError(f"binary column {self.name!r} with mean {self.mean!r} and scale {self.scale!r}")
+_PARAMS = ("columns", "kinds", "missing", "indicator", "missing_codes")
+_ROWS = 1024
 
 
 class CovariateEncoder:
     r"""Turn named columns of a table into float32 covariates, row by row, with what was learnt from the training rows.
 
-    A *binary* column stays 0/1, so that all-zero covariates mean the ordinary convolution. A *numeric* column becomes
+    Each column has a *kind*, declared in ``kinds`` or inferred from the training rows; :meth:`summary` tells which:
+
+    =========== ================================================== =====================================================
+    kind        a value becomes                                    inferred for
+    =========== ================================================== =====================================================
+    numeric     s = (v - center) / scale                           numbers
+    binary      0 or 1, so that all zeros is the plain convolution numbers that are all 0 or 1, booleans, two texts
+    categorical one-hot, one covariate for each category           3 to 50 texts
+    ordinal     its rank, scaled as a number                       ordered pandas categoricals
+    censored    a clipped number and flags below and above         numbers as text with some such as ">1700"
+    age         years from a date to that of measurement, scaled   never: ``Age(at=...)``
+    =========== ================================================== =====================================================
+
+    By default a numeric column is z-scored, with the population standard deviation as in scikit-learn's
+    ``StandardScaler``:
 
     .. math:: s = (v - \mu) / \sigma, \quad \mu = \tfrac1n \sum v, \quad \sigma^2 = \tfrac1n \sum (v - \mu)^2
 
-    over the training rows (the population standard deviation, as scikit-learn's ``StandardScaler``); s is 0 at the
-    training mean, and has no unit. Fit on the training rows only: statistics of other rows would leak into training.
+    Sums run over the training rows that have a value; s is 0 at the training mean, and has no unit. Fit on training
+    rows only: statistics of other rows would leak into training.
+
+    A missing value (None, NaN, NA, NaT, or a declared code) is an error unless ``missing`` says what it becomes. A code
+    such as -4 or "NA" is never taken for missing unasked; :meth:`fit` warns of values that look like one.
 
     Args:
         columns: the names of the columns, in the order of the covariates.
-        kinds: ``{"column": "binary" | "numeric"}`` for columns where the inference is not wanted. Inferred: a column
-            with no value but 0 and 1 (or False and True) in the training rows is binary, every other one is numeric.
+        kinds: ``{"column": kind}`` where the inference is not wanted: a word from the table above, or an object such
+            as ``Binary({"F": 0, "M": 1})`` or ``Numeric("robust", missing="mean")``, whose options go before those
+            below.
+        missing: ``"error"``; ``"mean"``, the mean of the encoded training rows (for a category its share); ``"zero"``,
+            covariates that are all 0; or a constant in the column's own unit.
+        indicator: a covariate ``<column>_missing``, 1 where the value was missing: ``"auto"``, where any training row
+            missed it; ``"always"``; ``"never"``. Under ``"auto"`` a column that no training row missed refuses a
+            missing value.
+        missing_codes: values that mean "missing" in any of the columns, such as ``[-4, "NA"]``.
 
     Raises:
         TableError: no columns, a name twice, an unknown kind, or a kind for a column that is not encoded.
 
-    >>> train = pd.DataFrame({"age": [60, 70, 80], "Male": [0, 1, 1], "site": ["A", "B", "A"]})
+    >>> train = pd.DataFrame({"age": [60, 70, 80], "Male": [0, 1, 1], "site": ["A", "B", "C"]})
     >>> encoder = CovariateEncoder(["Male", "age"]).fit(train)
     >>> encoder
     CovariateEncoder(Male: binary, age: numeric (mean 70, scale 8.16497); fitted on 3 rows)
     >>> encoder.transform(pd.DataFrame({"age": [70, 80], "Male": [True, False]}))
     array([[1.       , 0.       ],
            [0.       , 1.2247449]], dtype=float32)
+    >>> encoder = CovariateEncoder(["site", "age"], missing="mean", indicator="always").fit(train)
+    >>> encoder.get_feature_names_out().tolist()
+    ['site_A', 'site_B', 'site_C', 'site_missing', 'age', 'age_missing']
     """
 
-    def __init__(self, columns: Sequence[str], kinds: Mapping[str, Kind] | None = None) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        kinds: Mapping[str, Kind | str] | None = None,
+        *,
+        missing: Missing = "error",
+        indicator: Indicator = "auto",
+        missing_codes: Iterable[Label] = (),
+    ) -> None:
         names = [] if isinstance(columns, str) else list(columns)
         if not names or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
             raise TableError(
@@ -74,37 +96,55 @@ class CovariateEncoder:
                 "one column, each once (a model without covariates needs no encoder)"
             )
         self.columns: tuple[str, ...] = tuple(names)
-        self.kinds: dict[str, Kind] = dict(kinds or {})
-        require_names(self.kinds, self.columns, "column in kinds", "columns")
-        for name, kind in self.kinds.items():
-            require_names([kind], get_args(Kind), f"kind for column {name!r}:")
-        self._fitted: tuple[_Column, ...] | None = None
+        require_names(kinds or {}, self.columns, "column in kinds", "columns")
+        self.kinds: dict[str, Kind] = {name: as_kind(kind, name) for name, kind in (kinds or {}).items()}
+        self.missing = as_missing(missing)
+        self.indicator = as_indicator(indicator)
+        self.missing_codes = as_codes(missing_codes)
+        if (
+            self.missing == "error"
+            and self.indicator == "always"
+            and all(k.missing is None for k in self.kinds.values())
+        ):
+            raise TableError(
+                "expected missing='mean', 'zero' or a constant with indicator='always', came missing='error', "
+                "which refuses every missing value; give one of these"
+            )
+        self._fitted: tuple[FittedColumn, ...] | None = None
         self._num_rows = 0
 
-    def fit(self, frame: pd.DataFrame) -> CovariateEncoder:
-        """Infer each column's kind and learn its mean and scale from ``frame``, the training rows.
+    def fit(self, frame: pd.DataFrame, y: Any = None, *, target: str | Sequence[str] | None = None) -> CovariateEncoder:
+        """Learn from ``frame``, the training rows; ``y`` is not used (scikit-learn's pipelines give it).
+
+        Args:
+            frame: the training rows, and no others.
+            y: not read. Where it has a name (a column of a table), it is treated as ``target``.
+            target: the column or columns that the model will predict, refused among the covariates.
 
         Raises:
-            TableError: an absent or doubled column, no rows, a value that is not a finite number, a numeric column that
-                is the same in every row, or a column declared binary that has other values than 0 and 1.
+            TableError: an absent or doubled column, no rows, the target among the covariates, a missing value that is
+                refused, a value that is not of its column's kind, a constant column, or a kind that cannot be inferred.
+
+        Warns:
+            UserWarning: values that look like codes for "missing" (-4, 999, "NA") and are not declared. A
+                ``missing_codes=[]`` in the column's kind says that they are values.
         """
-        fitted = []
-        for name, values in self._values(frame).items():
-            kind = self.kinds.get(name) or ("binary" if np.isin(values, (0, 1)).all() else "numeric")
-            if kind == "binary":
-                self._require_binary(name, values, frame)
-                fitted.append(_Column(name, kind, 0.0, 1.0))
-                continue
-            with np.errstate(all="ignore"):
-                mean, scale = float(values.mean()), float(values.std())
-            if values.min() == values.max() or not 0 < scale < math.inf:
-                raise TableError(
-                    f"expected numeric column {name!r} to vary over the training rows, came {len(values)} rows between "
-                    f"{values.min():g} and {values.max():g} (standard deviation {scale:g}); it cannot be standardised: "
-                    "leave it out of the covariates"
-                )
-            fitted.append(_Column(name, kind, mean, scale))
-        self._fitted, self._num_rows = tuple(fitted), len(frame)
+        self._require_rows(frame)
+        self._refuse_target(target, y)
+        defaults = Defaults(self.missing, self.indicator, self.missing_codes)
+        fitted = tuple(fit_column(frame, name, self.kinds.get(name), defaults) for name in self.columns)
+        names = [name for column in fitted for name in column.feature_names]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise TableError(f"expected different names of covariates, came several of {twice}; rename a column")
+        suspects = [f"{c.name}: {s}" for c in fitted for s in c.suspects]
+        if suspects:
+            warnings.warn(
+                f"columns hold what may be codes for missing values ({'; '.join(suspects)}); they are encoded as they "
+                "are. Declare them with missing_codes=[...], or give the column's kind missing_codes=[] if they are "
+                "values.",
+                stacklevel=2,
+            )
+        self._fitted, self._num_rows = fitted, len(frame)
         return self
 
     def transform(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
@@ -114,46 +154,108 @@ class CovariateEncoder:
             float32 array of shape (N, K), K = :attr:`num_covariates`.
 
         Raises:
-            TableError: not fitted, an absent or doubled column, no rows, a value that is not a finite number, or a
-                value other than 0 and 1 in a binary column.
+            TableError: not fitted, an absent or doubled column, no rows, a missing value that is refused, or a value
+                that is not of its column's kind (an unknown category, text for a number).
         """
         fitted = self._require_fitted()
-        encoded = []
-        for column, values in zip(fitted, self._values(frame).values(), strict=True):
-            if column.kind == "binary":
-                self._require_binary(column.name, values, frame)
-            with np.errstate(over="ignore"):
-                scaled = ((values - column.mean) / column.scale).astype(np.float32)
-            self._refuse(~np.isfinite(scaled), column.name, frame, "values that fit float32 when standardised")
-            encoded.append(scaled)
-        return np.stack(encoded, axis=1)
+        self._require_rows(frame)
+        blocks = [column.encode(frame) for column in fitted]
+        out = np.empty((len(frame), self.num_covariates), dtype=np.float32)
+        for start in range(0, len(out), _ROWS):  # so few rows at a time stay in the processor's cache
+            rows = slice(start, start + _ROWS)
+            np.concatenate([block[rows] for block in blocks], axis=1, out=out[rows])
+        return out
 
-    def fit_transform(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def fit_transform(
+        self, frame: pd.DataFrame, y: Any = None, *, target: str | Sequence[str] | None = None
+    ) -> npt.NDArray[np.float32]:
         """``fit(frame)`` and then ``transform(frame)``; for the training rows only."""
-        return self.fit(frame).transform(frame)
+        return self.fit(frame, y, target=target).transform(frame)
+
+    def inverse_transform(self, covariates: npt.ArrayLike) -> pd.DataFrame:
+        """The columns that :meth:`transform` would make these covariates of, as far as float32 keeps them.
+
+        Missing again are values whose indicator is 1, and labels whose covariates are none of the codes (a share filled
+        in, the zeros of an unknown category). A number filled in without an indicator comes back as that number. Of
+        dates only the age in years is known: it comes back as ``<column>_age``.
+
+        Args:
+            covariates: (N, K).
+
+        Raises:
+            TableError: not fitted, or not (N, K).
+        """
+        fitted = self._require_fitted()
+        values = np.asarray(covariates, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != self.num_covariates:
+            raise TableError(
+                f"expected covariates of shape (N, {self.num_covariates}), came {values.shape}; give transform's"
+            )
+        return pd.DataFrame(
+            {
+                c.feature_names[0] if c.kind.tag == "age" else c.name: c.decode(values[:, place])
+                for c, place in zip(fitted, self.groups.values(), strict=True)
+            }
+        )
 
     @property
     def num_covariates(self) -> int:
         """K, the length of the vector that :meth:`transform` makes of a row; known once fitted."""
-        return len(self._require_fitted())
+        return sum(c.width for c in self._require_fitted())
 
-    def get_feature_names_out(self) -> npt.NDArray[np.object_]:
+    @property
+    def groups(self) -> dict[str, slice]:
+        """Which covariates belong to which column: one-hot covariates, flags and the indicator stand together.
+
+        >>> train = pd.DataFrame({"age": [60, 70, None], "site": ["A", "B", "C"]})
+        >>> CovariateEncoder(["age", "site"], missing="mean").fit(train).groups
+        {'age': slice(0, 2, None), 'site': slice(2, 5, None)}
+        """
+        groups, start = {}, 0
+        for column in self._require_fitted():
+            groups[column.name] = slice(start, start + column.width)
+            start += column.width
+        return groups
+
+    def missing_vector(self) -> npt.NDArray[np.float32]:
+        """The K covariates of a patient of whom no column is known: what :meth:`transform` makes of an all-missing row.
+
+        Each column gives what its ``missing`` fills in ("mean": 0 for a z-scored number, the shares for categories;
+        "zero": zeros) and 1 in its indicator.
+
+        Raises:
+            TableError: not fitted, or a column refuses missing values; fit with ``missing="mean", indicator="always"``.
+
+        >>> train = pd.DataFrame({"age": [60, 70, 80, 90], "site": ["A", "A", "B", "C"]})
+        >>> encoder = CovariateEncoder(["age", "site"], missing="mean", indicator="always").fit(train)
+        >>> dict(zip(encoder.get_feature_names_out().tolist(), encoder.missing_vector().tolist()))
+        {'age': 0.0, 'age_missing': 1.0, 'site_A': 0.5, 'site_B': 0.25, 'site_C': 0.25, 'site_missing': 1.0}
+        """
+        return np.array([v for c in self._require_fitted() for v in c.missing_block()], dtype=np.float32)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """The K names of the covariates, in order, as scikit-learn's transformers give them."""
-        return np.array([c.name for c in self._require_fitted()], dtype=object)
+        return np.array([name for c in self._require_fitted() for name in c.feature_names], dtype=object)
+
+    def summary(self) -> str:
+        """A table for people: each column's kind, whether that was inferred, missing values, covariates, and doubts.
+
+        >>> train = pd.DataFrame({"age": [60, 70, 80, None], "sex": ["F", "M", "M", "F"]})
+        >>> print(CovariateEncoder(["age", "sex"], missing="mean").fit(train).summary())
+        2 columns -> 3 covariates, fitted on 4 rows
+        column  kind                              from       missing  a missing value     covariates
+        age     numeric (mean 70, scale 8.16497)  inferred  1 (25 %)  mean                age, age_missing
+        sex     binary (F = 0, M = 1)             inferred         0  none seen: refused  sex_M
+        """
+        return summarise(self._require_fitted(), self._num_rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything of a fitted encoder as strings, numbers, lists and dicts: fit for JSON and for a checkpoint."""
-        return {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "columns": [asdict(c) for c in self._require_fitted()],
-            "kinds": dict(self.kinds),
-            "num_rows": self._num_rows,
-        }
+        return encoder_to_dict(self.get_params(), self._require_fitted(), self._num_rows)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> CovariateEncoder:
-        """The encoder of which :meth:`to_dict` told; floats come back exactly.
+        """The encoder of which :meth:`to_dict` told, in this version or an earlier one; floats come back exactly.
 
         Raises:
             CheckpointError: this is not what ``to_dict`` wrote, or a newer version wrote it.
@@ -163,21 +265,15 @@ class CovariateEncoder:
         >>> CovariateEncoder.from_dict(json.loads(json.dumps(encoder.to_dict()))) == encoder
         True
         """
-        came = (saved.get("format"), saved.get("version")) if isinstance(saved, Mapping) else type(saved).__name__
-        if came != (_FORMAT, _VERSION):
-            raise CheckpointError(
-                f"expected an encoder as {(_FORMAT, _VERSION)}, came {came}; give the dict that to_dict() wrote, "
-                "or install the fusionconv that wrote it"
-            )
+        params, fitted, num_rows = encoder_from_dict(saved)
         try:
-            fitted = tuple(_Column(**column) for column in saved["columns"])
-            encoder = cls([c.name for c in fitted], saved["kinds"])
-            encoder._fitted, encoder._num_rows = fitted, int(saved["num_rows"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            encoder = cls(**params)
+        except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"expected the fields that to_dict() writes, came a damaged encoder ({type(error).__name__}: {error}); "
-                "load the checkpoint again from its source, or fit a new encoder"
+                f"expected what to_dict() writes, came a damaged encoder ({error}); load the checkpoint again from its "
+                "source, or fit a new encoder"
             ) from error
+        encoder._fitted, encoder._num_rows = fitted, num_rows
         return encoder
 
     def require_same(self, names: Sequence[str]) -> None:
@@ -198,61 +294,72 @@ class CovariateEncoder:
             "learnt kernel belongs to one covariate: give the run the checkpoint's list, or train from another start"
         )
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of the constructor, as scikit-learn asks for them."""
+        return {name: getattr(self, name) for name in _PARAMS}
+
+    def set_params(self, **params: Any) -> CovariateEncoder:
+        """Change arguments of the constructor; the encoder is then not fitted.
+
+        Raises:
+            TableError: an unknown argument, or one that the constructor refuses; nothing is changed then.
+        """
+        require_names(params, _PARAMS, "parameter")
+        fresh = type(self)(**{**self.get_params(), **params})
+        self.__dict__.update(fresh.__dict__)
+        return self
+
+    def __sklearn_clone__(self) -> CovariateEncoder:
+        return type(self)(**copy.deepcopy(self.get_params()))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags  # type: ignore[import-untyped]
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=[]),
+            input_tags=InputTags(categorical=True, string=True, allow_nan=True),
+        )
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CovariateEncoder):
             return NotImplemented
-        mine = (self.columns, self.kinds, self._fitted, self._num_rows)
-        return mine == (other.columns, other.kinds, other._fitted, other._num_rows)
+        mine = (self.get_params(), self._fitted, self._num_rows)
+        return mine == (other.get_params(), other._fitted, other._num_rows)
 
     __hash__ = None  # type: ignore[assignment]  # fit changes it
 
     def __repr__(self) -> str:
         if self._fitted is None:
-            declared = (f"{n}: {self.kinds[n]}" if n in self.kinds else n for n in self.columns)
+            declared = (f"{n}: {self.kinds[n].tag}" if n in self.kinds else n for n in self.columns)
             return f"CovariateEncoder({', '.join(declared)}; not fitted)"
-        parts = (
-            f"{c.name}: {c.kind}" + (f" (mean {c.mean:g}, scale {c.scale:g})" if c.kind == "numeric" else "")
-            for c in self._fitted
-        )
+        parts = (f"{c.name}: {c.kind.tag}" + (f" ({t})" if (t := c.learnt.describe()) else "") for c in self._fitted)
         return f"CovariateEncoder({', '.join(parts)}; fitted on {self._num_rows} rows)"
 
-    def _require_fitted(self) -> tuple[_Column, ...]:
+    def _require_fitted(self) -> tuple[FittedColumn, ...]:
         if self._fitted is None:
             raise TableError(
                 f"expected a fitted encoder, came {self!r}; call .fit(training_rows) first, or load one with from_dict"
             )
         return self._fitted
 
-    def _values(self, frame: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
-        """The encoder's columns of ``frame`` as finite float64 values."""
-        require_columns(frame, self.columns)
-        if frame.empty:
+    def _require_rows(self, frame: pd.DataFrame) -> None:
+        beside = [k.beside for k in self.kinds.values() if k.beside is not None]
+        require_columns(frame, [*self.columns, *beside])
+        if not len(frame):
             raise TableError(f"expected at least one row with {list(self.columns)}, came none; is the split empty?")
-        values = {}
-        for name in self.columns:
-            values[name] = _to_float(frame[name])
-            expected = "finite numbers (nothing missing; pandas.to_numeric reads numbers from text)"
-            self._refuse(~np.isfinite(values[name]), name, frame, expected)
-        return values
 
-    def _require_binary(self, name: str, values: npt.NDArray[np.float64], frame: pd.DataFrame) -> None:
-        expected = f"0 or 1 (it is binary; fit with kinds={{{name!r}: 'numeric'}} if it counts or measures)"
-        self._refuse(~np.isin(values, (0, 1)), name, frame, expected)
-
-    @staticmethod
-    def _refuse(bad: npt.NDArray[np.bool_], name: str, frame: pd.DataFrame, expected: str) -> None:
-        """Raise if any row is ``bad``, naming the column, how many rows, and the first of them."""
-        if bad.any():
-            first = [f"{label!r}: {value!r}" for label, value in frame.loc[bad, name].iloc[:3].astype(object).items()]
+    def _refuse_target(self, target: str | Sequence[str] | None, y: Any) -> None:
+        targets = {target} if isinstance(target, str) else set(target or ())
+        for name in (getattr(y, "name", None), *getattr(y, "columns", ())):
+            targets |= {name} if isinstance(name, str) else set()
+        read = {*self.columns, *(k.beside for k in self.kinds.values() if k.beside)}
+        if found := sorted(targets & read):
             raise TableError(
-                f"column {name!r}: expected {expected}, came others in {bad.sum()} of {len(bad)} rows, first at "
-                f"{', '.join(first)}; correct or drop these rows, or leave the column out of the covariates"
+                f"expected covariates without the target, came {found} among {sorted(read)}: the model would be "
+                "given the answer; remove it from the covariates or choose another target"
             )
-
-
-def _to_float(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    """A column as float64, NaN where a value is no real number; text that looks like a number is text."""
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    real = (float(v) if isinstance(v, (Real, np.bool_)) else math.nan for v in column)
-    return np.fromiter(real, np.float64, len(column))

@@ -19,6 +19,9 @@ from fusionconv.tabular import CovariateEncoder
 from tests.helpers.checkpoints import assert_same_state, edit, everything, fused_net, plain_net
 
 
+OTHER_ENCODER = CovariateEncoder(["age"]).fit(pd.DataFrame({"age": [61.0, 70.5, 83.25]}))
+
+
 @pytest.fixture
 def saved(tmp_path):
     encoder = CovariateEncoder(["age", "sex"]).fit(pd.DataFrame({"age": [61.0, 70.5, 83.25], "sex": [0, 1, 1]}))
@@ -179,7 +182,8 @@ def test_a_field_of_a_layer_is_missing_or_of_another_type(saved, name) -> None:
         (lambda m: m["encoder"]["columns"][0].update(scale=0), "damaged encoder"),
         (lambda m: m["encoder"]["columns"][0].update(mean="a"), "damaged encoder"),
         (lambda m: m["encoder"].update(columns=7), "damaged encoder"),
-        (lambda m: m["encoder"]["columns"].pop(), "encoder of 2 .*came one of 1"),
+        (lambda m: m["encoder"]["columns"].pop(), "damaged encoder"),
+        (lambda m: m.update(encoder=OTHER_ENCODER.to_dict()), "encoder of 2 .*came one of 1"),
     ],
 )
 def test_a_damaged_manifest(saved, change, words) -> None:

@@ -1,0 +1,175 @@
+"""Column: one column of one table as a kind sees it - its values, which are there, and how a bad one is refused.
+
+Text and objects are looked at once for each different value, not once for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fusionconv.errors import TableError
+from fusionconv.tabular.labels import Label, is_label, plain_label, positions
+from fusionconv.tabular.missing import is_code, is_date_code
+from fusionconv.tabular.textnumbers import advice
+
+__all__ = ["Column"]
+
+_DO = "correct or drop these rows, or leave the column out of the covariates"
+_EXACT = 2**53  # float64 holds every whole number below
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """``values`` of the column ``name``, of which the ``missing_codes`` count as missing, beside empty ones.
+
+    ``beside`` is a second column that a kind reads with it (the date of measurement beside the date of birth); where
+    that one is missing, so is this.
+    """
+
+    name: str
+    values: pd.Series[Any]
+    missing_codes: tuple[Label, ...] = ()
+    beside: Column | None = None
+
+    def __post_init__(self) -> None:
+        dtype = self.values.dtype
+        if isinstance(dtype, pd.ArrowDtype) and (dtype.kind == "O" or dtype.name.startswith("date")):
+            # decimals, dates without a time: pandas does little with these
+            object.__setattr__(self, "values", self.values.astype(object))
+
+    @cached_property
+    def is_numbers(self) -> bool:
+        """Whether the column is stored as real numbers or booleans."""
+        dtype = self.values.dtype
+        return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+
+    @cached_property
+    def is_dates(self) -> bool:
+        """Whether the column is stored as dates."""
+        return pd.api.types.is_datetime64_any_dtype(self.values.dtype)
+
+    @cached_property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Where a value is there."""
+        if self.is_numbers or self.is_dates:
+            missing = np.array(pd.isna(self.values), dtype=bool)
+            if self.missing_codes:
+                missing |= is_date_code(self.values, self.missing_codes) if self.is_dates else self._is_number_code()
+        else:
+            missing = self.factors[0] < 0
+        return ~missing if self.beside is None else ~missing & self.beside.present
+
+    def _is_number_code(self) -> npt.NDArray[np.bool_]:
+        return is_code(self.values.to_numpy(dtype=np.float64, na_value=np.nan), self.missing_codes)
+
+    @cached_property
+    def factors(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.object_]]:
+        """For each row the position of its value among the different values (-1: missing), and these."""
+        try:
+            codes, uniques = pd.factorize(self.values)
+            values = np.array(pd.Series(uniques).astype(object), dtype=object)
+        except TypeError:  # something unhashable, such as a list in a cell
+            values = np.empty(len(self.values), dtype=object)
+            values[:] = list(self.values)
+            codes = np.arange(len(values))
+        if self.missing_codes and len(values):
+            lost = self._lost(values)
+            if lost.any():
+                codes = np.where((codes >= 0) & lost[codes], -1, codes)
+        return codes.astype(np.intp, copy=False), values
+
+    def _lost(self, values: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+        return is_code(values.astype(np.float64) if self.is_numbers else values, self.missing_codes)
+
+    @cached_property
+    def distinct(self) -> dict[Any, int]:
+        """The different values that are there, in order of appearance, each with its number of rows."""
+        codes, values = self.factors
+        counts = np.bincount(codes[self.present], minlength=len(values))
+        keep = [(at, int(count)) for at, count in enumerate(counts) if count]
+        try:
+            return {values[at]: count for at, count in keep}
+        except TypeError:
+            return {str(values[at]): count for at, count in keep}
+
+    def refuse(self, bad: npt.NDArray[np.bool_], expected: str, came: str = "others", do: str = _DO) -> None:
+        """Raise if any row is ``bad``, naming the column, how many rows, and the first of them.
+
+        Raises:
+            TableError: see above.
+        """
+        if bad.any():
+            few = self.values.loc[bad].iloc[:3].astype(object).items()
+            first = ", ".join(f"{label!r}: {value!r}" for label, value in few)
+            raise TableError(
+                f"column {self.name!r}: expected {expected}, came {came} in {bad.sum()} of {len(bad)} rows, first at "
+                f"{first}; {do}"
+            )
+
+    def fail(self, expected: str, came: str, do: str) -> NoReturn:
+        """Raise about the column as a whole."""
+        raise TableError(f"column {self.name!r}: expected {expected}, came {came}; {do}")
+
+    def rows_of(self, of_values: npt.NDArray[Any], missing: Any) -> npt.NDArray[Any]:
+        """What holds for each different value, for each row; ``missing`` where no value is there."""
+        codes = np.where(self.present, self.factors[0], -1)
+        return np.append(of_values, np.array([missing], dtype=of_values.dtype))[codes]
+
+    def numbers(self) -> npt.NDArray[np.float64]:
+        """The values as float64, NaN where missing; text that looks like a number is text.
+
+        Raises:
+            TableError: a value that is there is no finite number, or a whole number that float64 cannot hold.
+        """
+        if self.is_numbers:
+            numbers = np.array(self.values.to_numpy(dtype=np.float64, na_value=np.nan))
+            numbers[~self.present] = np.nan
+            whole = pd.api.types.is_integer_dtype(self.values.dtype)
+            inexact = np.abs(numbers) >= _EXACT if whole else np.zeros(len(numbers), dtype=bool)
+        else:
+            values = self.factors[1]
+            long = np.array([isinstance(v, Integral) and abs(int(v)) >= _EXACT for v in values], dtype=bool)
+            real = [isinstance(v, (Real, np.bool_)) for v in values]
+            floats = [0.0 if far else float(v) if ok else np.nan for v, ok, far in zip(values, real, long, strict=True)]
+            numbers = self.rows_of(np.array(floats, dtype=np.float64), np.nan)
+            inexact = self.rows_of(long, False)
+        bad = self.present & ~np.isfinite(numbers)
+        if bad.any():
+            texts = [v for v in self.values.loc[bad].iloc[:1000] if isinstance(v, str)]
+            expected = "finite numbers (pandas.to_numeric reads numbers from text)"
+            self.refuse(bad, expected, do=advice(texts, self.name) or _DO)
+        self.refuse(
+            inexact,
+            "whole numbers below 2**53, which float64 holds exactly",
+            do="so long a number is an identifier: leave the column out of the covariates",
+        )
+        return numbers
+
+    def labels(self) -> list[Label]:
+        """The different values that are there, as plain labels.
+
+        Raises:
+            TableError: a value is neither text nor a finite number, such as a date or an infinity.
+        """
+        values = self.factors[1]
+        good = np.array([is_label(v) for v in values], dtype=bool)
+        if not good.all():
+            self.refuse(self.rows_of(~good, False), "text or finite numbers")
+        return list(dict.fromkeys(plain_label(v) for v in self.distinct))
+
+    def positions(self, labels: Sequence[Label]) -> npt.NDArray[np.intp]:
+        """For each row the position of its value in ``labels``; -1 where it is none of them or missing.
+
+        Raises:
+            TableError: as :meth:`labels`.
+        """
+        self.labels()
+        return self.rows_of(positions(self.factors[1], labels), -1)

@@ -1,0 +1,115 @@
+"""What kind a column is, judged from its training rows; where it could be two things, an error asks."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+
+from fusionconv.tabular.column import Column
+from fusionconv.tabular.kinds import Binary, Categorical, Censored, Kind, LearntBinary, LearntNumeric, Numeric, Ordinal
+from fusionconv.tabular.kinds.base import Learnt
+from fusionconv.tabular.labels import listed
+from fusionconv.tabular.suspicious import suspicious_numbers, suspicious_texts
+from fusionconv.tabular.textnumbers import Shape, advice, shape_of
+
+__all__ = ["MOST_CATEGORIES", "doubts", "infer_kind"]
+
+#: Text with more different values than this is taken for names or free text.
+MOST_CATEGORIES = 50
+_ALL_DIFFERENT = 10  # so many rows and no value twice: an identifier
+
+
+def infer_kind(column: Column) -> Kind:
+    """The kind of a column with at least one value.
+
+    ================================================== ============================================
+    truth values; numbers that are all 0 or 1          binary, as they are
+    other numbers                                      numeric, z-scored
+    two different texts                                binary, the first in sorted order 0
+    3 to 50 different texts                            categorical, sorted
+    text that is all numbers, some as ">1700" or "<8"  censored
+    an ordered pandas categorical                      ordinal, the levels as declared
+    another pandas categorical                         binary or categorical, by the values that occur
+    ================================================== ============================================
+
+    Raises:
+        TableError: dates, numbers stored as text, text and numbers mixed, one text in every row, names or free text.
+    """
+    dtype = column.values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        if dtype.ordered:
+            return Ordinal(list(dtype.categories))
+        labels = column.labels()
+        two_texts = len(labels) <= 2 and all(isinstance(v, str) for v in labels)
+        return Binary() if two_texts or set(labels) <= {0, 1} else Categorical()
+    if column.is_numbers:
+        if pd.api.types.is_bool_dtype(dtype):
+            return Binary()
+        return Binary() if bool(column.values[column.present].isin([0, 1]).all()) else Numeric()
+    found = column.distinct
+    if column.is_dates or isinstance(next(iter(found)), (datetime.date, np.datetime64, pd.Period, pd.Timedelta)):
+        column.fail("numbers, text or truth values", f"dates or times ({dtype})", advice(["2000-01-01"], column.name))
+    texts = {v: count for v, count in found.items() if isinstance(v, str)}
+    in_text, rows = sum(texts.values()), sum(found.values())
+    if 2 * in_text < rows:
+        return Binary() if all(isinstance(v, (Real, np.bool_)) and v in (0, 1) for v in found) else Numeric()
+    if in_text < rows:
+        mixed = np.array([not isinstance(v, str) for v in column.factors[1]], dtype=bool)
+        column.refuse(
+            column.rows_of(mixed, False), "text, as in most rows", do="make the column all text or all numbers"
+        )
+    return _of_texts(column, texts)
+
+
+def _of_texts(column: Column, texts: dict[str, int]) -> Kind:
+    shapes: Counter[Shape] = Counter(shape_of(text) for text in texts)
+    words = shapes["text"] + shapes["blank"]
+    if shapes["censored"] and shapes["censored"] + shapes["number"] == len(texts):
+        return Censored()
+    if 2 * (len(texts) - words) >= len(texts):
+        codes = [t for t in texts if shape_of(t) in ("text", "blank")]
+        others = [t for t in texts if t not in set(codes)]
+        also = f" beside {listed(codes, 3)} (missing_codes={codes[:3]!r} if they mean a missing value)" if codes else ""
+        column.fail(
+            "numbers as numbers, or words",
+            f"text that looks like numbers or dates, such as {others[0]!r}{also}",
+            advice(others, column.name),
+        )
+    if len(texts) == 1:
+        column.fail(
+            "several values",
+            f"{next(iter(texts))!r} in every training row",
+            "leave it out of the covariates, or declare it",
+        )
+    rows = sum(texts.values())
+    if len(texts) > MOST_CATEGORIES or (len(texts) == rows and rows > _ALL_DIFFERENT):
+        column.fail(
+            f"up to {MOST_CATEGORIES} different texts, some of them more than once",
+            f"{len(texts)} in {rows} rows",
+            "that looks like names or free text: leave it out of the covariates, or declare it 'categorical' if meant",
+        )
+    return Binary() if len(texts) == 2 else Categorical()
+
+
+def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[list[str], list[str]]:
+    """What a person should look at: values that may mean "missing", and kinds that may be another one."""
+    if isinstance(learnt, LearntNumeric):
+        numbers = column.numbers()
+        notes = []
+        known = numbers[column.present]
+        some = known[:1000]
+        if inferred and not (some % 1).any() and len(np.unique(some)) <= 5:
+            found = np.unique(known)
+            if 4 * len(found) <= min(len(known), 20):
+                shown = ", ".join(f"{v:g}" for v in found)
+                notes.append(f"only the values {shown}: if they are codes, declare it 'categorical', Binary or Ordinal")
+        return [str(s) for s in suspicious_numbers(numbers)], notes
+    named = getattr(kind, "categories", None) or getattr(kind, "levels", None) or getattr(kind, "codes", None)
+    if named is not None or column.is_dates or (isinstance(learnt, LearntBinary) and learnt.plain):
+        return [], []
+    texts = ((v, count) for v, count in column.distinct.items() if isinstance(v, str))
+    return [str(s) for s in suspicious_texts(texts)], []

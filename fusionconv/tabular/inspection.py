@@ -1,0 +1,252 @@
+"""inspect_table: what stands in a table - types, holes, codes, identifiers - and what the encoder makes of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fusionconv.errors import TableError
+from fusionconv.tabular.association import Association, associate
+from fusionconv.tabular.columns import require_columns
+from fusionconv.tabular.encoder import CovariateEncoder
+from fusionconv.tabular.labels import Label, plain_label
+from fusionconv.tabular.suspicious import MISSING_WORDS, suspicious_numbers
+from fusionconv.tabular.textnumbers import shape_of
+
+_LONG = 2**53
+
+__all__ = ["ColumnReport", "TableReport", "inspect_table"]
+
+
+@dataclass
+class ColumnReport:
+    """One column. ``missing`` counts empty cells and words such as "NA"; ``codes`` are such words and numbers."""
+
+    name: str
+    type: str
+    rows: int
+    missing: int
+    distinct: int
+    lowest: Label | None = None
+    highest: Label | None = None
+    examples: list[Label] = field(default_factory=list)
+    codes: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    association: Association | None = None
+    kind: str | None = None
+    covariates: list[str] = field(default_factory=list)
+
+    @property
+    def missing_percent(self) -> float:
+        """Per cent of the rows."""
+        return 100 * self.missing / self.rows
+
+
+@dataclass
+class TableReport:
+    """The columns of a table, and the call that encodes those which can be encoded."""
+
+    rows: int
+    target: str | None
+    columns: list[ColumnReport]
+    suggestion: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        columns = [{**asdict(c), "missing_percent": round(c.missing_percent, 3)} for c in self.columns]
+        return {"rows": self.rows, "target": self.target, "columns": columns, "suggestion": self.suggestion}
+
+
+def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Sequence[str] | None = None) -> TableReport:
+    """Look at each column as it is stored, text as well as numbers, and change nothing.
+
+    Numbers stored as text are read as numbers, so a table may be given all as text. What looks like a code for
+    "missing" is reported (:mod:`fusionconv.tabular.suspicious`); so is a column that nearly says the target, and one
+    that is never there for one of the target's classes.
+
+    Args:
+        frame: the table.
+        target: the column that will be predicted: associations with it are computed, and it is not encoded.
+        columns: the columns to look at; by default all.
+
+    Raises:
+        TableError: no rows, or an absent or doubled column.
+
+    >>> report = inspect_table(pd.DataFrame({"age": ["61", "70", "-4", "82"], "sex": ["F", "M", "NA", "F"]}))
+    >>> [(c.name, c.type, c.missing, [code["value"] for code in c.codes]) for c in report.columns]
+    [('age', 'number', 0, [-4]), ('sex', 'text', 1, ['NA'])]
+    >>> print(report.suggestion)
+    CovariateEncoder(['age', 'sex'], {'age': Numeric(missing_codes=[-4, 'NA'])}, missing='mean', missing_codes=['NA'])
+    """
+    names = [c for c in frame.columns if isinstance(c, str)] if columns is None else list(columns)
+    require_columns(frame, [*names, *([target] if target is not None else [])])
+    if not len(frame) or not names:
+        raise TableError(f"expected a table with rows and named columns, came {frame.shape}; give the right file")
+    aim = None if target is None else _typed(frame[target], ColumnReport(target, "", len(frame), 0, 0))
+    reports = []
+    for name in names:
+        report = ColumnReport(name, "", len(frame), 0, 0)
+        values = _typed(frame[name], report)
+        if name != target:
+            if aim is not None and not any("identifier" in n for n in report.notes):
+                report.association = associate(values, aim)
+                if report.association is not None and report.association.strong:
+                    report.notes.append(f"nearly says {target}: does it define it?")
+                _never_there(values, aim, report, str(target))
+            _encode(values, report)
+        reports.append(report)
+    return TableReport(len(frame), target, reports, _suggest(reports, target))
+
+
+def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
+    """The column with numbers as numbers, and without codes for "missing"; what was found goes to ``report``."""
+    if pd.api.types.is_complex_dtype(column):
+        column = column.astype(str)
+    if pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column) or column.dtype == "category":
+        values = _from_text(column.astype(object), report)
+    else:
+        values = column
+        report.missing = int(column.isna().sum())
+        kinds = {"number": pd.api.types.is_numeric_dtype, "date": pd.api.types.is_datetime64_any_dtype}
+        report.type = next((k for k, test in kinds.items() if test(column.dtype)), str(column.dtype))
+    if report.type == "number":
+        infinite = np.isinf(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        if infinite.any():
+            report.notes.append(f"infinite in {infinite.sum()} of {report.rows} rows")
+            values = values.mask(pd.Series(infinite, index=values.index))
+    known = values.dropna()
+    report.distinct = int(known.nunique())
+    if report.distinct and report.type == "number":
+        report.lowest, report.highest = plain_label(known.min()), plain_label(known.max())
+        suspects = suspicious_numbers(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        report.codes += [{"value": s.value, "rows": s.count, "reason": s.reason} for s in suspects]
+        values = values.astype(float).mask(values.isin([s.value for s in suspects]))
+    elif report.distinct and report.type == "date":
+        report.lowest, report.highest = str(known.min()), str(known.max())
+    counts = known.astype(object).value_counts().index[:5]
+    report.examples = [v if isinstance(v, (str, bool, int, float)) else str(v) for v in counts]
+    if report.distinct == 1:
+        report.notes.append("constant")
+    elif report.distinct == len(known) > 10 and (report.type == "text" or _whole(known)):
+        report.notes.append("an identifier? no value occurs twice")
+    return values
+
+
+def _whole(values: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not bool((values.astype(float) % 1).any())
+
+
+def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
+    codes, uniques = pd.factorize(column.map(_cell, na_action="ignore").astype(object))
+    counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
+    texts = [v.strip() if isinstance(v, str) else v for v in uniques]
+    words = {v for v in texts if isinstance(v, str) and v.casefold() in MISSING_WORDS and shape_of(v) != "number"}
+    shapes: Counter[str] = Counter()
+    for text in texts:
+        if text not in words:
+            shapes[shape_of(text) if isinstance(text, str) else "number" if _is_number(text) else "other"] += 1
+    for text, original, count in zip(texts, uniques, counts, strict=True):
+        if text in words and text:
+            report.codes.append({"value": original, "rows": int(count), "reason": "often means a missing value"})
+    gone = np.array([t in words for t in texts] + [True], dtype=bool)
+    report.missing = int(gone[codes].sum())
+    report.type = _type_of(shapes)
+    if report.type in ("number", "number with decimal comma"):
+        as_numbers = [_to_number(t) if not g else np.nan for t, g in zip(texts, gone[:-1], strict=True)]
+        values: pd.Series[Any] = pd.Series(np.append(as_numbers, np.nan)[codes], index=column.index)
+    else:
+        kept = np.empty(len(texts) + 1, dtype=object)
+        kept[:-1], kept[-1] = texts, None
+        kept[gone] = None
+        values = pd.Series(kept[codes], index=column.index, dtype=object)
+    if report.type == "number with decimal comma":
+        report.type = "number"
+        report.notes.append("decimal commas: read the table with decimal=','")
+    elif shapes["decimal comma"]:
+        report.notes.append("decimal commas in some rows")
+    if shapes["thousands dots"]:
+        report.notes.append("numbers such as 1.743.000: a spreadsheet may have rewritten them")
+    if report.type == "text" and shapes["number"]:
+        report.notes.append(f"text and numbers mixed ({shapes['number']} of {sum(shapes.values())} different values)")
+    return values
+
+
+def _type_of(shapes: Counter[str]) -> str:
+    found = {shape for shape, count in shapes.items() if count}
+    for name, allowed in (
+        ("empty", set()),
+        ("number", {"number"}),
+        ("number with decimal comma", {"number", "decimal comma"}),
+        ("censored number", {"number", "censored"}),
+        ("date", {"date"}),
+    ):
+        if found <= allowed:
+            return name
+    return "text"
+
+
+def _cell(value: Any) -> Any:
+    """A number or text as it is, everything else as text."""
+    if isinstance(value, Integral) and abs(int(value)) >= _LONG:
+        return str(value)
+    return value if isinstance(value, (str, Real, np.bool_)) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (Real, np.bool_))
+
+
+def _to_number(value: Any) -> float:
+    return float(value.replace(".", "").replace(",", ".") if isinstance(value, str) and "," in value else value)
+
+
+def _never_there(values: pd.Series[Any], aim: pd.Series[Any], report: ColumnReport, target: str) -> None:
+    """Note classes of which no row has a value: then the hole itself says the target."""
+    if not 2 <= aim.nunique() <= 10:
+        return
+    there = values.notna().groupby(aim).agg(["any", "size"])
+    lacking = [str(c) for c in there.index[~there["any"] & (there["size"] >= 3)]]
+    if lacking and len(lacking) < len(there):
+        report.notes.append(f"never there where {target} is {' or '.join(lacking)}: the hole itself says the target")
+
+
+def _encode(values: pd.Series[Any], report: ColumnReport) -> None:
+    """What the encoder would make of the column alone, or why it would not."""
+    if any("identifier" in note for note in report.notes):
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            encoder = CovariateEncoder([report.name], missing="mean", indicator="auto")
+            encoder.fit(pd.DataFrame({report.name: values.infer_objects()}))
+    except TableError as error:
+        if not report.notes:
+            report.notes.append(str(error).removeprefix(f"column {report.name!r}: "))
+        return
+    report.covariates = encoder.get_feature_names_out().tolist()
+    report.kind = repr(encoder).split(": ", 1)[1].split("; fitted on")[0]
+
+
+def _suggest(reports: list[ColumnReport], target: str | None) -> str | None:
+    """The call that encodes what can be encoded; number codes by column, as -4 may be a value in another one."""
+    encoded = [r for r in reports if r.covariates]
+    if not encoded:
+        return None
+    words = list(dict.fromkeys(c["value"] for r in encoded for c in r.codes if isinstance(c["value"], str)))
+    kinds = []
+    for r in encoded:
+        if numbers := [c["value"] for c in r.codes if not isinstance(c["value"], str)]:
+            kind = "Binary" if str(r.kind).startswith("binary") else "Numeric"
+            kinds.append(f"{r.name!r}: {kind}(missing_codes={numbers + words!r})")
+    call = [repr([r.name for r in encoded])] + [f"{{{', '.join(kinds)}}}"] * bool(kinds)
+    call += ["missing='mean'"] * any(r.missing or r.codes for r in encoded)
+    call += [f"missing_codes={words!r}"] * bool(words)
+    fit = f".fit(training_rows, target={target!r})" if target is not None else ""
+    return f"CovariateEncoder({', '.join(call)}){fit}"

@@ -1,0 +1,137 @@
+"""Binary: one of two values, as 0 and 1; not standardised, so that zeros mean the ordinary convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fusionconv.errors import TableError
+from fusionconv.tabular.column import Column
+from fusionconv.tabular.kinds.base import Block, Kind, Learnt
+from fusionconv.tabular.kinds.categorical import require_tidy
+from fusionconv.tabular.labels import Label, listed, plain_label
+
+__all__ = ["Binary", "Codes", "LearntBinary"]
+
+Codes = tuple[tuple[Label, int], ...]
+_PLAIN: Codes = ((0, 0), (1, 1))
+
+
+def _as_codes(codes: Mapping[Any, int] | Iterable[tuple[Any, int]]) -> Codes:
+    """``{"F": 0, "M": 1}`` as pairs, zeros first, so that equal codes compare equal."""
+    try:
+        pairs = [(plain_label(v), c) for v, c in (codes.items() if isinstance(codes, Mapping) else codes)]
+    except (TypeError, ValueError):
+        pairs = []
+    values = [v for v, _ in pairs]
+    if len(set(values)) < len(values) or {c for _, c in pairs} != {0, 1}:
+        raise TableError(f"expected codes such as {{'F': 0, 'M': 1}}, each value once and both 0 and 1, came {codes!r}")
+    return tuple(sorted(((v, int(c)) for v, c in pairs), key=lambda pair: pair[1]))
+
+
+@dataclass(frozen=True)
+class Binary(Kind):
+    """Two values become 0 and 1.
+
+    Args:
+        codes: which value is 0 and which is 1, as ``{"F": 0, "M": 1}``; several spellings may share a code. Without it
+            0/1 and False/True stay what they are, and of two texts the first in sorted order is 0; the name of the
+            covariate, such as ``sex_M``, and the summary say which became 1.
+
+    >>> Binary({"F": 0, "M": 1}, missing="mean")
+    Binary(missing='mean', indicator=None, missing_codes=None, codes=(('F', 0), ('M', 1)))
+    """
+
+    codes: Codes | Mapping[Any, int] | None = None
+    tag: ClassVar[str] = "binary"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.codes is not None:
+            self._set("codes", _as_codes(self.codes))
+
+    def learn(self, column: Column) -> LearntBinary:
+        """The two codes, and the share of ones."""
+        codes = _as_codes(self.codes) if self.codes is not None else self._infer(column)
+        learnt = LearntBinary(codes, math.nan)
+        return LearntBinary(codes, float(learnt.encode(column)[column.present, 0].mean()))
+
+    @staticmethod
+    def _infer(column: Column) -> Codes:
+        found = column.labels()
+        texts = sorted(v for v in found if isinstance(v, str))
+        if len(texts) < len(found) or len(texts) < 2:
+            if texts and len(texts) == len(found):
+                column.fail(
+                    "two values",
+                    f"{texts[0]!r} in every training row",
+                    f"leave it out of the covariates, or say which is which: Binary({{'...': 0, {texts[0]!r}: 1}})",
+                )
+            return _PLAIN
+        if len(texts) > 2:
+            column.fail("two values", listed(texts), "declare it 'categorical', or give Binary the code of each value")
+        require_tidy(texts, column)
+        return ((texts[0], 0), (texts[1], 1))
+
+
+@dataclass(frozen=True)
+class LearntBinary(Learnt):
+    """A fitted binary column: its codes and the share of ones among the training rows."""
+
+    codes: Codes
+    share: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codes", _as_codes(self.codes))
+
+    @property
+    def width(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """The share of ones."""
+        return (self.share,)
+
+    @property
+    def plain(self) -> bool:
+        """Whether 0 stays 0 and 1 stays 1."""
+        return self.codes == _PLAIN
+
+    def names(self, name: str) -> list[str]:
+        """The column's name, with the value that became 1 unless that is 1."""
+        return [name if self.plain else f"{name}_{self._value(1)}"]
+
+    def encode(self, column: Column) -> Block:
+        """(N, 1) of 0 and 1."""
+        if self.plain:
+            numbers = column.numbers()
+            column.refuse(
+                column.present & ~((numbers == 0) | (numbers == 1)),
+                f"0 or 1 (it is binary; fit with kinds={{{column.name!r}: 'numeric'}} if it counts or measures, with "
+                "Binary({1: 0, 2: 1}) if these are other codes)",
+            )
+            return numbers[:, None]
+        values = [v for v, _ in self.codes]
+        at = column.positions(values)
+        expected = ", ".join(f"{v!r} ({c})" for v, c in self.codes)
+        column.refuse(column.present & (at < 0), f"one of {expected}")
+        return np.array([float(c) for _, c in self.codes])[at][:, None]
+
+    def decode(self, block: Block) -> npt.NDArray[np.object_]:
+        """The value of each code; None where a number is neither 0 nor 1."""
+        values = np.array([self._value(0), self._value(1), None], dtype=object)
+        return values[np.where(block[:, 0] == 0, 0, np.where(block[:, 0] == 1, 1, 2))]
+
+    def describe(self) -> str:
+        """Which value became 1."""
+        return "" if self.plain else ", ".join(f"{v} = {c}" for v, c in self.codes)
+
+    def _value(self, code: int) -> Label:
+        return next(v for v, c in self.codes if c == code)

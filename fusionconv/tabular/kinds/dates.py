@@ -1,0 +1,166 @@
+"""Age: from a date of birth and the date of measurement to years."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fusionconv.errors import TableError
+from fusionconv.tabular.column import Column
+from fusionconv.tabular.kinds.base import Block, Kind, Learnt
+from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
+from fusionconv.tabular.labels import Label
+from fusionconv.tabular.textnumbers import ISO_DATE
+
+__all__ = ["DAYS_PER_YEAR", "Age", "LearntAge"]
+
+DAYS_PER_YEAR = 365.25
+_DAY, _EPOCH = pd.Timedelta(days=1), pd.Timestamp("1970-01-01")
+
+
+@dataclass(frozen=True)
+class Age(Kind):
+    """A date becomes the years from it to the date ``at``: days / 365.25, scaled like a number.
+
+    The covariate is called ``<column>_age``. Where either date is missing, so is the age. Dates are pandas datetimes,
+    ``datetime.date`` or text such as ``2011-03-05`` (ISO 8601), or as ``format`` says; other text, such as 03/04/2011,
+    is refused and not guessed. With time zones, both dates need one.
+
+    Args:
+        at: the column with the date of measurement, or one fixed date as ``"2020-01-31"`` or ``datetime.date``.
+        scaling: as for :class:`~fusionconv.tabular.kinds.numeric.Numeric`.
+        format: how text dates are written, as for ``datetime.strptime``, such as ``"%m/%d/%Y"``.
+    """
+
+    at: str | datetime.date
+    scaling: Scaling = "zscore"
+    format: str | None = None
+    tag: ClassVar[str] = "age"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.at, datetime.date):
+            self._set("at", self.at.isoformat())
+        if not isinstance(self.at, str) or not self.at:
+            raise TableError(f"expected Age(at=column name or date), came at={self.at!r}")
+        self._set("scaling", as_scaling(self.scaling))
+
+    @property
+    def beside(self) -> str | None:
+        """The column with the date of measurement, unless that is one fixed date."""
+        assert isinstance(self.at, str)
+        return None if ISO_DATE.fullmatch(self.at) else self.at
+
+    def learn(self, column: Column) -> LearntAge:
+        """Center and scale of the training rows' ages."""
+        assert isinstance(self.at, str)
+        years = _years(column, self.at, self.format)
+        return LearntAge(self.at, self.format, Scale.learn(self.scaling, years, column))
+
+
+def _years(column: Column, at: str, form: str | None) -> npt.NDArray[np.float64]:
+    """Years between the column and the column beside it (or the fixed date ``at``), NaN where missing."""
+    born, born_zone = _days(column, form)
+    fixed = Column(at, pd.Series([at], dtype=object))
+    measured, zone = _days(fixed, None) if column.beside is None else _days(column.beside, form)
+    if zone != born_zone and column.present.any():
+        column.fail(
+            "both dates with a time zone or both without",
+            f"{column.name!r} {'with' if born_zone else 'without'} and {at!r} {'with' if zone else 'without'}",
+            "use .dt.tz_localize(...) or .dt.tz_localize(None) on one of them",
+        )
+    years = np.asarray((measured - born) / DAYS_PER_YEAR)
+    column.refuse(column.present & (years < 0), f"dates that are not after {at!r}", "later ones")
+    return years
+
+
+def _days(column: Column, form: str | None) -> tuple[npt.NDArray[np.float64], bool]:
+    """Days since 1970 (UTC where there is a time zone), NaN where missing, and whether there is a time zone."""
+    dates = column.values if column.is_dates else _parse(column, form)
+    zone = dates.dt.tz is not None
+    if zone:
+        dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
+    days = np.array((dates - _EPOCH) / _DAY, dtype=np.float64)
+    if not column.is_dates:
+        return column.rows_of(days, np.nan), zone
+    days[~column.present] = np.nan
+    return days, zone
+
+
+def _parse(column: Column, form: str | None) -> pd.Series[Any]:
+    """The different values, text or date objects, as dates; each by itself, by one stated format."""
+    expected = f"dates as {form!r} says" if form else "dates such as 2011-03-05 (or Age(at=..., format='%m/%d/%Y'))"
+    values = column.factors[1]
+    good = np.array(
+        [isinstance(v, datetime.date) or (isinstance(v, str) and _readable(v, form)) for v in values], dtype=bool
+    )
+    column.refuse(column.rows_of(~good, False), expected)
+    kept = pd.Index([v if ok else None for v, ok in zip(values, good, strict=True)], dtype=object)
+    try:
+        dates = pd.Series(pd.to_datetime(kept, format=form or "ISO8601", errors="coerce"))
+    except ValueError:  # so pandas says, or by a column of objects
+        dates = pd.Series(dtype="float64")
+    if not pd.api.types.is_datetime64_any_dtype(dates.dtype):
+        column.fail(
+            "dates that are all in one time zone, or all without",
+            "several time zones",
+            "convert the column with pandas.to_datetime(..., utc=True)",
+        )
+    column.refuse(column.rows_of(np.array(dates.isna(), dtype=bool), False), expected)
+    return dates
+
+
+def _readable(text: str, form: str | None) -> bool:
+    return form is not None or ISO_DATE.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class LearntAge(Learnt):
+    """A fitted age column."""
+
+    at: str
+    format: str | None
+    scale: Scale
+
+    @property
+    def width(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """The mean age, encoded."""
+        return (self.scale.encoded_mean,)
+
+    def names(self, name: str) -> list[str]:
+        """``<column>_age``."""
+        return [f"{name}_age"]
+
+    def encode(self, column: Column) -> Block:
+        """(N, 1)."""
+        return self.scale.apply(_years(column, self.at, self.format))[:, None]
+
+    def encode_constant(self, name: str, value: Label) -> tuple[float, ...]:
+        """A constant is an age in years."""
+        if isinstance(value, (str, bool)):
+            raise TableError(f"column {name!r}: expected missing= an age in years, came {value!r}; give a number")
+        return (float(self.scale.apply(np.array([float(value)]))[0]),)
+
+    def decode(self, block: Block) -> npt.NDArray[np.float64]:
+        """The ages in years; the dates are not kept."""
+        return self.scale.undo(block[:, 0])
+
+    def describe(self) -> str:
+        """Until when, and the scale of the years."""
+        return f"years until {self.at}; {self.scale.describe()}"
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+        """With its scale."""
+        return cls(**{**saved, "scale": Scale(**saved["scale"])})

@@ -1,0 +1,73 @@
+"""Labels: the values of a category as plain Python text and numbers, alike however the column is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fusionconv.errors import TableError
+
+__all__ = ["Label", "is_label", "listed", "plain_label", "plain_labels", "positions"]
+
+Label: TypeAlias = str | int | float | bool
+
+
+def is_label(value: Any) -> bool:
+    """Whether ``value`` is text, a truth value or a finite number."""
+    return isinstance(value, (str, Integral, np.bool_)) or (isinstance(value, Real) and math.isfinite(value))
+
+
+def plain_label(value: Any) -> Label:
+    """The Python value of a label: 2.0 and ``numpy.int8(2)`` are 2, so that a column read as floats names no "2.0".
+
+    >>> plain_label(np.float64(2)), plain_label(0.5), plain_label(np.str_("A")), plain_label(np.True_)
+    (2, 0.5, 'A', True)
+    """
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if not is_label(value):
+        raise TableError(f"expected text or a finite number, came {value!r} ({type(value).__name__})")
+    number = float(value)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def plain_labels(values: Iterable[Any], what: str, least: int = 1) -> tuple[Label, ...]:
+    """``values`` as different plain labels, for the argument ``what``.
+
+    Raises:
+        TableError: a single text, something that is no label, one twice, or fewer than ``least``.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TableError(f"expected a list for {what}, came {values!r}; write [{values!r}] if it is a single value")
+    labels = tuple(plain_label(v) for v in values)
+    if len(set(labels)) < len(labels) or len(labels) < least:
+        raise TableError(
+            f"expected at least {least} different values for {what}, came {list(labels)!r}; name each once"
+        )
+    return labels
+
+
+def listed(labels: Sequence[Any], most: int = 12) -> str:
+    """Labels for a message, not more than ``most`` of them."""
+    return ", ".join(map(repr, labels[:most])) + (f", ... ({len(labels)} in all)" if len(labels) > most else "")
+
+
+def positions(values: npt.NDArray[np.object_], labels: Sequence[Label]) -> npt.NDArray[np.intp]:
+    """For every value its position in ``labels``, -1 where it is none; 2, 2.0 and ``numpy.int8(2)`` are alike."""
+    try:
+        return pd.Index(list(labels), dtype=object).get_indexer(pd.Index(values, dtype=object))
+    except TypeError:  # something unhashable, such as a list in a cell
+        hashable = np.fromiter((v.__hash__ is not None for v in values), bool, len(values))
+        values = values.copy()
+        values[~hashable] = None
+        return positions(values, labels)
