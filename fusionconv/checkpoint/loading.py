@@ -48,7 +48,19 @@ def load(path: str | os.PathLike[str], backbone: Model) -> tuple[Model, Covariat
     Raises:
         CheckpointError: the checkpoint is damaged, or of another network; what does not fit is named.
 
-    Example: see `save`.
+    Example:
+        >>> import tempfile, torch, fusionconv
+        >>> def network(stride):
+        ...     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=stride), torch.nn.ReLU())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = fusionconv.save(fusionconv.fuse_into(network(stride=2), 0, num_covariates=2), folder)
+        ...     model, encoder = fusionconv.load(path, network(stride=2))
+        ...     fusionconv.load(path, network(stride=1))  # the same keys and shapes
+        Traceback (most recent call last):
+            ...
+        fusionconv.errors.CheckpointError: ... layer '0' (Conv2d): stride expected [2, 2], came [1, 1]. ...
+        >>> model(torch.randn(4, 3, 9, 9), torch.randn(4, 2)).shape
+        torch.Size([4, 8, 4, 4])
     """
     folder = Path(path)
     manifest = read_manifest(folder)

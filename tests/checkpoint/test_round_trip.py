@@ -10,6 +10,7 @@ import sys
 
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 from safetensors.torch import load_file
@@ -183,7 +184,7 @@ def test_two_weights_do_not_go_into_one(tmp_path) -> None:
     assert torch.equal(backbone.c.weight, before)
 
 
-def test_views_strides_and_lazy_conjugates(tmp_path) -> None:
+def test_views_strides_and_lazy_negatives(tmp_path) -> None:
     class Views(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -193,7 +194,7 @@ def test_views_strides_and_lazy_conjugates(tmp_path) -> None:
             self.register_buffer("overlap", whole[:2])
             self.register_buffer("columns", whole[:, ::2])
             self.register_buffer("turned", whole.T)
-            self.register_buffer("conjugate", torch.tensor([1 + 2j, 3 - 1j]).conj())
+            self.register_buffer("negative", torch.tensor([1 + 2j, 3 - 1j]).conj().imag)  # only marked as negated
             self.register_buffer("scalar", torch.tensor(7))
             self.register_buffer("empty", torch.zeros(0, 3))
 
@@ -207,6 +208,19 @@ def test_views_strides_and_lazy_conjugates(tmp_path) -> None:
     for name, expected in values.items():
         assert torch.equal(again.get_buffer(name), expected), name
     assert torch.equal(again.conv.covariate_weight, model.conv.covariate_weight)
+
+
+@pytest.mark.skipif(torch.complex64 not in safetensors.torch._SIZE, reason="this safetensors has no complex numbers")
+def test_complex_numbers(tmp_path) -> None:
+    def network():
+        net = plain_net()
+        net.register_buffer("filter", torch.tensor([1 + 2j, 3 - 1j]))
+        return net
+
+    model = fusionconv.fuse_into(network(), 0, 2)
+    model.filter = model.filter.conj()  # only marked as conjugated
+    again, _ = fusionconv.load(fusionconv.save(model, tmp_path), network())
+    assert again.filter.tolist() == [1 - 2j, 3 + 1j]
 
 
 # ---------------------------------------------------------------- models in models, and layers in odd places
