@@ -18,7 +18,6 @@ from fusionconv.errors import CheckpointError
 from fusionconv.tabular import CovariateEncoder
 from tests.helpers.checkpoints import assert_same_state, edit, everything, fused_net, plain_net
 
-
 OTHER_ENCODER = CovariateEncoder(["age"]).fit(pd.DataFrame({"age": [61.0, 70.5, 83.25]}))
 
 
