@@ -18,7 +18,7 @@ import pandas as pd
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import require_names
 from fusionconv.tabular.datafile import decode_text, read_data
-from fusionconv.tabular.numerals import infer_numbers
+from fusionconv.tabular.numerals import infer_numbers, settle
 
 __all__ = ["MISSING", "read_table"]
 
@@ -87,7 +87,7 @@ def read_table(
         frame = _from_rows(_excel_rows(data, where, sheet, decimal), where)
     else:
         frame = _from_rows(_text_rows(_decode(data, where, encoding), where, sep), where)
-    require_names(text, list(frame.columns), "column in text", where)
+    require_names(text, list(frame.columns), "column", where)
     gone = set(missing)
     for name in frame.columns:
         column = frame[name]
@@ -99,7 +99,7 @@ def read_table(
             frame[name] = pd.Series([_as_text(v) for v in values], dtype=object)
     if numbers:
         frame = infer_numbers(frame, where, text=text, decimal=decimal)
-    return frame.infer_objects()  # text as pandas keeps it: str from pandas 3 on, object before
+    return settle(frame)
 
 
 def _decode(data: bytes, where: str, encoding: str | None) -> str:

@@ -26,6 +26,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import require_columns, require_names
+from fusionconv.tabular.numerals import few_rows, settle
 
 __all__ = [
     "NIFTI",
@@ -137,7 +138,7 @@ def tidy(frame: pd.DataFrame, where: str, target: str | None = None) -> pd.DataF
     """``frame`` with subject, session and image first and the column ``target`` last, under that name.
 
     Raises:
-        TableError: ``target`` is no column, or is a second column of that name; a subject is missing.
+        TableError: ``target`` is no column, or there is a second column of that name.
     """
     if target is not None:
         require_columns(frame, [target], where)
@@ -147,7 +148,7 @@ def tidy(frame: pd.DataFrame, where: str, target: str | None = None) -> pd.DataF
             raise TableError(f"{where}: expected one target, came {target!r} and a column 'target'; rename the column")
     rest = [c for c in frame.columns if c not in (*_FIRST, target)]
     ordered = frame[[*_FIRST, *rest, *([target] if target else [])]].rename(columns={target: "target"})
-    return ordered.reset_index(drop=True)
+    return settle(ordered.reset_index(drop=True))
 
 
 def require_unique(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:
@@ -161,6 +162,15 @@ def require_unique(frame: pd.DataFrame, names: Sequence[str], where: str) -> Non
         raise TableError(
             f"{where}: expected one row for each {' and '.join(names)}, came several in {again.sum()} of {len(frame)} "
             f"rows, first at {', '.join(shown)}; which one is right is not guessed: remove the others"
+        )
+
+
+def require_subjects(frame: pd.DataFrame, where: str) -> None:
+    """Raise where a row does not say whose it is."""
+    if (nobody := frame["subject"].isna().to_numpy(bool)).any():
+        raise TableError(
+            f"{where}: expected a subject in every row, came none {few_rows(frame['subject'], nobody)}; without it a "
+            "split cannot keep a person on one side: fill it in or drop these rows"
         )
 
 

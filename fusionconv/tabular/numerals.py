@@ -13,7 +13,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError, TableWarning
 
-__all__ = ["few_rows", "infer_numbers", "is_text", "require_codes", "require_dates", "require_numbers"]
+__all__ = ["few_rows", "infer_numbers", "is_text", "require_codes", "require_dates", "require_numbers", "settle"]
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _MANGLED = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}|[+-]?\d{1,3}(?:,\d{3}){2,}")  # 1.743.000 and 1,743,000
@@ -33,6 +33,12 @@ def few_rows(column: pd.Series[Any], bad: npt.NDArray[np.bool_]) -> str:
     """How many rows are ``bad``, and the first three of them, for a message."""
     first = [f"{label!r}: {value!r}" for label, value in column[bad].iloc[:3].astype(object).items()]
     return f"in {bad.sum()} of {len(bad)} rows, first at {', '.join(first)}"
+
+
+def settle(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of text as pandas itself keeps text (``str`` from pandas 3 on, ``object`` before)."""
+    columns = {c: frame[c].infer_objects() for c in frame.columns}  # a frame as a whole leaves blocks of columns object
+    return pd.DataFrame(columns, index=frame.index, columns=frame.columns)
 
 
 def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = (), decimal: str = ".") -> pd.DataFrame:
