@@ -35,9 +35,9 @@ from fusionconv.tabular.images import (
 )
 from fusionconv.tabular.numerals import infer_numbers
 
-__all__ = ["find_bids", "read_bids"]
+__all__ = ["Entities", "find_bids", "images_folder", "read_bids"]
 
-Entity = str | int
+Entities = Mapping[str, str | int | None]
 
 
 @overload
@@ -46,7 +46,7 @@ def read_bids(
     *,
     suffix: str = "T1w",
     datatype: str | None = None,
-    entities: Mapping[str, Entity | None] | None = None,
+    entities: Entities | None = None,
     tables: str | os.PathLike[str] | None = None,
     several: Several = "none",
     target: str | None = None,
@@ -58,7 +58,7 @@ def read_bids(
     *,
     suffix: str = "T1w",
     datatype: str | None = None,
-    entities: Mapping[str, Entity | None] | None = None,
+    entities: Entities | None = None,
     tables: str | os.PathLike[str] | None = None,
     several: Several = "none",
     target: str | None = None,
@@ -69,7 +69,7 @@ def read_bids(
     *,
     suffix: str = "T1w",
     datatype: str | None = None,
-    entities: Mapping[str, Entity | None] | None = None,
+    entities: Entities | None = None,
     tables: str | os.PathLike[str] | None = None,
     several: Several = "none",
     target: str | None = None,
@@ -111,7 +111,7 @@ def read_bids(
     [{'kind': 'row without image', 'subject': 'sub-02'}]
     """
     where = os.fspath(root)
-    images = Path(root, "subjects") if Path(root, "subjects").is_dir() else Path(root)
+    images = images_folder(root)
     home = Path(root if tables is None else tables)
     files, lines = find_bids(images, suffix=suffix, datatype=datatype, entities=entities)
     people = _table(home / "participants.tsv", "participant_id", "sub-", "subject")
@@ -123,12 +123,17 @@ def read_bids(
     return give(tidy(frame, where, target), make_report([*missed, *lines], matched), where, report)
 
 
+def images_folder(root: str | os.PathLike[str]) -> Path:
+    """The folder with ``sub-*/`` in it: of a CAPS ``subjects/``, of BIDS the root itself."""
+    return Path(root, "subjects") if Path(root, "subjects").is_dir() else Path(root)
+
+
 def find_bids(
     root: str | os.PathLike[str],
     *,
     suffix: str,
     datatype: str | None = None,
-    entities: Mapping[str, Entity | None] | None = None,
+    entities: Entities | None = None,
 ) -> tuple[pd.DataFrame, list[Line]]:
     """The images under ``root`` whose names say what is asked: subject, session, image; and those in a wrong folder.
 
@@ -169,7 +174,7 @@ def find_bids(
     return pd.DataFrame(found, columns=["subject", "session", "image"], dtype=object), lines
 
 
-def _says(said: str | None, value: Entity | None) -> bool:
+def _says(said: str | None, value: str | int | None) -> bool:
     if said is None or value is None:
         return said is None and value is None
     return said == str(value) or (said.isdecimal() and str(value).isdecimal() and int(said) == int(value))

@@ -148,7 +148,10 @@ def tidy(frame: pd.DataFrame, where: str, target: str | None = None) -> pd.DataF
             raise TableError(f"{where}: expected one target, came {target!r} and a column 'target'; rename the column")
     rest = [c for c in frame.columns if c not in (*_FIRST, target)]
     ordered = frame[[*_FIRST, *rest, *([target] if target else [])]].rename(columns={target: "target"})
-    return settle(ordered.reset_index(drop=True))
+    ordered = settle(ordered.reset_index(drop=True))
+    if ordered["image"].isna().all():
+        ordered["image"] = ordered["image"].astype(object)  # not float64, although there is nothing but NaN
+    return ordered
 
 
 def require_unique(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:

@@ -122,7 +122,7 @@ mark, and which digits are the decimals is lost: take the table from its source 
     return _narrow(numbers, column)
 
 
-def require_codes(column: pd.Series[Any], codes: Collection[str], where: str) -> None:
+def require_codes(column: pd.Series[Any], codes: Collection[Any], where: str) -> None:
     """Raise unless every value of ``column`` that is not missing is one of ``codes``."""
     odd = (column.notna() & ~column.isin(list(codes))).to_numpy(bool)
     if odd.any():
