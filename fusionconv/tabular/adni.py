@@ -49,7 +49,8 @@ def read_adnimerge(path: str | os.PathLike[str], *, censored: Censored = "text")
     Returns:
         A tidy frame: ``subject`` (PTID), ``session`` (VISCODE), ``image`` (missing), ``age``, the age *at the visit*,
         AGE + (EXAMDATE - EXAMDATE_bl) / 365.25, missing where a date is; then ADNIMERGE's columns under their own
-        names. EXAMDATE and EXAMDATE_bl are datetime64, SITE and the IMAGEUIDs text, measures numbers. AGE is the baseline's.
+        names. EXAMDATE and EXAMDATE_bl are datetime64, SITE and the IMAGEUIDs text, measures numbers. AGE is that at
+        baseline.
 
     Raises:
         FileNotFoundError: there is no such file.

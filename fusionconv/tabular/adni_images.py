@@ -61,8 +61,8 @@ def read_adni_loni(
     """Give each visit of ADNIMERGE the image that was made nearest to it.
 
     An image's date is the Acq Date of the search CSV, else the date of its folder; it belongs to the subject's visit
-    with the nearest EXAMDATE (:func:`~fusionconv.tabular.visits.match_visits`). The visit names of the search CSV are not
-    used: "sc" of ADNI1 has no row in ADNIMERGE, and later phases have sentences there.
+    with the nearest EXAMDATE (:func:`~fusionconv.tabular.visits.match_visits`). The visit names of the search CSV are
+    not used: "sc" of ADNI1 has no row in ADNIMERGE, and later phases have sentences there.
 
     Args:
         table: ADNIMERGE.csv, see :func:`~fusionconv.tabular.adni.read_adnimerge`.

@@ -6,7 +6,8 @@ a RangeIndex. With ``report=True`` it gives ``(frame, report)``; without, a :cla
 counts what the report would list. The report has the columns :data:`REPORT_COLUMNS`:
 
 - ``kind``: ``"row without image"``, ``"image without row"``, ``"several images for a row"``,
-  ``"several rows for an image"``, ``"conflicting rows"``, or one of :mod:`fusionconv.tabular.visits`;
+  ``"several rows for an image"``, ``"conflicting rows"``, ``"row without subject"``, or one of
+  :mod:`fusionconv.tabular.visits`;
 - ``subject``, ``session``, ``image``: what it is about, missing where it is about none;
 - ``reason``: the particulars.
 

@@ -37,8 +37,8 @@ def read_loni_search(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Returns:
         A row for each image: ``subject`` (the PTID), ``image_id`` ("I35475", with the I whether the file has it or
-        not), ``date`` (datetime64), and what there is of ``visit_name``, ``modality``, ``description``, ``type``, ``group``,
-        ``sex``, ``age_in_search`` (whole years), ``format``, ``downloaded``.
+        not), ``date`` (datetime64), and what there is of ``visit_name``, ``modality``, ``description``, ``type``,
+        ``group``, ``sex``, ``age_in_search`` (whole years), ``format``, ``downloaded``.
 
     Raises:
         FileNotFoundError: there is no such file.

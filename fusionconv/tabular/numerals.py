@@ -15,13 +15,13 @@ from fusionconv.errors import TableError, TableWarning
 
 __all__ = ["few_rows", "infer_numbers", "is_text", "require_codes", "require_dates", "require_numbers", "settle"]
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_MANGLED = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}|[+-]?\d{1,3}(?:,\d{3}){2,}")  # 1.743.000 and 1,743,000
-_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
-_CENSORED = re.compile(rf"[<>]=?\s*{_NUMBER}|\d+\+")  # ">1700", "<8", and "89+", as BIDS caps an age
-_CODE = re.compile(r"^[+-]?(?:0\d+|\d{16,})$", re.MULTILINE)  # would lose zeros, or last digits
-_ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T _]\d{2}[:_]\d{2}(?:[:_]\d{2}(?:\.\d+)?)?Z?)?")
-_AMERICAN = re.compile(r"\d{1,2}/\d{1,2}/\d{4}(?: .*)?")
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_MANGLED = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}")  # 1.743.000 and 1,743,000
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
+_CENSORED = re.compile(rf"[<>]=?\s*{_NUMBER}|[0-9]+\+")  # ">1700", "<8", and "89+", as BIDS caps an age
+_CODE = re.compile(r"^[+-]?(?:0[0-9]+|[0-9]{16,})$", re.MULTILINE)  # would lose zeros, or last digits
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T _][0-9]{2}[:_][0-9]{2}(?:[:_][0-9]{2}(?:\.[0-9]+)?)?Z?)?")
+_AMERICAN = re.compile(r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}(?: .*)?")
 
 
 def is_text(column: pd.Series[Any]) -> bool:
@@ -71,7 +71,7 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
                 f"{where}: column {str(name)!r} mixes {readable} numbers with text {few_rows(column, odd)}; it stays "
                 "text: correct these rows, name their text in missing=..., or name the column in text=[...]",
                 TableWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
     return pd.DataFrame(columns, index=frame.index, columns=frame.columns)
 
