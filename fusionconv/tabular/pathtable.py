@@ -95,7 +95,7 @@ def read_paths_table(
         raise FileNotFoundError(f"expected the folder of the images at {base}, came none; give root=")
     text = sorted({*options.pop("text", ()), *roles})
     frame = read_table(path, text=text, **options)
-    if taken := [n for n in roles.values() if n in frame.columns and n not in roles]:
+    if taken := [n for n in ("subject", "session", "image") if n in frame.columns and n not in roles]:
         raise TableError(
             f"{where}: expected the names {taken} to be free for the tidy frame, came columns of that name; rename "
             "them, or say what they are with image_column=, subject= and session="
