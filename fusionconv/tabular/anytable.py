@@ -130,9 +130,9 @@ def _decode(data: bytes, where: str, encoding: str | None) -> str:
     return text
 
 
-def _separator(text: str) -> str:
-    """The separator that parts the first 50 rows most alike; with equal claims, the one that makes more columns."""
-    best: tuple[float, int, str] = (0.0, 1, ",")
+def _separator(text: str, where: str) -> str:
+    """The separator that parts the first 50 rows most alike, and of those the one that makes most columns."""
+    claims: dict[tuple[float, int], list[str]] = {}
     for sep in _SEPARATORS:
         try:
             rows = [r for r in itertools.islice(csv.reader(io.StringIO(text), delimiter=sep), 51) if r]
@@ -140,13 +140,19 @@ def _separator(text: str) -> str:
             continue
         width = len(rows[0])
         alike = sum(len(r) == width for r in rows[1:]) / max(1, len(rows) - 1)
-        if width > 1 and (alike, width) > best[:2]:
-            best = (alike, width, sep)
-    return best[2]
+        if width > 1:
+            claims.setdefault((alike, width), []).append(sep)
+    best = claims[max(claims)] if claims else [","]
+    if len(best) > 1:
+        raise TableError(
+            f"{where}: expected one separator between the columns, came {' and '.join(map(repr, best))}, which part "
+            "the rows equally well (decimal commas?); say which with sep="
+        )
+    return best[0]
 
 
 def _text_rows(text: str, where: str, sep: str | None) -> list[list[Any]]:
-    reader = csv.reader(io.StringIO(text), delimiter=_separator(text) if sep is None else sep)
+    reader = csv.reader(io.StringIO(text), delimiter=_separator(text, where) if sep is None else sep)
     rows: list[list[Any]] = []
     try:
         for row in reader:

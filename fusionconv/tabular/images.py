@@ -192,7 +192,7 @@ def give(
 
 def find_files(root: str | os.PathLike[str], suffixes: Collection[str], *, what: str) -> Iterator[str]:
     """Paths relative to ``root``, with /, of the files under it that end in one of ``suffixes``; links to folders are
-    not followed and hidden ones not entered.
+    not followed, hidden ones not entered, and links to files that are not there (git-annex) left out.
 
     Raises:
         FileNotFoundError: ``root`` is no folder.
@@ -204,7 +204,7 @@ def find_files(root: str | os.PathLike[str], suffixes: Collection[str], *, what:
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inner = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in sorted(names):
-            if name.endswith(ends) and not name.startswith("."):
+            if name.endswith(ends) and not name.startswith(".") and os.path.isfile(os.path.join(folder, name)):
                 yield name if inner == "." else f"{inner}/{name}"
 
 

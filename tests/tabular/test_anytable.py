@@ -216,6 +216,13 @@ def test_columns_and_rows_with_nothing_in_them_go_and_so_does_a_count(write):
     assert list(read_table(write(",a\n3,5\n9,6\n")).columns) == ["Unnamed: 0", "a"]  # not a count: it stays
 
 
+def test_separators_with_equal_claims_are_not_chosen_from(write):
+    path = write("id;weight, kg\np1;72,5\np2;80,1\n")  # read by commas, it would be "id;weight" and "kg"
+    with pytest.raises(TableError, match=r"came ',' and ';', which part the rows equally well .*; say which with sep="):
+        read_table(path)
+    assert values(read_table(path, sep=";", decimal=",")) == {"id": ["p1", "p2"], "weight, kg": [72.5, 80.1]}
+
+
 def test_one_column_alone(write):
     assert read_table(write("image\na.nii\nb.nii\n"))["image"].tolist() == ["a.nii", "b.nii"]
 

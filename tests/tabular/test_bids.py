@@ -184,6 +184,16 @@ def test_a_file_in_the_folder_of_another_is_told_and_not_used(tmp_path):
     assert reasons[1].startswith("its name says sub-02, its folder is sub-02/ses-1")
 
 
+def test_a_link_to_content_that_was_not_fetched_is_no_image(tmp_path):
+    write(tmp_path / "participants.tsv", ("participant_id", "age"), ("sub-01", 39), ("sub-02", 40))
+    touch(tmp_path, "sub-02/anat/sub-02_T1w.json", ".git/annex/objects/there")
+    (tmp_path / "sub-01" / "anat").mkdir(parents=True)
+    (tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz").symlink_to("../../.git/annex/objects/gone")
+    (tmp_path / "sub-02" / "anat" / "sub-02_T1w.nii.gz").symlink_to("../../.git/annex/objects/there")
+    frame, _ = read_bids(tmp_path, report=True)
+    assert frame["image"].notna().tolist() == [False, True]
+
+
 def test_tables_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"participants.tsv"):
         read_bids(tmp_path)
