@@ -11,6 +11,7 @@ __all__ = [
     "SplitWarning",
     "SurgeryError",
     "TableError",
+    "TableWarning",
     "UnusedCovariatesWarning",
 ]
 
@@ -37,6 +38,10 @@ class TableError(FusionError, ValueError):
 
 class CheckpointError(FusionError, ValueError):
     """A checkpoint does not belong to this model, encoder or run."""
+
+
+class TableWarning(UserWarning):
+    """Something of a table was left out or read in a way that one may not expect: rows without image, Latin-1, ..."""
 
 
 class UnusedCovariatesWarning(UserWarning):

@@ -10,9 +10,10 @@ from pathlib import Path
 from fusionconv.errors import TableError
 from fusionconv.tabular.columns import did_you_mean
 
-__all__ = ["read_text"]
+__all__ = ["decode_text", "read_data", "read_text"]
 
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip file", b"7z\xbc\xaf\x27\x1c": "a 7z archive"}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(path: str | os.PathLike[str], expected: str) -> str:
@@ -26,6 +27,24 @@ def read_text(path: str | os.PathLike[str], expected: str) -> str:
         FileNotFoundError: there is no such file; the message names the nearest one in that folder.
         TableError: the file is empty, an HTML page, an archive, a Git LFS pointer, or not UTF-8 text.
     """
+    data = read_data(path, expected)
+    for magic, kind in _ARCHIVES.items():
+        if data.startswith(magic):
+            raise _refusal(path, expected, kind, "unpack it and give the path of the text file inside")
+    try:
+        return decode_text(data, path, expected, "utf-8-sig")
+    except UnicodeDecodeError as error:
+        came = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
+        raise _refusal(path, expected, came, "save it as UTF-8") from None
+
+
+def read_data(path: str | os.PathLike[str], expected: str) -> bytes:
+    """The bytes of a file that is there, has something in it, and is no web page or pointer in its place.
+
+    Raises:
+        FileNotFoundError: there is no such file; the message names the nearest one in that folder.
+        TableError: the file is empty, an HTML page, or a Git LFS pointer.
+    """
     path = Path(path)
     if not path.is_file():
         siblings = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
@@ -33,30 +52,39 @@ def read_text(path: str | os.PathLike[str], expected: str) -> str:
         hint = did_you_mean(path.name, siblings) or "; give the path of the file itself, or download it first"
         raise FileNotFoundError(f"expected {expected} at {path}, came {came}{hint}")
     data = path.read_bytes()
-
-    def refuse(came: str, do: str) -> TableError:
-        return TableError(f"{path}: expected {expected}, came {came}; {do}")
-
-    if not data.removeprefix(b"\xef\xbb\xbf").strip():
-        raise refuse("an empty file", "delete it and download it again")
+    if not data.removeprefix(b"\xef\xbb\xbf").strip() or data in _UTF16:
+        raise _refusal(path, expected, "an empty file", "delete it and download it again")
     start = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         title = re.search(rb"<title[^>]*>(.*?)</title>", data[:65536], re.IGNORECASE | re.DOTALL)
         says = html.unescape(title[1].decode("utf-8", "replace")).strip() if title else ""
-        raise refuse(
+        raise _refusal(
+            path,
+            expected,
             f"an HTML page{f' titled {says!r}' if says else ''}",
             "the server sent a page (often its download quota or a login) in place of the file: "
             "delete it and download the file again later, by hand in a browser, or from another mirror",
         )
     if start.startswith(b"version https://git-lfs"):
-        raise refuse("a Git LFS pointer, not the file itself", "run `git lfs pull` where it came from")
-    for magic, kind in _ARCHIVES.items():
-        if data.startswith(magic):
-            raise refuse(kind, "unpack it and give the path of the text file inside")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise refuse(f"bytes that are not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from None
+        do = "run `git lfs pull` where it came from"
+        raise _refusal(path, expected, "a Git LFS pointer, not the file itself", do)
+    return data
+
+
+def decode_text(data: bytes, path: str | os.PathLike[str], expected: str, encoding: str) -> str:
+    r"""``data`` as text: line ends become ``\n``, blank lines at the end go (empty cells at the end of a row stay).
+
+    Raises:
+        UnicodeDecodeError: the bytes are not of this encoding.
+        TableError: there are NUL characters in it: the file is a binary one.
+    """
+    text = data.decode(encoding).removeprefix("\ufeff")
     if "\0" in text:
-        raise refuse("a binary file (it has NUL bytes)", "delete it and download it again")
-    return text.replace("\r\n", "\n").replace("\r", "\n").rstrip()
+        raise _refusal(path, expected, "a binary file (it has NUL bytes)", "delete it and download it again")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    end = text.find("\n", len(text.rstrip()))
+    return text if end < 0 else text[:end]
+
+
+def _refusal(path: str | os.PathLike[str], expected: str, came: str, do: str) -> TableError:
+    return TableError(f"{path}: expected {expected}, came {came}; {do}")

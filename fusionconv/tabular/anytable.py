@@ -1,0 +1,285 @@
+"""read_table: any CSV, TSV, Parquet or Excel file, told apart by its content, as a DataFrame without surprises."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import itertools
+import math
+import os
+import warnings
+import zipfile
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fusionconv.errors import TableError, TableWarning
+from fusionconv.tabular.columns import require_names
+from fusionconv.tabular.datafile import decode_text, read_data
+from fusionconv.tabular.numerals import infer_numbers, settle
+
+__all__ = ["MISSING", "read_table"]
+
+#: What stands for a missing value in the tables that people have. "None" is not among them: it is an answer too.
+MISSING: tuple[str, ...] = (
+    "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null",
+)  # fmt: skip
+_SEPARATORS = ",\t;|"
+_EXPECTED = "a table (CSV, TSV, Parquet or Excel)"
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    numbers: bool = True,
+    text: Sequence[str] = (),
+    missing: Collection[str] = MISSING,
+    decimal: str = ".",
+    sep: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+) -> pd.DataFrame:
+    r"""Read a table as it is: no row skipped, no column renamed, no text turned into another.
+
+    What a file is shows in its content, not in its name: Parquet, Excel (.xlsx; .xls if xlrd is installed), else text
+    with commas, tabs, semicolons or bars between the columns, whichever parts all rows alike. Quoted fields may hold
+    separators and line ends; a byte order mark and CRLF are fine. Spaces around a value go; rows and unnamed columns
+    that are wholly empty go, and so does an unnamed first column that only counts the rows.
+
+    Args:
+        path: the file.
+        numbers: make columns numbers where every value is one (:func:`~fusionconv.tabular.numerals.infer_numbers` says
+            when a column stays text). ``False`` leaves every column text.
+        text: names of columns that stay text whatever they hold, such as ids and codes.
+        missing: what stands for a missing value.
+        decimal: ``","`` where numbers have decimal commas.
+        sep: the separator, where it is not to be found out.
+        encoding: such as ``"latin-1"``. Without it UTF-8 (UTF-16 with a byte order mark), else Windows' Latin-1 with a
+            :class:`~fusionconv.errors.TableWarning`.
+        sheet: the name of the Excel sheet, where there are several with something in them.
+
+    Returns:
+        A table with a RangeIndex and text names; missing values are NaN.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TableError: the file is empty or is none of these (a web page, an archive, a Git LFS pointer, ...), a row has
+            more or fewer values than the header, a column name is there twice or an absent one is in ``text``, or
+            numbers have decimal commas or were changed by a spreadsheet.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "study.csv")
+    ...     _ = path.write_text('id;age;note\n007;61,5;"a; b"\n008;n/a;c\n')
+    ...     frame = read_table(path, decimal=",")
+    >>> frame.to_dict("list")
+    {'id': ['007', '008'], 'age': [61.5, nan], 'note': ['a; b', 'c']}
+    """
+    if decimal not in (".", ","):
+        raise TableError(f"decimal: expected '.' or ',', came {decimal!r}")
+    where = str(path)
+    data = read_data(path, _EXPECTED)
+    if data[:4] == b"PAR1":
+        frame = _parquet(data, where)
+    elif data[:4] == b"PK\x03\x04" or data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
+        frame = _from_rows(_excel_rows(data, where, sheet, decimal), where)
+    else:
+        frame = _from_rows(_text_rows(_decode(data, where, encoding), where, sep), where)
+    require_names(text, list(frame.columns), "column", where)
+    gone = set(missing)
+    for name in frame.columns:
+        column = frame[name]
+        if pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column):
+            values = [math.nan if v is None or v != v or v in gone else v for v in column.astype(object).tolist()]
+            frame[name] = pd.Series(values if numbers else [_as_text(v) for v in values], dtype=object)
+        elif not numbers or name in text:
+            values = column.astype(object).where(column.notna(), math.nan).tolist()
+            frame[name] = pd.Series([_as_text(v) for v in values], dtype=object)
+    if numbers:
+        frame = infer_numbers(frame, where, text=text, decimal=decimal)
+    return settle(frame)
+
+
+def _decode(data: bytes, where: str, encoding: str | None) -> str:
+    if encoding is None and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    try:
+        return decode_text(data, where, _EXPECTED, encoding or "utf-8-sig")
+    except LookupError:
+        raise TableError(f"encoding: expected a name that Python knows, such as 'latin-1', came {encoding!r}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        at = f"byte 0x{data[error.start]:02x} in line {line}"
+        if encoding is not None:
+            raise TableError(
+                f"{where}: expected text in {encoding}, came other bytes ({at}); leave encoding out, or give the right "
+                "one"
+            ) from None
+    try:
+        text = decode_text(data, where, _EXPECTED, "cp1252")
+    except UnicodeDecodeError:
+        text = decode_text(data, where, _EXPECTED, "latin-1")
+    warnings.warn(
+        f"{where} is not UTF-8 ({at}) and was read as Latin-1 (Windows-1252); look at its accents, and say what it is "
+        "with encoding=...",
+        TableWarning,
+        stacklevel=3,
+    )
+    return text
+
+
+def _separator(text: str, where: str) -> str:
+    """The separator that parts the first 50 rows most alike, and of those the one that makes most columns."""
+    claims: dict[tuple[float, int], list[str]] = {}
+    for sep in _SEPARATORS:
+        try:
+            rows = [r for r in itertools.islice(csv.reader(io.StringIO(text), delimiter=sep), 51) if r]
+        except csv.Error:
+            continue
+        width = len(rows[0])
+        alike = sum(len(r) == width for r in rows[1:]) / max(1, len(rows) - 1)
+        if width > 1:
+            claims.setdefault((alike, width), []).append(sep)
+    best = claims[max(claims)] if claims else [","]
+    if len(best) > 1:
+        raise TableError(
+            f"{where}: expected one separator between the columns, came {' and '.join(map(repr, best))}, which part "
+            "the rows equally well (decimal commas?); say which with sep="
+        )
+    return best[0]
+
+
+def _text_rows(text: str, where: str, sep: str | None) -> list[list[Any]]:
+    reader = csv.reader(io.StringIO(text), delimiter=_separator(text, where) if sep is None else sep)
+    rows: list[list[Any]] = []
+    try:
+        for row in reader:
+            if not row or (len(row) == 1 and not row[0].strip()):
+                if rows and len(rows[0]) == 1:
+                    rows.append([""])
+                continue
+            if rows and len(row) != len(rows[0]):
+                hint = (
+                    "is the separator another? Give sep=..."
+                    if len(rows) == 1
+                    else "a separator or a quote too many or too few: mend that line"
+                )
+                raise TableError(
+                    f"{where}, line {reader.line_num}: expected {len(rows[0])} values as the header has "
+                    f"({', '.join(map(repr, rows[0][:4]))}{', ...' if len(rows[0]) > 4 else ''}), came {len(row)}: "
+                    f"{_short(row)}; {hint}"
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise TableError(
+            f"{where}, line {reader.line_num}: expected rows of a table, came {error}; is a quote not closed?"
+        ) from None
+    return rows
+
+
+def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> list[list[Any]]:
+    if data[:2] == b"PK":
+        names = zipfile.ZipFile(io.BytesIO(data)).namelist() if zipfile.is_zipfile(io.BytesIO(data)) else []
+        if "xl/workbook.xml" not in names:
+            came = f"a zip archive{f' of {names[:3]}' if names else ', cut off'}"
+            raise TableError(f"{where}: expected {_EXPECTED}, came {came}; unpack it and give the path of the table")
+    try:
+        sheets = pd.read_excel(
+            io.BytesIO(data), sheet_name=None, header=None, dtype=object, keep_default_na=False, na_values=[]
+        )
+    except ImportError as error:
+        package = "xlrd" if "xlrd" in str(error) else '"fusionconv[tabular]"'
+        raise TableError(
+            f"{where}: expected the package that reads this kind of Excel file, came none; pip install {package}, or "
+            "save the table as CSV"
+        ) from error
+    except Exception as error:
+        raise TableError(
+            f"{where}: expected an Excel file, came a damaged one ({type(error).__name__}: {error}); save it again"
+        ) from error
+    filled = {str(name): table for name, table in sheets.items() if table.size}
+    if sheet is not None:
+        require_names([sheet], list(filled), "sheet", where)
+    elif len(filled) > 1:
+        raise TableError(
+            f"{where}: expected one sheet with something in it, came {len(filled)}: {', '.join(map(repr, filled))}; "
+            "say which with sheet=..."
+        )
+    if not filled:
+        raise TableError(f"{where}: expected {_EXPECTED}, came an Excel file with nothing in it; give the right file")
+    values = next(iter(filled.values())) if sheet is None else filled[sheet]
+
+    def cell(value: object) -> str:
+        if value is None or value != value:
+            return ""
+        text = str(_as_text(value))
+        return text.replace(".", decimal) if isinstance(value, float) else text
+
+    return [[cell(v) for v in row] for row in values.to_numpy(object).tolist()]
+
+
+def _parquet(data: bytes, where: str) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(io.BytesIO(data))
+    except ImportError as error:
+        raise TableError(
+            f'{where}: expected the package pyarrow to read Parquet, came none; pip install "fusionconv[tabular]"'
+        ) from error
+    except Exception as error:
+        raise TableError(
+            f"{where}: expected a Parquet file, came a damaged one ({type(error).__name__}); write it again"
+        ) from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.reset_index()
+    frame.columns = pd.Index([str(c) for c in frame.columns])
+    if frame.empty:
+        raise TableError(f"{where}: expected rows, came none ({len(frame.columns)} columns); give the right file")
+    return frame.reset_index(drop=True)
+
+
+def _from_rows(rows: list[list[Any]], where: str) -> pd.DataFrame:
+    """The first row as names, the others as columns of text."""
+    names = [str(v).strip() for v in rows[0]]
+    body = [row for row in rows[1:] if any(str(v).strip() for v in row) or len(names) == 1]
+    if not body:
+        raise TableError(
+            f"{where}: expected rows after the header, came none (the header is {_short(names)}); the file is cut off "
+            "or has no header: give the right file, or put the names of the columns into its first line"
+        )
+    columns = [[v.strip() for v in column] for column in zip(*body, strict=True)]
+    keep = []
+    for i, name in enumerate(names):
+        if not name and (not any(columns[i]) or (i == 0 and columns[i] in _counts(len(body)))):
+            continue  # an empty column behind the last separator, or the index that a program wrote
+        names[i] = name or f"Unnamed: {i}"
+        keep.append(i)
+    kept = [names[i] for i in keep]
+    if twice := sorted({n for n in kept if kept.count(n) > 1}):
+        places = "; ".join(f"{n!r} in columns {[i + 1 for i in keep if names[i] == n]}" for n in twice[:5])
+        raise TableError(
+            f"{where}: expected each column name once, came {places}; rename or remove all but one of them, so that it "
+            "is clear which values are meant"
+        )
+    return pd.DataFrame({names[i]: pd.Series(columns[i], dtype=object) for i in keep})
+
+
+def _counts(rows: int) -> tuple[list[str], list[str]]:
+    return [str(n) for n in range(rows)], [str(n + 1) for n in range(rows)]
+
+
+def _as_text(value: Any) -> Any:
+    """A cell of Excel or Parquet as a person would type it: 61 for 61.0, 2005-09-08 for a day; NaN stays NaN."""
+    if isinstance(value, str) or value != value:
+        return value
+    if isinstance(value, (datetime.datetime, pd.Timestamp)):
+        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(sep=" ")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
+
+
+def _short(row: Sequence[Any]) -> str:
+    shown = repr([str(v) for v in row])
+    return shown if len(shown) <= 80 else shown[:77] + "..."

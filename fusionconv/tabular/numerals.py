@@ -1,0 +1,234 @@
+"""Text to numbers and dates, or the plain reason why not: decimal commas, a spreadsheet's locale, mixed columns."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fusionconv.errors import TableError, TableWarning
+
+__all__ = ["few_rows", "infer_numbers", "is_text", "require_codes", "require_dates", "require_numbers", "settle"]
+
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_MANGLED = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}")  # 1.743.000 and 1,743,000
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
+_CENSORED = re.compile(rf"[<>]=?\s*{_NUMBER}|[0-9]+\+")  # ">1700", "<8", and "89+", as BIDS caps an age
+_CODE = re.compile(r"^[+-]?(?:0[0-9]+|[0-9]{16,})$", re.MULTILINE)  # would lose zeros, or last digits
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T _][0-9]{2}[:_][0-9]{2}(?:[:_][0-9]{2}(?:\.[0-9]+)?)?Z?)?")
+_AMERICAN = re.compile(r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}(?: .*)?")
+
+
+def is_text(column: pd.Series[Any]) -> bool:
+    """Whether ``column`` holds text: pandas 3's ``str``, ``string``, or ``object``."""
+    return bool(pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column))
+
+
+def few_rows(column: pd.Series[Any], bad: npt.NDArray[np.bool_]) -> str:
+    """How many rows are ``bad``, and the first three of them, for a message."""
+    first = [f"{label!r}: {value!r}" for label, value in column[bad].iloc[:3].astype(object).items()]
+    return f"in {bad.sum()} of {len(bad)} rows, first at {', '.join(first)}"
+
+
+def settle(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of text as pandas itself keeps text (``str`` from pandas 3 on, ``object`` before)."""
+    columns = {c: frame[c].infer_objects() for c in frame.columns}  # a frame as a whole leaves blocks of columns object
+    return pd.DataFrame(columns, index=frame.index, columns=frame.columns)
+
+
+def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = (), decimal: str = ".") -> pd.DataFrame:
+    """Each text column of ``frame`` whose every value reads as a number as int64 or float64; the others as they are.
+
+    A column stays text if a number would lose something: leading zeros (``"007"``), more than 15 digits, or a bound
+    (``">1700"``, ``"<8"``, ``"89+"``). A column that is mostly numbers stays text with a :class:`TableWarning`.
+
+    Raises:
+        TableError: decimal commas, or numbers that a spreadsheet changed (see :func:`require_numbers`), in a column
+            that is not in ``text``.
+    """
+    columns = {}
+    for name in frame.columns:
+        column = columns[name] = frame[name]
+        if name in text or not is_text(column):
+            continue
+        known = column.dropna().astype(object).tolist()
+        if not known or _CODE.search(_joined(known)):
+            continue
+        numbers, odd = _parse(column, decimal)
+        if not odd.any():
+            columns[name] = _narrow(numbers, column)
+            continue
+        _refuse_commas(column, odd, where, decimal, "; if it is no number, read it as text=[...]")
+        readable = int(np.isfinite(numbers).sum())
+        bounds = column[odd].map(lambda v: isinstance(v, str) and bool(_CENSORED.fullmatch(v.strip())))
+        if readable > odd.sum() and not bounds.all():
+            warnings.warn(
+                f"{where}: column {str(name)!r} mixes {readable} numbers with text {few_rows(column, odd)}; it stays "
+                "text: correct these rows, name their text in missing=..., or name the column in text=[...]",
+                TableWarning,
+                stacklevel=3,
+            )
+    return pd.DataFrame(columns, index=frame.index, columns=frame.columns)
+
+
+def require_numbers(
+    column: pd.Series[Any],
+    where: str,
+    *,
+    decimal: str = ".",
+    low: float = -np.inf,
+    high: float = np.inf,
+    allow: Callable[[str], bool] | None = None,
+) -> pd.Series[Any]:
+    """``column`` as numbers, missing where it is missing.
+
+    Args:
+        low: the smallest and
+        high: the largest number that is possible there, as a test for numbers that lost their decimal point.
+        allow: text that may stand there too and becomes missing, as a test of it.
+
+    Raises:
+        TableError: naming the column and the first rows that are no numbers, or no possible ones.
+
+    >>> require_numbers(pd.Series(["1.743", None, "1.104"], name="ASF"), "oasis.csv").tolist()
+    [1.743, nan, 1.104]
+    >>> require_numbers(pd.Series(["1.743.000", "1.104"], name="ASF"), "oasis.csv")
+    Traceback (most recent call last):
+        ...
+    fusionconv.errors.TableError: oasis.csv: column 'ASF': expected numbers with a decimal point, came numbers with \
+several marks in 1 of 2 rows, first at 0: '1.743.000'; a spreadsheet of another locale took a point for a thousands \
+mark, and which digits are the decimals is lost: take the table from its source again
+    """
+    numbers, odd = _parse(column, decimal)
+    if allow is not None:
+        odd &= ~column.map(lambda v: isinstance(v, str) and allow(v)).to_numpy(bool)
+    if odd.any():
+        _refuse_commas(column, odd, where, decimal, "")
+        raise TableError(
+            f"{where}: column {str(column.name)!r}: expected numbers, came others {few_rows(column, odd)}; correct "
+            "these rows, or clear them if they are missing"
+        )
+    outside = (numbers < low) | (numbers > high)
+    if outside.any():
+        raise TableError(
+            f"{where}: column {str(column.name)!r}: expected numbers from {low:g} to {high:g}, came others "
+            f"{few_rows(column, outside)}; were decimal points lost in a spreadsheet? Take the table from its source"
+        )
+    return _narrow(numbers, column)
+
+
+def require_codes(column: pd.Series[Any], codes: Collection[Any], where: str) -> None:
+    """Raise unless every value of ``column`` that is not missing is one of ``codes``."""
+    odd = (column.notna() & ~column.isin(list(codes))).to_numpy(bool)
+    if odd.any():
+        raise TableError(
+            f"{where}: column {str(column.name)!r}: expected one of {', '.join(map(repr, codes))} or nothing, came "
+            f"others {few_rows(column, odd)}; correct these rows: an unknown code is not guessed"
+        )
+
+
+def require_dates(column: pd.Series[Any], where: str) -> pd.Series[Any]:
+    """``column`` as days (datetime64, midnight), missing where it is missing.
+
+    Two ways to write a date are read: ISO (``2005-09-08``, with a time or not, as ADNIMERGE, BIDS and the folders of
+    LONI have it), and month/day/year (``9/8/2005``, as LONI's search CSV has it). One column has one of them.
+
+    Raises:
+        TableError: naming the first rows that are no such date.
+
+    >>> require_dates(pd.Series(["1/29/2018", None]), "search.csv").tolist()
+    [Timestamp('2018-01-29 00:00:00'), NaT]
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        known_days: pd.Series[Any] = column.dt.tz_localize(None).dt.normalize().astype("datetime64[ns]")
+        return known_days
+    stripped = column.map(lambda v: v.strip() if isinstance(v, str) else v)
+    american = stripped.map(lambda v: isinstance(v, str) and bool(_AMERICAN.fullmatch(v))).to_numpy(bool)
+    iso = stripped.map(lambda v: isinstance(v, str) and bool(_ISO.fullmatch(v))).to_numpy(bool)
+    known = stripped.notna().to_numpy(bool)
+    odd = known & ~iso & ~american
+    days = pd.Series(pd.NaT, index=column.index, dtype="datetime64[ns]", name=column.name)
+    if not odd.any() and not (iso.any() and american.any()):
+        short = stripped[known].astype(str)
+        text, style = (short.str.split(" ").str[0], "%m/%d/%Y") if american.any() else (short.str[:10], "%Y-%m-%d")
+        days[known] = pd.to_datetime(text, format=style, errors="coerce").astype("datetime64[ns]")
+        odd = known & days.isna().to_numpy(bool)
+    elif not odd.any():
+        odd = american if american.sum() <= iso.sum() else iso
+    if odd.any():
+        raise TableError(
+            f"{where}: column {str(column.name)!r}: expected dates, all as 2005-09-08 or all as 9/8/2005 (month/day/"
+            f"year), came others {few_rows(column, odd)}; write the dates as year-month-day"
+        )
+    return days
+
+
+def _parse(column: pd.Series[Any], decimal: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The numbers of a column (NaN where there is none), and which values are there and are none."""
+    known = column.notna().to_numpy(bool)
+    if not is_text(column):
+        return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan), known & False
+    there = column.astype(object).to_numpy()[known]
+    number = _NUMBER.replace(r"\.", re.escape(decimal))
+    numbers = np.full(len(column), np.nan)
+    joined = _joined(there.tolist())
+    if joined.count("\n") == len(there) - 1:  # one text a line, the way that most columns go
+        if not re.search(rf"^(?!{number}$).*$", joined, re.MULTILINE):
+            numbers[known] = np.array(joined.replace(decimal, ".").split("\n"), object).astype(float)
+            return numbers, known & ~np.isfinite(numbers)
+        if not re.search(rf"^{number}$", joined, re.MULTILINE):
+            return numbers, known
+    pattern = re.compile(number)
+
+    def value(v: object) -> float:
+        if isinstance(v, str):
+            return float(v.strip().replace(decimal, ".")) if pattern.fullmatch(v.strip()) else np.nan
+        is_number = isinstance(v, (int, float, np.number)) and not isinstance(v, (bool, np.bool_))
+        return float(v) if is_number else np.nan  # type: ignore[arg-type]
+
+    numbers[known] = [value(v) for v in there]
+    return numbers, known & ~np.isfinite(numbers)
+
+
+def _joined(values: list[Any]) -> str:
+    """The texts among ``values``, one a line, so that one search looks at all of them."""
+    return "\n".join([v.strip() for v in values if isinstance(v, str)])
+
+
+def _narrow(numbers: npt.NDArray[np.float64], column: pd.Series[Any]) -> pd.Series[Any]:
+    """The numbers of ``column``, int64 where all are whole and none is missing."""
+    whole = len(numbers) > 0 and bool(np.isfinite(numbers).all() and (numbers == np.round(numbers)).all())
+    exact = whole and bool((np.abs(numbers) < 2**53).all())
+    return pd.Series(numbers.astype(np.int64) if exact else numbers, index=column.index, name=column.name)
+
+
+def _refuse_commas(
+    column: pd.Series[Any], odd: npt.NDArray[np.bool_], where: str, decimal: str, otherwise: str
+) -> None:
+    """Raise if most of what is no number looks like one in another notation."""
+
+    joined = _joined(column[odd].tolist())
+
+    def share(pattern: re.Pattern[str]) -> npt.NDArray[np.bool_]:
+        if not re.search(rf"^(?:{pattern.pattern})$", joined, re.MULTILINE):
+            return odd & False
+        looks: Iterable[bool] = (isinstance(v, str) and bool(pattern.fullmatch(v.strip())) for v in column)
+        return odd & np.fromiter(looks, np.bool_, len(column))
+
+    name = f"{where}: column {str(column.name)!r}"
+    if (mangled := share(_MANGLED)).any():
+        raise TableError(
+            f"{name}: expected numbers with a decimal {'point' if decimal == '.' else 'comma'}, came numbers with "
+            f"several marks {few_rows(column, mangled)}; a spreadsheet of another locale took a point for a thousands "
+            f"mark, and which digits are the decimals is lost: take the table from its source again{otherwise}"
+        )
+    if decimal == "." and 2 * (commas := share(_COMMA)).sum() > odd.sum():
+        raise TableError(
+            f"{name}: expected numbers with a decimal point, came commas {few_rows(column, commas)}; if they are "
+            f"decimal commas, give decimal=','; if they part thousands, write the numbers without them{otherwise}"
+        )
