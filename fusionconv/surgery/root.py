@@ -120,7 +120,7 @@ def covariates(model: nn.Module, s: Tensor) -> Frame:
         torch.Size([2, 8, 6, 6])
     """
     owner = owner_of(model)
-    return Frame(owner, check_covariates(s, owner.num_covariates))
+    return Frame(owner, check_covariates(s, owner.num_covariates), by_hand=True)
 
 
 _classes: dict[tuple[type[nn.Module], Any], type[nn.Module]] = {}  # a patched forward makes another class

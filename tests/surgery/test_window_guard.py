@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -67,6 +68,34 @@ def test_arguments_and_blocks_around_the_inference_raise_too() -> None:
     volumes = x[:, :, None]
     with pytest.raises(CovariateError, match="window coordinates"):
         SliceInferer(roi_size=(4, 4), sw_batch_size=N, spatial_dim=0)(volumes, lambda w: model(w, s))
+
+
+@pytest.mark.parametrize("where", ["around the inference", "inside the predictor"])
+def test_other_methods_than_forward_raise_too(where) -> None:
+    class WithFeatures(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3, padding=1).double()
+
+        def features(self, x):
+            return self.conv(x)
+
+        def forward(self, x):
+            return self.features(x)
+
+    model = fusionconv.fuse_into(WithFeatures(), 0, 2)
+    x, s = volumes_and_covariates(N, (8, 8))
+
+    def inside(w):
+        with fusionconv.covariates(model, s):
+            return model.features(w)
+
+    around = fusionconv.covariates(model, s) if where == "around the inference" else contextlib.nullcontext()
+    predictor = model.features if where == "around the inference" else inside
+    with around, pytest.raises(CovariateError, match="window coordinates"):
+        sliding_window_inference(x, (4, 4), N, predictor)
+    with fusionconv.covariates(model, s):
+        torch.testing.assert_close(model.features(x), model(x, s))
 
 
 def test_one_volume_with_its_own_row() -> None:
