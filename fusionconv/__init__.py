@@ -24,6 +24,7 @@ from fusionconv.layers import (
 )
 from fusionconv.param_groups import param_groups
 from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, merge, unfuse
+from fusionconv.windows import window_predictor
 
 __all__ = [
     "CheckpointError",
@@ -50,6 +51,7 @@ __all__ = [
     "param_groups",
     "save",
     "unfuse",
+    "window_predictor",
 ]
 
 __version__ = "0.1.0"

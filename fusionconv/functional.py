@@ -14,6 +14,7 @@ from torch.fx import Proxy
 from fusionconv.errors import CovariateError, CovariateTypeError, FusionError
 from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
+from fusionconv.strategies.rows import is_recorded, tie_rows
 
 __all__ = ["check_covariates", "check_strategy", "hybrid_conv", "hybrid_conv_transpose", "hybrid_linear"]
 
@@ -178,6 +179,8 @@ def _run(
         # no sample, no kernel; the empty sum keeps every parameter in the graph (DDP waits for their gradients)
         nothing = sum((s.sum() for s in (covariate_weight, covariate_bias) if s is not None), covariates.sum()) * 0
         return geometry.conv(x, weight, bias) + nothing.to(x.dtype)
+    if is_recorded():
+        covariates = tie_rows(covariates, x)
     if strategy == "auto":
         strategy = choose(x, covariate_weight)
     return STRATEGIES[strategy](x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)

@@ -11,7 +11,8 @@ import fusionconv
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
     HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear SurgeryError TableError
     UnusedCovariatesWarning covariates functional fuse_into list_convs load merge param_groups save
-    unfuse""".split()  # noqa: SIM905
+    unfuse
+    window_predictor""".split()  # noqa: SIM905
 
 
 def test_public_names() -> None:

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.kernels import per_sample
+from fusionconv.strategies.rows import is_traced
 
 __all__ = ["distinct"]
 
@@ -28,9 +29,10 @@ def distinct(
 ) -> Tensor:
     """Sort the batch by covariate row, convolve each run of equal rows, put the results back in order.
 
-    Equal rows still have gradients of their own, so covariates that are differentiated go through `grouped`.
+    Equal rows still have gradients of their own, so covariates that are differentiated go through `grouped`; so does a
+    torch.jit.trace, which would keep the runs of its example and put other covariates on the wrong samples.
     """
-    if covariates.requires_grad or _has_tangent(covariates):
+    if covariates.requires_grad or _has_tangent(covariates) or is_traced():
         return grouped(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
     # half-precision rows are widened for `unique`, which has no kernel for them on every device
     _, row, counts = torch.unique(covariates.double(), dim=0, return_inverse=True, return_counts=True)

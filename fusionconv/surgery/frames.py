@@ -45,9 +45,10 @@ _stack = _Stack()
 class Frame:
     """``with Frame(owner, covariates):`` the covariates of the calls inside, for the layers of ``owner``."""
 
-    def __init__(self, owner: Owner, covariates: Tensor) -> None:
+    def __init__(self, owner: Owner, covariates: Tensor, by_hand: bool = False) -> None:
         self.owner = owner
         self.covariates = covariates
+        self.by_hand = by_hand  # opened by `covariates()`: its layers may run in any call, not only the root's
         self.reached: set[str] = set()  # the layers that took these covariates (not told while compiling)
         self.during_backward = False
         self.traced = False

@@ -23,6 +23,7 @@ from fusionconv.layers import (
     HybridLinear,
 )
 from fusionconv.surgery.frames import Owner, current_frame, missing_covariates
+from fusionconv.surgery.window_guard import check_windows
 
 __all__ = ["FUSED_CLASSES", "FusedLayer"]
 
@@ -40,6 +41,8 @@ class FusedLayer(HybridLayer):
             raise missing_covariates(self.fusion_owner)
         if not torch.compiler.is_compiling():
             frame.reached.add(self.fusion_name)
+            if frame.by_hand:  # no root's call around that has checked it
+                check_windows(self.fusion_owner.model_name, frame.covariates)
         return frame.covariates
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -17,6 +17,7 @@ from fusionconv.errors import SurgeryError, UnusedCovariatesWarning
 from fusionconv.functional import check_covariates
 from fusionconv.surgery.frames import Frame, Owner, current_frame, missing_covariates
 from fusionconv.surgery.fused_layers import FusedLayer
+from fusionconv.surgery.window_guard import check_windows
 
 __all__ = ["base_class", "covariates", "fused_class", "is_fused_root", "owner_of"]
 
@@ -69,6 +70,7 @@ def open_frame(model: nn.Module, s: Tensor | None) -> Frame:
         s = enclosing.covariates
     else:
         check_covariates(s, owner.num_covariates)
+    check_windows(owner.model_name, s)
     return Frame(owner, s)
 
 
@@ -118,7 +120,7 @@ def covariates(model: nn.Module, s: Tensor) -> Frame:
         torch.Size([2, 8, 6, 6])
     """
     owner = owner_of(model)
-    return Frame(owner, check_covariates(s, owner.num_covariates))
+    return Frame(owner, check_covariates(s, owner.num_covariates), by_hand=True)
 
 
 _classes: dict[tuple[type[nn.Module], Any], type[nn.Module]] = {}  # a patched forward makes another class

@@ -290,15 +290,3 @@ def test_compile_in_one_graph() -> None:
         x, s = data(n, n=n)
         torch.testing.assert_close(compiled(x, s), model(x, s), rtol=1e-10, atol=1e-10)
     assert counter.frame_count <= 2
-
-
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
-def test_export_with_a_free_batch_and_new_covariates(strict) -> None:
-    model = fusionconv.fuse_into(small_net().double().eval(), 0, 2)
-    model[0].covariate_weight.data.normal_()
-    batch = torch.export.Dim("batch")
-    x, s = data(1)
-    program = torch.export.export(model, (x.detach(), s), dynamic_shapes=({0: batch}, {0: batch}), strict=strict)
-    x, s = data(2, n=7)
-    torch.testing.assert_close(program.module()(x, s), model(x, s), rtol=1e-10, atol=1e-10)
