@@ -38,7 +38,7 @@ class Windows(NamedTuple):
 
 def enclosing_windows() -> list[Windows]:
     """MONAI's sliding-window inferences that this call runs inside of, the innermost first."""
-    if MODULE not in sys.modules or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or MODULE not in sys.modules:
         return []
     found = []
     frame: FrameType | None = sys._getframe(1)

@@ -90,18 +90,6 @@ def test_a_feature_extractor_made_first() -> None:
     assert extractor(x)["out"].shape == (4, 4)
 
 
-def test_jit_trace_fixes_the_batch_size() -> None:
-    model, (x, s) = fused(), batch()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(model, (x, s))
-    x, s = batch(2)
-    same(traced(x, s), by_hand(model, x, s))
-    for n in (1, 2, 8):
-        with pytest.raises(RuntimeError):
-            traced(*batch(2, n=n))
-
-
 def test_folding_batch_norm() -> None:
     """Folding scales W and leaves V as it was. torch folds into a copy of the layer, which belongs to no call."""
     model, (x, s) = fused(), batch()
