@@ -26,7 +26,7 @@ from tests.helpers.parallel_case import CHECKS, WORLD
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD, timeout=timedelta(seconds=30)
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD, timeout=timedelta(seconds=120)
     )
     answers = {}
     for name, function in CHECKS.items():
