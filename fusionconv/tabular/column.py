@@ -75,7 +75,7 @@ class Column:
         """For each row the position of its value among the different values (-1: missing), and these."""
         try:
             codes, uniques = pd.factorize(self.values)
-            values = np.array(pd.Series(uniques).astype(object), dtype=object)
+            values = np.array(uniques, dtype=object)
         except TypeError:  # something unhashable, such as a list in a cell
             values = np.empty(len(self.values), dtype=object)
             values[:] = list(self.values)

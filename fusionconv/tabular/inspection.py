@@ -130,8 +130,8 @@ def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
         values = values.astype(float).mask(values.isin([s.value for s in suspects]))
     elif report.distinct and report.type == "date":
         report.lowest, report.highest = str(known.min()), str(known.max())
-    counts = known.astype(object).value_counts().index[:5]
-    report.examples = [v if isinstance(v, (str, bool, int, float)) else str(v) for v in counts]
+    often = [v for v, _ in Counter(known.astype(object)).most_common(5)]
+    report.examples = [v if isinstance(v, (str, bool, int, float)) else str(v) for v in often]
     if report.distinct == 1:
         report.notes.append("constant")
     elif report.distinct == len(known) > 10 and (report.type == "text" or _whole(known)):

@@ -252,7 +252,7 @@ def test_wide_cells_are_cut(table):
     "values",
     [
         [1.0, np.inf, -np.inf],
-        [1, 10**400, 2],
+        pd.Series([1, 10**400, 2], dtype=object),
         [[1], [2], None],
         [object(), 1, "a"],
         pd.to_datetime(["2000-01-01", None, "2001-01-01"]).tz_localize("UTC"),

@@ -435,7 +435,7 @@ ODD = {
     "dict": [{}, {}, {}],
     "set": [frozenset(), 1, 2],
     "object": [object(), object(), 1],
-    "huge": [10**400, 1, 2],
+    "huge": pd.Series([10**400, 1, 2], dtype=object),
     "time": [datetime.time(1), datetime.time(2), datetime.time(3)],
     "arrow date": pd.array([datetime.date(2000, 1, 1)] * 3, dtype=pd.ArrowDtype(pyarrow.date32())),
     "arrow decimal": pd.array([decimal.Decimal("1.5")] * 3, dtype=pd.ArrowDtype(pyarrow.decimal128(5, 2))),

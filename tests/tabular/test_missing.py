@@ -128,6 +128,8 @@ def test_a_column_that_missed_nothing_in_training_refuses_a_missing_value_unless
 @pytest.mark.parametrize("nothing", [None, np.nan, pd.NA, pd.NaT, float("nan")])
 @pytest.mark.parametrize("dtype", [object, "str", "string", "category", "Int64", "Float64", "float32", "boolean"])
 def test_every_way_to_store_nothing_is_missing(nothing, dtype):
+    if dtype == "str" and pd.__version__ < "3":
+        dtype = object  # before pandas 3, astype("str") made the text "None" of None
     texts = dtype in (object, "str", "string", "category")
     present = ["A", "B", "C"] if texts else [True, False, True] if dtype == "boolean" else [1, 2, 3]
     column = pd.Series([*present, nothing], dtype=object)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -103,8 +104,10 @@ def _parse(column: Column, form: str | None) -> pd.Series[Any]:
     column.refuse(column.rows_of(~good, False), expected)
     kept = pd.Index([v if ok else None for v, ok in zip(values, good, strict=True)], dtype=object)
     try:
-        dates = pd.Series(pd.to_datetime(kept, format=form or "ISO8601", errors="coerce"))
-    except ValueError:  # so pandas says, or by a column of objects
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # pandas 2 warns of several time zones, refused below
+            dates = pd.Series(pd.to_datetime(kept, format=form or "ISO8601", errors="coerce"))
+    except ValueError:  # so pandas 3 says it
         dates = pd.Series(dtype="float64")
     if not pd.api.types.is_datetime64_any_dtype(dates.dtype):
         column.fail(
