@@ -94,9 +94,8 @@ def pair_by_id(
     report: list[dict[str, Any]] = []
 
     def note(kind: str, name: str, places: list[int], file: Any, reason: str) -> None:
-        person = {
-            c: frame[c].iloc[places[0]] if places and c in frame.columns else None for c in ("subject", "session")
-        }
+        known = places and frame.iloc[places[0]]
+        person = {c: known[c] if places and c in frame.columns else None for c in ("subject", "session")}
         report.append({"kind": kind, "id": name, **person, "image": file, "reason": reason})
 
     for name, places in rows.items():
