@@ -1,0 +1,312 @@
+"""The four checks of one network, and the record that they leave.
+
+1. start    with V = 0 the fused network gives the plain network's outputs.
+2. rows     with V set in one layer, sample i's output is the plain network's with W + sum_j s_ij V_j written into
+            that layer; permuting images and rows together permutes the outputs. Once for each of the three layers.
+   alone    with V set in all three, sample i's output is the plain network's with the three kernels written in, run on
+            sample i alone, and V's gradients are sum_i s_ij dL/dkernel_i from those runs.
+3. train    after loss.backward() in training mode each V has a finite gradient that is not all zero.
+4. unfuse   gives back classes, state_dict and outputs, bit by bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fusionconv
+from benchmarks.zoo.case import Case, Shape, build, call, inputs_for, precision, settle
+from benchmarks.zoo.choose import (
+    GRADIENT_FACTOR,
+    SAMPLES,
+    TOLERANCE,
+    VISIBLE,
+    K,
+    Layer,
+    TooCoarse,
+    choose,
+    kernels_written,
+    rows,
+)
+from benchmarks.zoo.outputs import distance, flatten, loss, split
+
+__all__ = ["CHECKS", "check"]
+
+CHECKS = ("start", "rows", "alone", "gradient", "train", "unfuse")
+DOUBLE_UP_TO = 10_000_000  # parameters; larger networks are checked in float32 first
+Record = dict[str, Any]
+
+
+class Fault(Exception):
+    """A check says that the fused network is wrong."""
+
+
+class Refused(Exception):
+    """No convolution of the network can be fused, or none can be judged."""
+
+
+class PlainFails(Exception):
+    """The plain network does not run here, so there is nothing to compare with."""
+
+
+def check(case: Case) -> Record:
+    """Run every check on ``case``. What goes wrong stands in the record; only interrupts and time-outs are raised.
+
+    The record's ``status`` is "pass", "refused" (no convolution can be fused, with the reasons), "fail" (the fused
+    network is wrong, or raises where the plain one does not) or "error" (the plain network does not run here).
+    """
+    started = time.monotonic()
+    record: Record = {}
+    for dtype in (torch.float64,) if case.double else (None, torch.float64):
+        record = {"library": case.library, "group": case.group, "name": case.name, "note": case.note}
+        record.update(status="fail", reason="", passed=[], layers=[], figures={}, remarks=[])
+        try:
+            _check(case, record, dtype)
+            record["status"] = "pass"
+        except (Fault, Refused, PlainFails) as verdict:
+            record["status"] = {Fault: "fail", Refused: "refused", PlainFails: "error"}[type(verdict)]
+            record["reason"] = str(verdict)
+        except TooCoarse:
+            continue
+        except TimeoutError:
+            raise
+        except Exception as error:  # the fused network, or the surgery, raises
+            record["reason"] = _say(error)
+        complete = record["status"] == "pass" and len(record["layers"]) == min(3, record["convolutions"])
+        if complete or record["status"] == "error" or record.get("dtype") != "float32":
+            break  # otherwise float32 was perhaps not sharp enough: once more in float64
+    record["seconds"] = round(time.monotonic() - started, 1)
+    return record
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+
+
+def _check(case: Case, record: Record, dtype: torch.dtype | None) -> None:
+    try:
+        plain, shape, dtype = _plain(case, dtype)
+    except TimeoutError:
+        raise
+    except Exception as error:
+        raise PlainFails(_say(error)) from error
+    convs = fusionconv.list_convs(plain)
+    record.update(
+        parameters=sum(p.numel() for p in plain.parameters()), convolutions=len(convs), dtype=str(dtype)[6:], shape=shape
+    )
+    if not convs:
+        raise Refused("it holds no convolution")
+    with precision(dtype):
+        model = copy.deepcopy(plain)
+        inputs, s = inputs_for(case, shape, SAMPLES, dtype), rows(dtype)
+        layers, unavailable = choose(case, plain, model, inputs, dtype)
+        record["layers"] = [
+            {"which": a.which, "index": a.index, "name": a.name, "kind": a.kind, "passed_over": a.passed_over}
+            for a in layers
+        ]
+        if not layers:
+            raise Refused("; ".join(dict.fromkeys(unavailable)))
+        before = _describe(model)
+        with torch.no_grad():
+            base = call(case, model, inputs)
+            if distance(flatten(base), flatten(call(case, plain, inputs))) != 0:
+                record["remarks"].append("two calls of the plain network differ")
+        for layer in layers:  # in later calls on purpose
+            fusionconv.fuse_into(model, layer.index, K)
+
+        _start(case, record, model, inputs, s, flatten(base), TOLERANCE[dtype])
+        for layer in layers:
+            _rows(case, record, model, layer, inputs, s, TOLERANCE[dtype])
+        _alone(case, record, model, plain, layers, inputs, s, dtype)
+        _train(case, record, model, layers, inputs, s)
+        _unfuse(case, record, model, plain, inputs, before, base)
+
+
+def _plain(case: Case, dtype: torch.dtype | None) -> tuple[nn.Module, Shape, torch.dtype]:
+    """The network and the smallest shape that it takes; in float64 unless it is large."""
+    error: Exception | None = None
+    for shape in case.shapes:
+        try:
+            if dtype is None:
+                model = build(case, shape, torch.float32)
+                dtype = torch.float64 if sum(p.numel() for p in model.parameters()) <= DOUBLE_UP_TO else torch.float32
+                model.to(dtype)
+            else:
+                model = build(case, shape, dtype)
+            with precision(dtype), torch.no_grad():
+                settle(case, model, inputs_for(case, shape, SAMPLES, dtype))
+                flatten(call(case, model, inputs_for(case, shape, 1, dtype)))
+            return model, shape, dtype
+        except TimeoutError:
+            raise
+        except Exception as problem:
+            error = problem
+    assert error is not None, "a case needs at least one shape"
+    raise error
+
+
+def _passed(record: Record, name: str, figure: float, limit: float, what: str) -> None:
+    record["figures"][name] = max(figure, record["figures"].get(name, 0.0))
+    if not figure <= limit:
+        raise Fault(f"{name}: {what} ({figure:.1e} of the size of the outputs, allowed {limit:.0e})")
+    if name not in record["passed"]:
+        record["passed"].append(name)
+
+
+def _start(
+    case: Case, record: Record, model: nn.Module, inputs: tuple[Tensor, ...], s: Tensor, base: list[Tensor], tol: float
+) -> None:
+    with torch.no_grad():
+        output = flatten(call(case, model, inputs, s))
+    _passed(record, "start", distance(output, base), tol, "with V = 0 the outputs are not the plain network's")
+
+
+def _rows(
+    case: Case, record: Record, model: nn.Module, layer: Layer, inputs: tuple[Tensor, ...], s: Tensor, tol: float
+) -> None:
+    fused: Any = model.get_submodule(layer.name)
+    order = torch.tensor([2, 0, 1])
+    where = f"layer {layer.name}"
+    with torch.no_grad():
+        fused.covariate_weight.copy_(layer.V)
+        output = split(call(case, model, inputs, s), SAMPLES, case.per_image)
+        mixed = split(call(case, model, tuple(t[order] for t in inputs), s[order]), SAMPLES, case.per_image)
+        fused.covariate_weight.zero_()
+    off = max(distance(output[i], layer.expected[i]) for i in range(SAMPLES))
+    _passed(record, "rows", off, tol, f"{where}: outputs do not follow the covariates as W + sum_j s_ij V_j says")
+    off = max(distance(mixed[k], output[i]) for k, i in enumerate(order.tolist()))
+    _passed(record, "rows", off, tol, f"{where}: permuting images and rows does not permute the outputs")
+
+
+def _alone(
+    case: Case,
+    record: Record,
+    model: nn.Module,
+    plain: nn.Module,
+    layers: list[Layer],
+    inputs: tuple[Tensor, ...],
+    s: Tensor,
+    dtype: torch.dtype,
+) -> None:
+    V = {layer.name: layer.V for layer in layers}
+    modules: dict[str, Any] = {name: model.get_submodule(name) for name in V}
+    with torch.no_grad():
+        for name, kernel in V.items():
+            modules[name].covariate_weight.copy_(kernel)
+    model.requires_grad_(False)  # no gradients but those compared: half the time, and a usual way to use the library
+    plain.requires_grad_(False)
+    for name in V:
+        modules[name].covariate_weight.requires_grad_(True)
+        plain.get_submodule(name).weight.requires_grad_(True)
+    output = split(call(case, model, inputs, s), SAMPLES, case.per_image)
+    torch.stack([loss(part, i) for i, part in enumerate(output)]).sum().backward()
+    kernel_gradients: dict[str, list[Tensor]] = {name: [] for name in V}
+    for i in range(SAMPLES):
+        plain.zero_grad()
+        with kernels_written(plain, V, s[i]):
+            (one,) = split(call(case, plain, tuple(t[i : i + 1] for t in inputs)), 1, case.per_image)
+            what = f"sample {i} is not what the plain network with its kernels gives for it alone"
+            _passed(record, "alone", distance(output[i], one), TOLERANCE[dtype], what)
+            loss(one, i).backward()
+        for name, gradients in kernel_gradients.items():
+            weight = plain.get_submodule(name).weight
+            gradients.append(torch.zeros_like(weight) if weight.grad is None else weight.grad.clone())
+    plain.zero_grad()
+    model.requires_grad_(True)
+    plain.requires_grad_(True)
+    for name, gradients in kernel_gradients.items():
+        G = torch.stack(gradients)
+        expected = torch.einsum("nk,n...->k...", s, G)
+        if distance([expected], [torch.einsum("nk,n...->k...", s.roll(1, 0), G)]) < GRADIENT_FACTOR * VISIBLE[dtype]:
+            if dtype is torch.float32:
+                raise TooCoarse(name)
+            record["remarks"].append(f"{name}: its gradient is too small to tell the rows apart")
+        got = modules[name].covariate_weight.grad
+        got = torch.zeros_like(expected) if got is None else got
+        what = f"layer {name}: V's gradient is not sum_i s_ij dL/dkernel_i"
+        _passed(record, "gradient", distance([got], [expected]), GRADIENT_FACTOR * TOLERANCE[dtype], what)
+    model.zero_grad()
+
+
+def _train(
+    case: Case, record: Record, model: nn.Module, layers: list[Layer], inputs: tuple[Tensor, ...], s: Tensor
+) -> None:
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    modes = [(m, m.training) for m in model.modules()]
+    weights: list[Any] = [model.get_submodule(layer.name) for layer in layers]
+    model.train()
+    reason = ""
+    for seed in range(3):  # stochastic depth may drop a layer for one seed
+        model.zero_grad()
+        try:
+            output = [t for t in flatten(call(case, model, inputs, s, seed=seed)) if t.requires_grad]
+            loss(output, 0).backward()
+        except (ValueError, AssertionError, RuntimeError, TypeError, NotImplementedError) as error:
+            if _trains(case, model, inputs, seed):
+                raise
+            record["remarks"].append(f"the plain network does not train on these inputs ({_say(error)[:80]})")
+            record["figures"]["train"] = None
+            break
+        grads = [layer.covariate_weight.grad for layer in weights]
+        reason = ""
+        for layer, grad in zip(layers, grads, strict=True):
+            if grad is None or not grad.isfinite().all() or not grad.any():
+                state = "none" if grad is None else "not finite" if not grad.isfinite().all() else "all zero"
+                reason = f"train: layer {layer.name}: V's gradient is {state} after loss.backward()"
+        if not reason:
+            record["passed"].append("train")
+            break
+    model.zero_grad()
+    with torch.no_grad():
+        for buffer, value in buffers:
+            buffer.copy_(value)
+    for module, mode in modes:
+        module.training = mode
+    if reason:
+        raise Fault(reason)
+
+
+def _trains(case: Case, model: nn.Module, inputs: tuple[Tensor, ...], seed: int) -> bool:
+    """Whether the network without covariates trains on these inputs (a copy: ``model`` stays fused)."""
+    plain = fusionconv.unfuse(copy.deepcopy(model))
+    try:
+        loss([t for t in flatten(call(case, plain, inputs, seed=seed)) if t.requires_grad], 0).backward()
+    except (ValueError, AssertionError, RuntimeError, TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def _describe(model: nn.Module) -> dict[str, tuple[int, type, list[str]]]:
+    return {name: (id(m), type(m), sorted(m.__dict__)) for name, m in model.named_modules()}
+
+
+def _unfuse(
+    case: Case,
+    record: Record,
+    model: nn.Module,
+    plain: nn.Module,
+    inputs: tuple[Tensor, ...],
+    before: dict[str, tuple[int, type, list[str]]],
+    base: Any,
+) -> None:
+    fusionconv.unfuse(model)
+    if _describe(model) != before:
+        raise Fault("unfuse: modules, classes or attributes are not what they were")
+    old, new = plain.state_dict(), model.state_dict()
+    if list(old) != list(new) or any(not _equal(old[key], new[key]) for key in old):
+        raise Fault("unfuse: the state_dict is not what it was")
+    with torch.no_grad():
+        output = flatten(call(case, model, inputs))
+    if "two calls of the plain network differ" in record["remarks"]:
+        return
+    if not all(torch.equal(a, b) for a, b in zip(output, flatten(base), strict=True)):
+        raise Fault("unfuse: the outputs are not bit by bit what they were")
+    record["passed"].append("unfuse")
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
