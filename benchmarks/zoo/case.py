@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -32,6 +32,7 @@ class Case:
         rows: rows of covariates per sample, where the network lays several images of one sample into its batch.
         per_image: the output is a list with one entry per sample (detections).
         quiet: torch.randn_like gives zeros, for networks that draw noise in every call.
+        same_noise: torch.multinomial draws the same for every row of a batch, for networks that mask at random.
         root_training: the root alone is in training mode, so that auxiliary heads run (batch norm stays in eval mode).
         note: told in the table.
         double: float64 from the start, for networks that pick among their outputs (detections).
@@ -49,6 +50,7 @@ class Case:
     rows: int = 1
     per_image: bool = False
     quiet: bool = False
+    same_noise: bool = False
     root_training: bool = False
     note: str = ""
     double: bool = False
@@ -124,7 +126,7 @@ def call(case: Case, model: nn.Module, inputs: tuple[Tensor, ...], s: Tensor | N
     arguments = case.pack(inputs)
     if s is not None and case.rows > 1:
         s = s.repeat_interleave(case.rows, 0)
-    with mock.patch("torch.randn_like", torch.zeros_like) if case.quiet else nullcontext():
+    with _noise(case):
         if case.method != "forward":
             method = getattr(model, case.method)
             if s is None:
@@ -132,3 +134,20 @@ def call(case: Case, model: nn.Module, inputs: tuple[Tensor, ...], s: Tensor | N
             with fusionconv.covariates(model, s):
                 return method(*arguments)
         return model(*arguments) if s is None else model(*arguments, covariates=s)
+
+
+@contextmanager
+def _noise(case: Case) -> Iterator[None]:
+    """The random numbers of a call, so that a sample alone gets what it gets in its batch."""
+    multinomial = torch.multinomial
+
+    def same_rows(*arguments: Any, **options: Any) -> Tensor:
+        drawn = multinomial(*arguments, **options)
+        return drawn[:1].expand_as(drawn).clone()
+
+    with ExitStack() as stack:
+        if case.quiet:
+            stack.enter_context(mock.patch("torch.randn_like", torch.zeros_like))
+        if case.same_noise:
+            stack.enter_context(mock.patch("torch.multinomial", same_rows))
+        yield

@@ -25,22 +25,29 @@ from fusionconv.errors import FusionError
 __all__ = [
     "GRADIENT_FACTOR",
     "SAMPLES",
-    "TOLERANCE",
-    "VISIBLE",
+    "SMALLEST",
     "K",
     "Layer",
     "TooCoarse",
     "choose",
     "kernels_written",
     "rows",
+    "tolerance",
 ]
 
 SAMPLES, K = 3, 2
-# Relative to the largest value of an output. An effect counts from twenty times (float64: a hundred times) the
-# tolerance on; gradients are allowed more, since a ReLU near zero turns rounding into a step.
+# Relative to the largest value of an output. A difference is rounding up to TOLERANCE, and up to 1/SHARPER of the effect
+# that the rows have on the plain network, whichever is less; an effect below SMALLEST cannot be judged. Gradients are
+# allowed more, since a ReLU near zero turns rounding into a step.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3}
-VISIBLE = {torch.float64: 1e-7, torch.float32: 4e-2}
-GRADIENT_FACTOR = 10
+SMALLEST = {torch.float64: 1e-8, torch.float32: 1e-3}
+SHARPER = 50
+GRADIENT_FACTOR = 20
+
+
+def tolerance(effect: float, dtype: torch.dtype) -> float:
+    """What may count as rounding where the effect that is looked for is this large."""
+    return min(TOLERANCE[dtype], effect / SHARPER)
 
 
 def rows(dtype: torch.dtype) -> Tensor:
@@ -114,7 +121,12 @@ def choose(
 
 
 def _judge(
-    case: Case, plain: nn.Module, model: nn.Module, conv: fusionconv.ConvInfo, inputs: tuple[Tensor, ...], dtype: torch.dtype
+    case: Case,
+    plain: nn.Module,
+    model: nn.Module,
+    conv: fusionconv.ConvInfo,
+    inputs: tuple[Tensor, ...],
+    dtype: torch.dtype,
 ) -> Layer | str:
     """The layer, or why it is passed over."""
     if conv.refused:
@@ -123,7 +135,7 @@ def _judge(
     with torch.no_grad():
         try:
             fusionconv.fuse_into(model, conv.index, K)
-            call(case, model, inputs, s)
+            call(case, model, tuple(t[:1] for t in inputs), s[:1])
         except FusionError as error:
             return f"{type(error).__name__} at the call: {error}"
         finally:
@@ -136,18 +148,18 @@ def _judge(
         best: Layer | None = None
         for scale in (0.5, 5.0, 0.05):
             V = noise * spread * scale
-            outputs = []
-            for row in s:
-                with kernels_written(plain, {conv.name: V}, row):
-                    outputs.append(split(call(case, plain, inputs), SAMPLES, case.per_image))
-            if any(not t.isfinite().all() for output in outputs for part in output for t in part):
+            expected, others = [], []
+            for i in range(SAMPLES):  # row i on its own sample and on the next one
+                two = tuple(t[[i, (i + 1) % SAMPLES]] for t in inputs)
+                with kernels_written(plain, {conv.name: V}, s[i]):
+                    own, other = split(call(case, plain, two), 2, case.per_image)
+                expected.append(own)
+                others.append(other)
+            if any(not t.isfinite().all() for part in expected + others for t in part):
                 continue
-            effect = min(
-                distance(outputs[a][i], outputs[b][i])
-                for i in range(SAMPLES) for a in range(SAMPLES) for b in range(a)
-            )  # fmt: skip
-            layer = Layer("", conv.index, conv.name, conv.kind, V, [outputs[i][i] for i in range(SAMPLES)], effect)
-            if effect >= VISIBLE[dtype]:
+            effect = min(distance(expected[i], others[i - 1]) for i in range(SAMPLES))
+            layer = Layer("", conv.index, conv.name, conv.kind, V, expected, effect)
+            if effect >= SMALLEST[dtype]:
                 return layer
             best = layer if best is None or effect > best.effect else best
     if best is None:

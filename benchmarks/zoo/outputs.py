@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["distance", "flatten", "loss", "split"]
+__all__ = ["apart", "distance", "flatten", "loss", "split"]
 
 
 def flatten(output: Any) -> list[Tensor]:
@@ -68,6 +68,15 @@ def distance(a: list[Tensor], b: list[Tensor]) -> float:
         scale = max(x.abs().max().item(), y.abs().max().item())
         worst = max(worst, (x - y).abs().max().item() / scale if scale else 0.0)
     return worst
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """The length of a - b relative to the longer of both; for gradients, where single elements may jump."""
+    if not (a.isfinite().all() and b.isfinite().all()):
+        return float("inf")
+    a, b = a.detach().to(torch.float64), b.detach().to(torch.float64)
+    scale = max(a.norm().item(), b.norm().item())
+    return (a - b).norm().item() / scale if scale else 0.0
 
 
 def loss(parts: list[Tensor], sample: int) -> Tensor:

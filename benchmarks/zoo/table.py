@@ -41,15 +41,16 @@ or the nearest one on whose kernel the *plain* network's outputs visibly depend.
 
 1. `start`: with V = 0 the outputs are the plain network's.
 2. `rows`, for each of the three layers: sample i's output is the plain network's with `W + sum_j s_ij V_j` written into
-   that layer; permuting images and rows together permutes the outputs. `alone`: the same with all three at once, the
-   plain network running on sample i by itself. `gradient`: V's gradients are `sum_i s_ij dL/dkernel_i` of those runs.
+   that layer. `permuted`: permuting images and rows together permutes the outputs. `alone`: as `rows` with all three
+   layers at once, the plain network running on sample i by itself. `gradient`: V's gradients are
+   `sum_i s_ij dL/dkernel_i` of those runs.
 3. `train`: after `loss.backward()` in training mode each V has a finite gradient that is not all zero ("n/a" where the
    plain network itself does not train on these inputs, detectors without targets for instance).
 4. `unfuse` gives back classes, state_dict and outputs, bit by bit.
 
-Values are compared relative to the largest value of an output: 1e-9 in float64, 2e-3 in float32 (large networks; where
-that does not decide, they run again in float64); gradients ten times that. An effect of a covariate must be 20 to 100
-times as large to count as one. "Rows" checks that differ from this stand in the notes."""
+Differences are relative to the largest value of an output. They may be 2e-3 in float32 and 1e-9 in float64, and no more
+than 1/50 of what the plain network's output changes when it gets another row's kernel; gradients 20 times that, by
+their norm. What float32 does not decide runs again in float64. Detections run in float64 from the start."""
 
 
 def _totals(records: list[Record], libraries: list[str]) -> str:
@@ -133,5 +134,7 @@ def _notes(record: Record) -> str:
 
 def _text(text: str, limit: int = SHORT) -> str:
     """One cell's text: no bars, no line ends, no tags, not endless."""
-    text = " ".join(text.split()).replace("|", "/").replace("<", "(").replace(">", ")").replace("[", "(").replace("]", ")")
+    text = (
+        " ".join(text.split()).replace("|", "/").replace("<", "(").replace(">", ")").replace("[", "(").replace("]", ")")
+    )
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."

@@ -54,7 +54,9 @@ CHECKPOINTED = ("resnet10t", "efficientnet_lite0", "convnext_zepto_rms", "densen
 
 def cases() -> list[Case]:
     """One case per name, and six networks again with timm's activation checkpointing switched on."""
-    found = [Case("timm", _module(name), name, partial(_build, name), _shapes(name), large=_large(name)) for name in NAMES]
+    found = [
+        Case("timm", _module(name), name, partial(_build, name), _shapes(name), large=_large(name)) for name in NAMES
+    ]
     found += [
         Case(
             "timm",

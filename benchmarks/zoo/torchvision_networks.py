@@ -18,7 +18,7 @@ from benchmarks.zoo.case import Case, Shape
 
 __all__ = ["cases"]
 
-SHAPES = ((3, 32, 32), (3, 64, 64), (3, 96, 96), (3, 128, 128), (3, 224, 224))
+SHAPES = ((3, 64, 64), (3, 96, 96), (3, 128, 128), (3, 224, 224))
 # networks of which the constructor is told the input size, or that take one size only
 EXCEPTIONS: dict[str, tuple[Shape, ...]] = {
     "raft": ((3, 128, 128),),
@@ -32,7 +32,10 @@ EXCEPTIONS: dict[str, tuple[Shape, ...]] = {
     "ssd300": ((3, 300, 300),),
     "ssdlite": ((3, 320, 320),),
 }
-LARGE = r"regnet_y_(128|32)gf|regnet_x_32gf|vit_[hl]|efficientnet_(b7|v2_l)|convnext_large|s3d|mvit|swin3d_b|ssd300|fcn_resnet101"
+LARGE = (
+    r"regnet_y_(128|32|16)gf|regnet_x_32gf|vit_[hl]|vgg|efficientnet_(b[67]|v2_l)|convnext_(base|large)|s3d|mvit|"
+    r"swin3d_b|ssd300|resnet101|_64x4d|wide_resnet101"
+)
 
 
 def cases() -> list[Case]:
