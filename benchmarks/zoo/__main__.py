@@ -39,9 +39,12 @@ The exit code is 1 if a network failed a check.
 
 
 def catalogue(libraries: list[str]) -> list[Case]:
-    """The cases of ``libraries``, large networks last."""
-    cases = [c for name in libraries for c in importlib.import_module(f"benchmarks.zoo.{name}_networks").cases()]
-    return sorted(cases, key=lambda case: case.large)
+    """The cases of ``libraries``, large networks last, and the libraries in turn: a sweep that stops has some of each."""
+    turns: list[tuple[bool, float, Case]] = []
+    for name in libraries:
+        cases = importlib.import_module(f"benchmarks.zoo.{name}_networks").cases()
+        turns += [(case.large, i / len(cases), case) for i, case in enumerate(cases)]
+    return [case for _, _, case in sorted(turns, key=lambda turn: turn[:2])]
 
 
 @contextmanager
@@ -95,10 +98,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="REGEX", default="", help="only networks whose name matches")
     parser.add_argument("--output", metavar="FOLDER", type=Path, default=Path("runs/zoo"), help="default: runs/zoo")
     parser.add_argument("--fresh", action="store_true", help="try again what is stored already")
-    parser.add_argument("--timeout", type=int, metavar="S", default=600, help="seconds for one network (default 600)")
+    parser.add_argument("--timeout", type=int, metavar="S", default=900, help="seconds for one network (default 900)")
     parser.add_argument("--list", action="store_true", help="list the networks and stop")
     parser.add_argument("--table", action="store_true", help="only write the page from the stored results")
-    parser.add_argument("--page", metavar="FILE", type=Path, default=PAGE, help=f"the page (default {PAGE})")
+    parser.add_argument("--page", metavar="FILE", type=Path, default=PAGE, help=f"default: {PAGE}")
     options = parser.parse_args(argv)
 
     from benchmarks.zoo.store import append, read
@@ -122,13 +125,10 @@ def main(argv: list[str] | None = None) -> int:
     records = [stored[case.key] for case in sorted(everything, key=_place) if case.key in stored]
     if not records:
         parser.error(f"{options.output} holds no results yet; run without --table first")
-    missing = len(everything) - len(records)
-    if missing:
-        print(f"{missing} of {len(everything)} networks have no result yet: {options.page} is not written")
-    else:
-        options.page.parent.mkdir(parents=True, exist_ok=True)
-        options.page.write_text(page(records), encoding="utf-8")
-        print(f"wrote {options.page}")
+    missing = [case.key for case in everything if case.key not in stored]
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.write_text(page(records, missing), encoding="utf-8")
+    print(f"wrote {options.page}: {len(records)} of {len(everything)} networks have a result")
     failed = [case.key for case in chosen if stored.get(case.key, {}).get("status") == "fail"]
     print(f"failed: {', '.join(failed)}" if failed else "no network failed a check")
     return 1 if failed else 0

@@ -55,9 +55,9 @@ def second_image(n: int, shape: Shape) -> tuple[Tensor, ...]:
 
 # name -> (how to build it, dimensions, image sizes for 2-D and 3-D, input channels, further fields of Case)
 NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str, Any]]] = {
-    "AHNet": (lambda m, d, s: m.AHNet(spatial_dims=d), (2, 3), (64, 32), 1, {}),
+    "AHNet": (lambda m, d, s: m.AHNet(spatial_dims=d, psp_block_num=2), (2, 3), (128, 64), 1, {"large": True}),
     "AttentionUnet": (lambda m, d, s: m.AttentionUnet(d, 1, 2, **STEPS), (2, 3), (32, 16), 1, {}),
-    "AutoEncoder": (lambda m, d, s: m.AutoEncoder(d, 1, 2, **STEPS), (2, 3), (32, 16), 1, {}),
+    "AutoEncoder": (lambda m, d, s: m.AutoEncoder(d, 1, 2, (8, 16), (2, 2)), (2, 3), (32, 16), 1, {}),
     "AutoencoderKL": (lambda m, d, s: m.AutoencoderKL(d, **KL), (2, 3), (32, 16), 1, {"quiet": True}),
     "AutoencoderKL reconstruct": (
         lambda m, d, s: m.AutoencoderKL(d, use_convtranspose=True, **KL), (2, 3), (32, 16), 1,
@@ -82,7 +82,9 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
     "DenseNet264": (lambda m, d, s: m.DenseNet264(d, 1, 3), (2, 3), (32, 32), 1, {}),
     "DiNTS": (
         lambda m, d, s: m.DiNTS(
-            m.TopologyConstruction(num_blocks=2, num_depths=2, spatial_dims=d), 1, 2, spatial_dims=d
+            m.TopologyConstruction(
+                [torch.ones(2, 4), torch.ones(2, 4, 5 if d == 3 else 3)], num_blocks=2, num_depths=2, spatial_dims=d
+            ), 1, 2, spatial_dims=d
         ), (2, 3), (32, 16), 1, {},
     ),
     "DiNTS TopologySearch": (
@@ -113,7 +115,8 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
         (2, 3), (64, 32), 1, {},
     ),
     "FlexibleUNet efficientnet": (
-        lambda m, d, s: m.FlexibleUNet(1, 2, "efficientnet-b0", pretrained=False, spatial_dims=d), (2, 3), (64, 32), 1, {},
+        lambda m, d, s: m.FlexibleUNet(1, 2, "efficientnet-b0", pretrained=False, spatial_dims=d),
+        (2, 3), (64, 32), 1, {},
     ),
     "FlexibleUNet resnet": (
         lambda m, d, s: m.FlexibleUNet(1, 2, "resnet18", pretrained=False, spatial_dims=d), (2, 3), (64, 32), 1, {},
@@ -131,7 +134,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
     ),
     "LocalNet": (lambda m, d, s: m.LocalNet(d, 2, 8, [0, 1, 2]), (2, 3), (32, 16), 2, {}),
     "MILModel": (
-        lambda m, d, s: m.MILModel(2, pretrained=False), (2,), (64, 0), 3,
+        lambda m, d, s: m.MILModel(2, pretrained=False), (2,), (32, 0), 3,
         {"rows": 2, "bag": True, "note": "bags of 2 images: the row of a bag is given once for each of its images"},
     ),
     "MaskedAutoEncoderViT": (
@@ -153,8 +156,10 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
         lambda m, d, s: m.MultiScalePatchDiscriminator(2, 2, d, 8, 1, minimum_size_im=s), (2, 3), (64, 64), 1, {},
     ),
     "NetAdapter": (
-        lambda m, d, s: m.NetAdapter(m.resnet18(spatial_dims=d, n_input_channels=1), 3, dim=d, use_conv=True, pool=None),
-        (2, 3), (32, 32), 1, {},
+        lambda m, d, s: m.NetAdapter(
+            m.resnet18(spatial_dims=d, n_input_channels=1), 3, dim=d, use_conv=True, pool=None
+        ),
+        (2, 3), (32, 16), 1, {},
     ),
     "PatchDiscriminator": (lambda m, d, s: m.PatchDiscriminator(d, 8, 1), (2, 3), (32, 32), 1, {}),
     "Quicknat": (lambda m, d, s: m.Quicknat(num_classes=3, num_filters=16), (2,), (32, 0), 1, {}),
@@ -163,20 +168,20 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
     **{
         f"ResNet {depth}": (
             partial(lambda depth, m, d, s: getattr(m, f"resnet{depth}")(spatial_dims=d, n_input_channels=1), depth),
-            (2, 3), (32, 32), 1, {"large": depth > 101},
+            (2, 3), (32, 16), 1, {"large": depth > 101},
         )
         for depth in (10, 18, 34, 50, 101, 152, 200)
     },
     "ResNetEncoder": (
-        lambda m, d, s: m.ResNetEncoder("resnet18", pretrained=False, spatial_dims=d), (2, 3), (32, 32), 1, {},
+        lambda m, d, s: m.ResNetEncoder("resnet18", pretrained=False, spatial_dims=d), (2, 3), (32, 16), 1, {},
     ),
     "ResNetFeatures": (
-        lambda m, d, s: m.ResNetFeatures("resnet18", pretrained=False, spatial_dims=d), (2, 3), (32, 32), 1, {},
+        lambda m, d, s: m.ResNetFeatures("resnet18", pretrained=False, spatial_dims=d), (2, 3), (32, 16), 1, {},
     ),
     **{
         name: (
             partial(lambda name, m, d, s: getattr(m, name)(spatial_dims=d, in_channels=1, num_classes=3), name),
-            (2, 3), (32, 32), 1, {"large": name == "SENet154"},
+            (2, 3), (48, 32), 1, {"large": name == "SENet154"},
         )
         for name in ("SEResNet50", "SEResNet101", "SEResNet152", "SEResNext50", "SEResNext101", "SENet154")
     },
@@ -222,11 +227,13 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
     ),
     "VNet": (lambda m, d, s: m.VNet(d), (2, 3), (32, 32), 1, {}),
     "VQVAE": (
-        lambda m, d, s: m.VQVAE(d, 1, 1, (8, 8), 1, (8, 8), ((2, 4, 1, 1),) * 2, ((2, 4, 1, 1, 0),) * 2, embedding_dim=8),
+        lambda m, d, s: m.VQVAE(
+            d, 1, 1, (8, 8), 1, (8, 8), ((2, 4, 1, 1),) * 2, ((2, 4, 1, 1, 0),) * 2, embedding_dim=8
+        ),
         (2, 3), (32, 16), 1, {"double": True},
     ),
     "VarAutoEncoder": (
-        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, **STEPS), (2, 3), (32, 16), 1, {"quiet": True},
+        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, (8, 16), (2, 2)), (2, 3), (32, 16), 1, {"quiet": True},
     ),
     "ViT": (lambda m, d, s: m.ViT(1, s, 8, num_layers=2, spatial_dims=d, **TRANSFORMER), (2, 3), (32, 16), 1, {}),
     "ViTAutoEnc": (

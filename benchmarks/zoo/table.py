@@ -12,14 +12,16 @@ Record = dict[str, Any]
 SHORT = 200  # characters of a reason
 
 
-def page(records: list[Record]) -> str:
-    """The page as Markdown."""
+def page(records: list[Record], missing: list[str]) -> str:
+    """The page as Markdown; ``missing`` are the networks of the catalogue that have no result yet."""
     libraries = list(dict.fromkeys(r["library"] for r in records))
     parts = [_head(records), _totals(records, libraries)]
     for title, statuses in (("Refused, with the reason", ["refused"]), ("Failed or not run", ["fail", "error"])):
         chosen = [r for r in records if r["status"] in statuses]
         lines = [f"- **{r['library']}: {r['name']}** ({_status(r)}): {_text(r['reason'])}" for r in chosen]
         parts.append(f"## {title}\n\n" + ("\n".join(lines) if lines else "None."))
+    if missing:
+        parts.append("## Not tried yet\n\n" + ", ".join(missing))
     parts.append(_passed_over(records))
     for library in libraries:
         parts.append(_library(library, [r for r in records if r["library"] == library]))
@@ -37,7 +39,7 @@ minutes of checking). Do not edit: `python -m benchmarks.zoo --table` writes thi
 
 Each network gets random weights (seed 0; parameters whose elements are all equal get noise, so that no branch is dead)
 and three random samples, each with its own row of two covariates. Its first, middle and last convolution are fused,
-or the nearest one on whose kernel the *plain* network's outputs visibly depend. A network passes when all of this holds:
+or the nearest one on whose kernel the *plain* network's outputs visibly depend. A network passes when this holds:
 
 1. `start`: with V = 0 the outputs are the plain network's.
 2. `rows`, for each of the three layers: sample i's output is the plain network's with `W + sum_j s_ij V_j` written into
@@ -48,7 +50,7 @@ or the nearest one on whose kernel the *plain* network's outputs visibly depend.
    plain network itself does not train on these inputs, detectors without targets for instance).
 4. `unfuse` gives back classes, state_dict and outputs, bit by bit.
 
-Differences are relative to the largest value of an output. They may be 2e-3 in float32 and 1e-9 in float64, and no more
+Differences are relative to the largest value of an output. They may be 2e-3 in float32 and 1e-6 in float64, and no more
 than 1/50 of what the plain network's output changes when it gets another row's kernel; gradients 20 times that, by
 their norm. What float32 does not decide runs again in float64. Detections run in float64 from the start."""
 

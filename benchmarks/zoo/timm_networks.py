@@ -47,7 +47,7 @@ NAMES = """
     ese_vovnet19b_slim_dw vovnet39a legacy_xception xception41p xcit_nano_12_p8_224
 """.split()  # noqa: SIM905
 
-SIZES = (64, 96, 128, 160, 192, 224, 256)
+SIZES = (48, 64, 96, 128, 160, 192, 224, 256)
 LARGE = r"nasnet|deepseek|qwen3|mobilenetv5|samvit|vgg|dm_nfnet|aimv2|inception_resnet"
 CHECKPOINTED = ("resnet10t", "efficientnet_lite0", "convnext_zepto_rms", "densenet121", "regnetx_002", "pvt_v2_b0")
 
@@ -82,11 +82,13 @@ def _module(name: str) -> str:
 
 
 def _shapes(name: str) -> tuple[Shape, ...]:
-    """Squares from 64 pixels up to the size that the network was made for."""
+    """Squares from 48 pixels up to the size that the network was made for."""
     import timm
 
-    channels, *_, own = timm.get_pretrained_cfg(name).input_size
-    return tuple((channels, size, size) for size in (*(s for s in SIZES if s < own), own))
+    config = timm.get_pretrained_cfg(name)
+    channels, *_, own = config.input_size
+    smallest = 64 if config.fixed_input_size else 48
+    return tuple((channels, size, size) for size in (*(s for s in SIZES if smallest <= s < own), own))
 
 
 def _build(name: str, shape: Shape) -> nn.Module:

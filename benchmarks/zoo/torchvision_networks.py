@@ -18,9 +18,12 @@ from benchmarks.zoo.case import Case, Shape
 
 __all__ = ["cases"]
 
-SHAPES = ((3, 64, 64), (3, 96, 96), (3, 128, 128), (3, 224, 224))
+SHAPES = ((3, 48, 48), (3, 64, 64), (3, 96, 96), (3, 128, 128), (3, 224, 224))
 # networks of which the constructor is told the input size, or that take one size only
 EXCEPTIONS: dict[str, tuple[Shape, ...]] = {
+    "deeplabv3": ((3, 32, 32),),
+    "fcn": ((3, 32, 32),),
+    "lraspp": ((3, 64, 64),),
     "raft": ((3, 128, 128),),
     "maxvit": ((3, 224, 224),),
     "mvit": ((3, 4, 224, 224),),
@@ -65,6 +68,7 @@ def _case(name: str) -> Case:
     large = re.search(LARGE, name) is not None
     make: Callable[..., Case] = partial(Case, "torchvision", group, name, partial(_build, name), shapes, large=large)
     if group == "detection":
+        shapes = shapes if "ssd" in name else ((3, 64, 64),)
         return make(pack=lambda tensors: (list(tensors[0]),), per_image=True, double=True)
     if group == "optical flow":
         return make(extra=lambda n, shape: (torch.randn(n, *shape),))
