@@ -28,7 +28,7 @@ __all__ = [
     "SMALLEST",
     "K",
     "Layer",
-    "TooCoarse",
+    "TooCoarseError",
     "choose",
     "kernels_written",
     "rows",
@@ -36,12 +36,17 @@ __all__ = [
 ]
 
 SAMPLES, K = 3, 2
-# Relative to the largest value of an output. A difference is rounding up to TOLERANCE, and up to 1/SHARPER of the effect
-# that the rows have on the plain network, whichever is less; an effect below SMALLEST cannot be judged. Gradients are
-# allowed more, since a ReLU near zero turns rounding into a step.
+# Relative to the largest value of an output. A difference is rounding up to TOLERANCE, and up to 1/SHARPER of the
+# effect that the rows have on the plain network, whichever is less; an effect below SMALLEST cannot be judged.
+# Gradients are allowed more, since a ReLU near zero turns rounding into a step.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-3}
 SMALLEST = {torch.float64: 1e-8, torch.float32: 1e-3}
 SHARPER = 50
+SCALES = (
+    0.1,
+    1.0,
+    10.0,
+)  # of V, relative to W: small first, since a network far from its statistics amplifies rounding
 GRADIENT_FACTOR = 20
 
 
@@ -55,7 +60,7 @@ def rows(dtype: torch.dtype) -> Tensor:
     return torch.tensor([[1.0, -0.5], [-0.8, 0.6], [0.3, 1.2]], dtype=dtype)
 
 
-class TooCoarse(Exception):
+class TooCoarseError(Exception):
     """An effect is there, but too small for float32: the check has to run in float64."""
 
 
@@ -146,7 +151,7 @@ def _judge(
         noise = torch.randn(K, *weight.shape, generator=generator, dtype=torch.float32).to(dtype)
         spread = weight.detach().square().mean().sqrt().item() or 1.0
         best: Layer | None = None
-        for scale in (0.5, 5.0, 0.05):
+        for scale in SCALES:
             V = noise * spread * scale
             expected, others = [], []
             for i in range(SAMPLES):  # row i on its own sample and on the next one
@@ -166,7 +171,7 @@ def _judge(
         return "the plain network's outputs become infinite when this kernel changes"
     size = best.effect if math.isfinite(best.effect) else 0.0
     if size and dtype is torch.float32:
-        raise TooCoarse(conv.name, best.effect)
+        raise TooCoarseError(conv.name, best.effect)
     if size == 0:
         return "the plain network's outputs do not depend on it in this call"
     return f"its effect on the plain network's outputs is too small to judge ({size:.0e} of their size)"

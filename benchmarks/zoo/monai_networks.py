@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,14 +78,13 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
     "Critic": (lambda m, d, s: m.Critic((1, *(s,) * d), **STEPS), (2, 3), (32, 16), 1, {}),
     "DAF3D": (lambda m, d, s: m.DAF3D(1, 2), (3,), (0, 32), 1, {}),
     "DenseNet121": (lambda m, d, s: m.DenseNet121(d, 1, 3), (2, 3), (32, 32), 1, {}),
-    "DenseNet169": (lambda m, d, s: m.DenseNet169(d, 1, 3), (2, 3), (32, 32), 1, {}),
-    "DenseNet201": (lambda m, d, s: m.DenseNet201(d, 1, 3), (2, 3), (32, 32), 1, {}),
-    "DenseNet264": (lambda m, d, s: m.DenseNet264(d, 1, 3), (2, 3), (32, 32), 1, {}),
+    "DenseNet169": (lambda m, d, s: m.DenseNet169(d, 1, 3), (2, 3), (32, 32), 1, {"large": True}),
+    "DenseNet201": (lambda m, d, s: m.DenseNet201(d, 1, 3), (2, 3), (32, 32), 1, {"large": True}),
+    "DenseNet264": (lambda m, d, s: m.DenseNet264(d, 1, 3), (2, 3), (32, 32), 1, {"large": True}),
     "DiNTS": (
         lambda m, d, s: m.DiNTS(
-            m.TopologyConstruction(
-                [torch.ones(2, 4), torch.ones(2, 4, 5 if d == 3 else 3)], num_blocks=2, num_depths=2, spatial_dims=d
-            ), 1, 2, spatial_dims=d
+            m.TopologyInstance([np.ones((2, 4)), np.ones((2, 4))], num_blocks=2, num_depths=2, spatial_dims=d),
+            1, 2, spatial_dims=d,
         ), (2, 3), (32, 16), 1, {},
     ),
     "DiNTS TopologySearch": (
@@ -149,7 +149,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
         {"root_training": True, "note": "the root in training mode, so that the deep heads count"},
     ),
     "MedNeXtS": (lambda m, d, s: m.MedNeXtS(spatial_dims=d), (2, 3), (32, 32), 1, {}),
-    "MedNeXtB": (lambda m, d, s: m.MedNeXtB(spatial_dims=d), (2, 3), (32, 32), 1, {}),
+    "MedNeXtB": (lambda m, d, s: m.MedNeXtB(spatial_dims=d), (2, 3), (32, 32), 1, {"large": True}),
     "MedNeXtM": (lambda m, d, s: m.MedNeXtM(spatial_dims=d), (2, 3), (32, 32), 1, {"large": True}),
     "MedNeXtL": (lambda m, d, s: m.MedNeXtL(spatial_dims=d), (2, 3), (32, 32), 1, {"large": True}),
     "MultiScalePatchDiscriminator": (
@@ -168,7 +168,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
     **{
         f"ResNet {depth}": (
             partial(lambda depth, m, d, s: getattr(m, f"resnet{depth}")(spatial_dims=d, n_input_channels=1), depth),
-            (2, 3), (32, 16), 1, {"large": depth > 101},
+            (2, 3), (32, 16), 1, {"large": depth > 34},
         )
         for depth in (10, 18, 34, 50, 101, 152, 200)
     },
@@ -181,7 +181,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
     **{
         name: (
             partial(lambda name, m, d, s: getattr(m, name)(spatial_dims=d, in_channels=1, num_classes=3), name),
-            (2, 3), (48, 32), 1, {"large": name == "SENet154"},
+            (2, 3), (48, 32), 1, {"large": name != "SEResNet50"},
         )
         for name in ("SEResNet50", "SEResNet101", "SEResNet152", "SEResNext50", "SEResNext101", "SENet154")
     },
@@ -233,7 +233,8 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
         (2, 3), (32, 16), 1, {"double": True},
     ),
     "VarAutoEncoder": (
-        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, (8, 16), (2, 2)), (2, 3), (32, 16), 1, {"quiet": True},
+        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, (8, 16), (2, 2)), (2, 3), (32, 16), 1,
+        {"quiet": True},
     ),
     "ViT": (lambda m, d, s: m.ViT(1, s, 8, num_layers=2, spatial_dims=d, **TRANSFORMER), (2, 3), (32, 16), 1, {}),
     "ViTAutoEnc": (

@@ -36,7 +36,8 @@ def flatten(output: Any) -> list[Tensor]:
 def split(output: Any, n: int, per_image: bool = False) -> list[list[Tensor]]:
     """The output by sample: sample i's part of every tensor that has rows for ``n`` samples.
 
-    Tensors without such rows (a loss over the batch) are left out.
+    Tensors without such rows (a loss over the batch) are left out. With ``per_image`` the output is a list of
+    detections, of which each column is sorted: equal scores stand in an order that rounding decides.
 
     Raises:
         ValueError: no tensor has rows for the samples.
@@ -44,7 +45,7 @@ def split(output: Any, n: int, per_image: bool = False) -> list[list[Tensor]]:
     if per_image:
         if len(output) != n:
             raise ValueError(f"expected a list of {n} outputs, one per image, got {len(output)}")
-        return [flatten(item) for item in output]
+        return [[t.sort(0).values if t.ndim else t for t in flatten(item)] for item in output]
     rows = [t for t in flatten(output) if t.ndim and len(t) and len(t) % n == 0]
     if not rows:
         raise ValueError(f"no output has rows for {n} samples")

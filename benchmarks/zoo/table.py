@@ -35,7 +35,7 @@ def _head(records: list[Record]) -> str:
     return f"""# Compatibility: fuse_into on other libraries' networks
 
 Made by `python -m benchmarks.zoo` ({when}; {"; ".join(conditions)}; {sum(r["seconds"] for r in records) / 60:.0f}
-minutes of checking). Do not edit: `python -m benchmarks.zoo --table` writes this page from the stored results.
+minutes of processor time). Do not edit: `python -m benchmarks.zoo --table` writes this page from the stored results.
 
 Each network gets random weights (seed 0; parameters whose elements are all equal get noise, so that no branch is dead)
 and three random samples, each with its own row of two covariates. Its first, middle and last convolution are fused,
@@ -94,7 +94,9 @@ def _kind_of(reason: str) -> str:
 
 
 def _library(library: str, records: list[Record]) -> str:
-    rows = ["| network | kind | convolutions | fused: first, middle, last | passed | dtype, input | s | notes |"]
+    rows = [
+        "| network | kind | convolutions | fused: first, middle, last | passed | dtype, input | processor s | notes |"
+    ]
     rows.append("|---|---|---|---|---|---|---|---|")
     rows += [_row(r) for r in records]
     return f"## {library}\n\n" + "\n".join(rows)
