@@ -64,11 +64,11 @@ def _group(name: str) -> str:
 
 def _case(name: str) -> Case:
     group = _group(name)
-    shapes = next((shapes for prefix, shapes in EXCEPTIONS.items() if name.startswith(prefix)), SHAPES)
+    usual = ((3, 64, 64),) if group == "detection" else SHAPES
+    shapes = next((shapes for prefix, shapes in EXCEPTIONS.items() if name.startswith(prefix)), usual)
     large = re.search(LARGE, name) is not None
     make: Callable[..., Case] = partial(Case, "torchvision", group, name, partial(_build, name), shapes, large=large)
     if group == "detection":
-        shapes = shapes if "ssd" in name else ((3, 64, 64),)
         return make(pack=lambda tensors: (list(tensors[0]),), per_image=True, double=True)
     if group == "optical flow":
         return make(extra=lambda n, shape: (torch.randn(n, *shape),))
@@ -90,15 +90,21 @@ def _options(name: str, shape: Shape) -> dict[str, Any]:
         del options["init_weights"]
     if name.startswith("mvit"):
         options["temporal_size"] = shape[1]
-    if re.search("rcnn|retinanet|fcos|ssd", name):
-        threshold = "box_score_thresh" if "rcnn" in name else "score_thresh"
-        options[threshold] = 0.0  # random weights are sure of nothing: keep every box
-        options["trainable_backbone_layers"] = 5 if "mobilenet" not in name else 6
-        if "ssd" not in name:
-            options |= {"min_size": shape[-1], "max_size": shape[-1]}
-        if name == "ssd300_vgg16":
-            options["trainable_backbone_layers"] = 5
+    if _group(name) == "detection":
+        options |= _keep_every_box(name, shape)
     return options
+
+
+def _keep_every_box(name: str, shape: Shape) -> dict[str, Any]:
+    """Few classes and proposals, and no choice among boxes by score or overlap, which rounding would decide."""
+    few = 6 if re.match("mask|keypoint", name) else 30
+    options: dict[str, Any] = {"num_classes": 2, "trainable_backbone_layers": 6 if "mobilenet" in name else 5}
+    if "rcnn" in name:
+        options |= {"rpn_nms_thresh": 1.0, "rpn_pre_nms_top_n_test": few, "rpn_post_nms_top_n_test": few}
+        options |= {"box_score_thresh": 0.0, "box_nms_thresh": 1.0, "box_detections_per_img": 10_000}
+    else:
+        options |= {"score_thresh": 0.0, "nms_thresh": 1.0, "detections_per_img": 10_000, "topk_candidates": 300}
+    return options if "ssd" in name else options | {"min_size": shape[-1], "max_size": shape[-1]}
 
 
 def _build(name: str, shape: Shape) -> nn.Module:
