@@ -1,0 +1,1 @@
+"""Measurements of fusionconv; each package or script here is run by one command and writes one page of docs/."""
