@@ -56,7 +56,7 @@ def second_image(n: int, shape: Shape) -> tuple[Tensor, ...]:
 
 # name -> (how to build it, dimensions, image sizes for 2-D and 3-D, input channels, further fields of Case)
 NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str, Any]]] = {
-    "AHNet": (lambda m, d, s: m.AHNet(spatial_dims=d, psp_block_num=2), (2, 3), (128, 64), 1, {"large": True}),
+    "AHNet": (lambda m, d, s: m.AHNet(spatial_dims=d, psp_block_num=1), (2, 3), (64, 32), 1, {"large": True}),
     "AttentionUnet": (lambda m, d, s: m.AttentionUnet(d, 1, 2, **STEPS), (2, 3), (32, 16), 1, {}),
     "AutoEncoder": (lambda m, d, s: m.AutoEncoder(d, 1, 2, (8, 16), (2, 2)), (2, 3), (32, 16), 1, {}),
     "AutoencoderKL": (lambda m, d, s: m.AutoencoderKL(d, **KL), (2, 3), (32, 16), 1, {"quiet": True}),

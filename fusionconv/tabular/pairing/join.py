@@ -94,7 +94,7 @@ def pair_by_id(
     report: list[dict[str, Any]] = []
 
     def note(kind: str, name: str, places: list[int], file: Any, reason: str) -> None:
-        known = places and frame.iloc[places[0]]
+        known: Any = frame.iloc[places[0]] if places else None
         person = {c: known[c] if places and c in frame.columns else None for c in ("subject", "session")}
         report.append({"kind": kind, "id": name, **person, "image": file, "reason": reason})
 
