@@ -223,6 +223,11 @@ def test_separators_with_equal_claims_are_not_chosen_from(write):
     assert values(read_table(path, sep=";", decimal=",")) == {"id": ["p1", "p2"], "weight, kg": [72.5, 80.1]}
 
 
+def test_the_separator_parts_all_rows_alike_not_most(write):
+    frame = read_table(write("id\tnote: a, b, c, d\np1\tnone\np2\tx, y\n"))  # by commas the header has four names
+    assert frame["id"].tolist() == ["p1", "p2"]
+
+
 def test_one_column_alone(write):
     assert read_table(write("image\na.nii\nb.nii\n"))["image"].tolist() == ["a.nii", "b.nii"]
 
