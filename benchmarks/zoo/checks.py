@@ -137,7 +137,7 @@ def _plain(case: Case, dtype: torch.dtype) -> tuple[nn.Module, Shape]:
         try:
             model = build(case, shape, dtype)
             with precision(dtype), torch.no_grad():
-                settle(case, model, inputs_for(case, shape, SAMPLES, dtype))
+                split(settle(case, model, inputs_for(case, shape, SAMPLES, dtype)), SAMPLES, case.per_image)
                 flatten(call(case, model, inputs_for(case, shape, 1, dtype)))
             return model, shape
         except TimeoutError:
