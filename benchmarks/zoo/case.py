@@ -28,6 +28,7 @@ class Case:
         shapes: shapes of one sample, smallest first; the first that the network takes is used.
         extra: (batch, shape) -> further inputs, each with one row per sample, behind the first.
         pack: the inputs as the network takes them, for instance as a list of images.
+        keywords: names of the last arguments, for forwards with optional inputs: ``covariates`` stands before those.
         method: what is called; another method than forward runs inside ``fusionconv.covariates(model, s)``.
         rows: rows of covariates per sample, where the network lays several images of one sample into its batch.
         per_image: the output is a list with one entry per sample (detections).
@@ -46,6 +47,7 @@ class Case:
     shapes: tuple[Shape, ...]
     extra: Callable[[int, Shape], tuple[Tensor, ...]] | None = None
     pack: Callable[[tuple[Tensor, ...]], tuple[Any, ...]] = tuple
+    keywords: tuple[str, ...] = ()
     method: str = "forward"
     rows: int = 1
     per_image: bool = False
@@ -92,8 +94,8 @@ def build(case: Case, shape: Shape, dtype: torch.dtype) -> nn.Module:
     return model
 
 
-def settle(case: Case, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Give the batch norms the statistics of these inputs, by one call: each layer then matters to the output."""
+def settle(case: Case, model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """Give the batch norms the statistics of these inputs, by one call, so that each layer matters; its output."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -101,7 +103,7 @@ def settle(case: Case, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         norm.momentum = 1.0
     try:
         with torch.no_grad():
-            call(case, model, inputs)
+            return call(case, model, inputs)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.eval()
@@ -124,16 +126,19 @@ def call(case: Case, model: nn.Module, inputs: tuple[Tensor, ...], s: Tensor | N
     """The network's output; with covariates ``s`` (one row per sample) where it is fused."""
     torch.manual_seed(seed)
     arguments = case.pack(inputs)
+    positional = len(arguments) - len(case.keywords)
+    named = dict(zip(case.keywords, arguments[positional:], strict=True))
+    arguments = arguments[:positional]
     if s is not None and case.rows > 1:
         s = s.repeat_interleave(case.rows, 0)
     with _noise(case):
         if case.method != "forward":
             method = getattr(model, case.method)
             if s is None:
-                return method(*arguments)
+                return method(*arguments, **named)
             with fusionconv.covariates(model, s):
-                return method(*arguments)
-        return model(*arguments) if s is None else model(*arguments, covariates=s)
+                return method(*arguments, **named)
+        return model(*arguments, **named) if s is None else model(*arguments, covariates=s, **named)
 
 
 @contextmanager

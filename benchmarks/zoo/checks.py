@@ -137,7 +137,7 @@ def _plain(case: Case, dtype: torch.dtype) -> tuple[nn.Module, Shape]:
         try:
             model = build(case, shape, dtype)
             with precision(dtype), torch.no_grad():
-                settle(case, model, inputs_for(case, shape, SAMPLES, dtype))
+                split(settle(case, model, inputs_for(case, shape, SAMPLES, dtype)), SAMPLES, case.per_image)
                 flatten(call(case, model, inputs_for(case, shape, 1, dtype)))
             return model, shape
         except TimeoutError:
@@ -267,7 +267,7 @@ def _gradients(
 def _train(
     case: Case, record: Record, model: nn.Module, layers: list[Layer], inputs: tuple[Tensor, ...], s: Tensor
 ) -> None:
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    tensors = [(t, t.detach().clone()) for t in (*model.parameters(), *model.buffers())]  # a codebook learns in a call
     modes = [(m, m.training) for m in model.modules()]
     weights: list[Any] = [model.get_submodule(layer.name) for layer in layers]
     model.train()
@@ -294,8 +294,8 @@ def _train(
             break
     model.zero_grad()
     with torch.no_grad():
-        for buffer, value in buffers:
-            buffer.copy_(value)
+        for tensor, value in tensors:
+            tensor.copy_(value)
     for module, mode in modes:
         module.training = mode
     if reason:

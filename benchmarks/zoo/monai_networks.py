@@ -230,11 +230,11 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
         lambda m, d, s: m.VQVAE(
             d, 1, 1, (8, 8), 1, (8, 8), ((2, 4, 1, 1),) * 2, ((2, 4, 1, 1, 0),) * 2, embedding_dim=8
         ),
-        (2, 3), (32, 16), 1, {"double": True},
+        (2, 3), (32, 16), 1, {},
     ),
     "VarAutoEncoder": (
-        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, (8, 16), (2, 2)), (2, 3), (32, 16), 1,
-        {"quiet": True},
+        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, (8, 16), (2, 2), use_mean_at_inference=True),
+        (2, 3), (32, 16), 1, {"note": "with its mean at inference: without, the plain network takes no gradient"},
     ),
     "ViT": (lambda m, d, s: m.ViT(1, s, 8, num_layers=2, spatial_dims=d, **TRANSFORMER), (2, 3), (32, 16), 1, {}),
     "ViTAutoEnc": (
@@ -271,11 +271,11 @@ def _fields(fields: dict[str, Any]) -> dict[str, Any]:
     if fields.pop("bag", False):  # (N, 2, C, H, W)
         fields["pack"] = lambda tensors: (torch.stack([tensors[0], tensors[0].flip(-1)], 1),)
     if fields.pop("swap", False):  # (segmentation, image)
-        fields["pack"] = lambda tensors: (tensors[1], tensors[0])
-    if fields.pop("text", False):  # (words, word types, image)
-        fields["pack"] = lambda tensors: (_words(len(tensors[0])), None, tensors[0])
+        fields |= {"pack": lambda tensors: (tensors[1], tensors[0]), "keywords": ("x",)}
+    if fields.pop("text", False):  # (words, image)
+        fields |= {"pack": lambda tensors: (_words(len(tensors[0])), tensors[0]), "keywords": ("vision_feats",)}
     if fields.pop("classes", False):
-        fields["pack"] = lambda tensors: (tensors[0], None, None, None, torch.tensor([[3]]))
+        fields |= {"pack": lambda tensors: (tensors[0], torch.tensor([[3]])), "keywords": ("class_vector",)}
     return fields
 
 

@@ -69,7 +69,7 @@ def _case(name: str) -> Case:
     large = re.search(LARGE, name) is not None
     make: Callable[..., Case] = partial(Case, "torchvision", group, name, partial(_build, name), shapes, large=large)
     if group == "detection":
-        return make(pack=lambda tensors: (list(tensors[0]),), per_image=True, double=True)
+        return make(pack=lambda tensors: (list(tensors[0]),), per_image=True, double=name != "ssd300_vgg16")
     if group == "optical flow":
         return make(extra=lambda n, shape: (torch.randn(n, *shape),))
     if name.startswith("quantized_"):
@@ -103,7 +103,7 @@ def _keep_every_box(name: str, shape: Shape) -> dict[str, Any]:
         options |= {"rpn_nms_thresh": 1.0, "rpn_pre_nms_top_n_test": few, "rpn_post_nms_top_n_test": few}
         options |= {"box_score_thresh": 0.0, "box_nms_thresh": 1.0, "box_detections_per_img": 10_000}
     else:
-        options |= {"score_thresh": 0.0, "nms_thresh": 1.0, "detections_per_img": 10_000, "topk_candidates": 300}
+        options |= {"score_thresh": 0.0, "nms_thresh": 1.0, "detections_per_img": 10_000, "topk_candidates": 10_000}
     return options if "ssd" in name else options | {"min_size": shape[-1], "max_size": shape[-1]}
 
 
