@@ -95,7 +95,7 @@ def build(case: Case, shape: Shape, dtype: torch.dtype) -> nn.Module:
 
 
 def settle(case: Case, model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """Give the batch norms the statistics of these inputs by one call, so that each layer matters; return its output."""
+    """Give the batch norms the statistics of these inputs, by one call, so that each layer matters; its output."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

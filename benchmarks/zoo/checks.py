@@ -267,7 +267,7 @@ def _gradients(
 def _train(
     case: Case, record: Record, model: nn.Module, layers: list[Layer], inputs: tuple[Tensor, ...], s: Tensor
 ) -> None:
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    tensors = [(t, t.detach().clone()) for t in (*model.parameters(), *model.buffers())]  # a codebook learns in a call
     modes = [(m, m.training) for m in model.modules()]
     weights: list[Any] = [model.get_submodule(layer.name) for layer in layers]
     model.train()
@@ -294,8 +294,8 @@ def _train(
             break
     model.zero_grad()
     with torch.no_grad():
-        for buffer, value in buffers:
-            buffer.copy_(value)
+        for tensor, value in tensors:
+            tensor.copy_(value)
     for module, mode in modes:
         module.training = mode
     if reason:

@@ -233,8 +233,8 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], tuple[int, int], int, dict[str
         (2, 3), (32, 16), 1, {},
     ),
     "VarAutoEncoder": (
-        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, (8, 16), (2, 2)), (2, 3), (32, 16), 1,
-        {"quiet": True},
+        lambda m, d, s: m.VarAutoEncoder(d, (1, *(s,) * d), 1, 8, (8, 16), (2, 2), use_mean_at_inference=True),
+        (2, 3), (32, 16), 1, {"note": "with its mean at inference: without, the plain network takes no gradient"},
     ),
     "ViT": (lambda m, d, s: m.ViT(1, s, 8, num_layers=2, spatial_dims=d, **TRANSFORMER), (2, 3), (32, 16), 1, {}),
     "ViTAutoEnc": (
