@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-import pandas as pd
 
 from fusionconv.errors import TableError
+from fusionconv.tabular.anytable import read_table
 from fusionconv.tabular.inspection import ColumnReport, TableReport, inspect_table
 from fusionconv.tabular.summary import aligned
 
@@ -31,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:
-        report = inspect_table(_read(options.file), options.target, options.columns)
+        frame = read_table(options.file, numbers=False, missing=())  # all of it as text, nothing taken for missing yet
+        report = inspect_table(frame, options.target, options.columns)
     except (TableError, OSError) as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2
@@ -42,35 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(path: str) -> pd.DataFrame:
-    """The table, all of it as text, nothing taken for missing yet."""
-    try:
-        from fusionconv.tabular.anytable import read_table  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError:
-        return _read_with_pandas(Path(path))
-    table: pd.DataFrame = read_table(path, numbers=False, missing=())
-    return table
-
-
-def _read_with_pandas(path: Path) -> pd.DataFrame:
-    """Until fusionconv.tabular.anytable is there."""
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a table at {path}, came no such file")
-    try:
-        if path.suffix.lower() in (".xlsx", ".xls"):
-            return pd.read_excel(path, dtype=str, keep_default_na=False)
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, ImportError, csv.Error, pd.errors.ParserError) as error:
-        raise TableError(
-            f"{path}: expected a table (CSV, TSV, Excel or Parquet), came something else or an empty file: {error}"
-        ) from error
-
-
 def render(report: TableReport, file: str = "table") -> str:
     """The report as text for people.
 
+    >>> import pandas as pd
     >>> print(render(inspect_table(pd.DataFrame({"age": [61, 70, 82, -4], "sex": ["F", "M", "M", ""]}))))
     table: 4 rows, 2 columns
     column  type    missing  distinct  range     covariates
