@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from scipy.stats import binomtest
 
-from recipes.celeba.runs import RunError
+from recipes.common.runs import RunError
 
 
 @dataclass(frozen=True)

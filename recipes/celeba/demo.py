@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from fusionconv.tabular import read_celeba_attributes
-from recipes.celeba.runs import RunError
 from recipes.celeba.synthetic import BAYES_RATES, COVARIATE, RULE, write_celeba
+from recipes.common.runs import RunError
 
 ARMS = ("plain", "hybrid")
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"

@@ -19,8 +19,8 @@ from fusionconv.tabular.datafile import read_text
 from recipes.celeba.checkpoint import check_checkpoint
 from recipes.celeba.data import few
 from recipes.celeba.images import FaceImages, collate
-from recipes.celeba.runs import RunError
 from recipes.celeba.study import CelebAStudy
+from recipes.common.runs import RunError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +16,10 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from recipes.celeba.runs import RunError
+from recipes.common.environment import hardware, versions
+from recipes.common.runs import RunError
 
-
-def gather(items: list[Any]) -> list[Any]:
-    """The lists of all processes as one; every process must call it."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return items
-    lists: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(lists, items)
-    return [item for part in lists for item in part]
-
-
-def gather_rows(rows: list[pd.DataFrame]) -> pd.DataFrame:
-    """All processes' rows, each once, in the table's order.
-
-    A distributed sampler repeats a few rows so that every process gets as many; here they are counted once, and so the
-    figures of 8 devices are those of one.
-    """
-    frames = gather(rows)
-    if not frames:
-        return pd.DataFrame({"index": [], "probability": [], "target": [], "loss": []})
-    return pd.concat(frames).drop_duplicates("index").sort_values("index", ignore_index=True)
+COLUMNS = ("probability", "target", "loss")  # of the rows that an evaluation collects
 
 
 def measure(rows: pd.DataFrame) -> tuple[dict[str, float], list[list[int]]]:
@@ -78,7 +56,7 @@ def write_results(folder: Path, split: str, result: dict[str, Any], files: list[
         "num_images": len(rows),
         "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
         "confusion": confusion,
-        "versions": versions(),
+        "versions": versions("torch", "torchvision", "lightning", "fusionconv"),
         "hardware": hardware(),
     }
     (folder / f"results-{split}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -91,25 +69,3 @@ def write_results(folder: Path, split: str, result: dict[str, Any], files: list[
         }
     )
     table.to_csv(folder / f"predictions-{split}.csv", index=False, float_format="%.9g")  # every float32
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "lightning", "fusionconv"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a clone without installing it
-            found[package] = "not installed"
-    return found
-
-
-def hardware() -> str:
-    """The accelerator, or the processor and its cores."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    name = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"CPU {name}, {os.cpu_count()} cores"

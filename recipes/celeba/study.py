@@ -20,8 +20,9 @@ from recipes.celeba.arms import Arm, Mode, build_network, smallest_image
 from recipes.celeba.checkpoint import NOTE, read_note
 from recipes.celeba.data import CelebAData
 from recipes.celeba.images import prepare
-from recipes.celeba.results import gather_rows, measure
-from recipes.celeba.runs import RunError
+from recipes.celeba.results import COLUMNS, measure
+from recipes.common.gathering import gather_rows
+from recipes.common.runs import RunError
 
 
 class CelebAStudy(LightningModule):
@@ -184,7 +185,7 @@ class CelebAStudy(LightningModule):
         )
 
     def _evaluation_epoch_end(self, prefix: str) -> None:
-        self.predictions = gather_rows(self.rows)
+        self.predictions = gather_rows(self.rows, COLUMNS)
         self.rows = []
         metrics, _ = measure(self.predictions)
         # Every process has all rows and so the same values; sync_dist only tells Lightning that they may be averaged.

@@ -15,11 +15,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from recipes.celeba.balance import describe, majority_accuracy
 from recipes.celeba.checkpoint import check_checkpoint
-from recipes.celeba.curves import CurvesLogger
 from recipes.celeba.data import CelebAData
-from recipes.celeba.results import gather, write_results
-from recipes.celeba.runs import RunError, RunFolder, is_rank_zero
+from recipes.celeba.results import write_results
 from recipes.celeba.study import CelebAStudy
+from recipes.common.curves import CurvesLogger
+from recipes.common.gathering import gather
+from recipes.common.runs import RunError, RunFolder, is_rank_zero
 
 log = logging.getLogger("recipes.celeba")
 # jsonargparse 4.49 renames what Lightning 2.6, and fit() below for older versions' sake, call by the old names.
@@ -30,6 +31,7 @@ warnings.filterwarnings(
 )  # test and validate need no callback
 
 CONFIGS = Path(__file__).parent / "configs"
+CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1_macro", "val/auroc")
 SPLIT = {"validate": "valid", "test": "test"}
 
 
@@ -103,7 +105,7 @@ class CelebACLI(LightningCLI):
             )
             callbacks += [best, last]
             kwargs["logger"] = [
-                CurvesLogger(self.folder.path, self.resume),
+                CurvesLogger(self.folder.path, CURVES, self.resume),
                 TensorBoardLogger(self.folder.path / "tensorboard", name="", version="", default_hp_metric=False),
             ]
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)

@@ -14,9 +14,9 @@ from recipes.celeba.__main__ import COMMANDS, main
 from recipes.celeba.checkpoint import NOTE, check_checkpoint
 from recipes.celeba.images import decode, prepare
 from recipes.celeba.predict import read_covariates
-from recipes.celeba.runs import RunFolder
 from recipes.celeba.study import CelebAStudy
 from recipes.celeba.training import CONFIGS, CelebACLI
+from recipes.common.runs import RunFolder
 from tests.recipes.celeba.conftest import SMALL, TINY
 
 pytestmark = pytest.mark.usefixtures("tiny_vgg")

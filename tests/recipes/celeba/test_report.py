@@ -16,8 +16,8 @@ from PIL import Image
 from fusionconv.tabular import read_celeba_attributes
 from recipes.celeba.compare import accuracy_by_group, load_runs, mcnemar, wilson_interval
 from recipes.celeba.report import write_report
-from recipes.celeba.runs import RunError
 from recipes.celeba.synthetic import write_celeba
+from recipes.common.runs import RunError
 
 TEST = 16  # images 000025.jpg ... 000040.jpg
 

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
-from recipes.celeba.curves import CurvesLogger
-from recipes.celeba.results import gather_rows, measure, write_results
+from recipes.celeba.results import COLUMNS, measure, write_results
+from recipes.celeba.training import CURVES
+from recipes.common.curves import CurvesLogger
+from recipes.common.gathering import gather_rows
 
 
 def rows(count=200, seed=0):
@@ -45,18 +47,18 @@ def test_one_class_has_no_auroc_and_json_says_null(tmp_path):
 
 def test_rows_that_a_distributed_sampler_repeats_count_once():
     frame = rows(10)
-    gathered = gather_rows([frame.iloc[5:], frame.iloc[:6]])
+    gathered = gather_rows([frame.iloc[5:], frame.iloc[:6]], COLUMNS)
     pd.testing.assert_frame_equal(gathered, frame)
-    assert measure(gather_rows([]))[1] == [[0, 0], [0, 0]]
+    assert measure(gather_rows([], COLUMNS))[1] == [[0, 0], [0, 0]]
 
 
 def test_metrics_csv_has_one_row_per_epoch_and_step_and_goes_on_after_a_resume(tmp_path):
-    logger = CurvesLogger(tmp_path)
+    logger = CurvesLogger(tmp_path, CURVES)
     logger.log_metrics({"train/loss": 0.7, "epoch": 0}, step=4)
     logger.log_metrics({"val/loss": 0.6, "val/accuracy": 0.5, "epoch": 0}, step=4)
     logger.log_metrics({"hp_metric": 1.0}, step=0)
     logger.finalize("failed")
-    resumed = CurvesLogger(tmp_path, resume=True)
+    resumed = CurvesLogger(tmp_path, CURVES, resume=True)
     resumed.log_metrics({"train/loss": 0.4, "epoch": 1}, step=9)
     resumed.finalize("success")
     table = pd.read_csv(tmp_path / "metrics.csv")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,6 @@ import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-COLUMNS = [
-    "epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1_macro", "val/auroc",
-]  # fmt: skip
 SECONDS_BETWEEN_WRITES = 30.0
 
 
@@ -22,12 +21,15 @@ class CurvesLogger(Logger):
 
     Args:
         folder: where metrics.csv and curves.png go.
+        columns: what is kept, such as ``"train/loss"`` and ``"val/accuracy"``, in this order; a panel for each name
+            behind the slash.
         resume: keep the rows that metrics.csv already holds.
     """
 
-    def __init__(self, folder: Path, resume: bool = False) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str], resume: bool = False) -> None:
         super().__init__()
         self.folder = folder
+        self.columns = ["epoch", "step", *columns]
         self.rows: dict[tuple[int, int], dict[str, float]] = {}
         if resume and (folder / "metrics.csv").is_file():
             for record in pd.read_csv(folder / "metrics.csv").to_dict("records"):
@@ -56,7 +58,7 @@ class CurvesLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Take the values of one step; Lightning calls it with the epoch among them."""
-        values = {key: float(value) for key, value in metrics.items() if key in COLUMNS}
+        values = {key: float(value) for key, value in metrics.items() if key in self.columns}
         if not values.keys() - {"epoch"} or step is None:
             return
         key = int(values.get("epoch", 0)), int(step)
@@ -74,7 +76,7 @@ class CurvesLogger(Logger):
         self._written = time.monotonic()
         if not self.rows:
             return
-        table = pd.DataFrame(list(self.rows.values())).reindex(columns=COLUMNS).sort_values(["step", "epoch"])
+        table = pd.DataFrame(list(self.rows.values())).reindex(columns=self.columns).sort_values(["step", "epoch"])
         table = table.astype({"epoch": int, "step": int})
         self.folder.mkdir(parents=True, exist_ok=True)
         table.to_csv(self.folder / "metrics.csv", index=False)
@@ -82,12 +84,17 @@ class CurvesLogger(Logger):
 
 
 def draw_curves(table: pd.DataFrame, path: Path) -> None:
-    """Loss, accuracy, macro F1 and AUROC against the step: training as a line, validation as points on a line."""
+    """A panel for each metric against the step: training as a line, validation as points on a line."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
-    figure = Figure(figsize=(11, 7))
-    panels = figure.subplots(2, 2, gridspec_kw={"hspace": 0.35, "left": 0.07, "right": 0.97, "top": 0.95}).flat
-    for axes, metric in zip(panels, ("loss", "accuracy", "f1_macro", "auroc"), strict=True):
+    metrics = list(dict.fromkeys(column.split("/", 1)[1] for column in table if "/" in column))
+    rows = -(-len(metrics) // 2)
+    figure = Figure(figsize=(11, 3.5 * rows))
+    panels = figure.subplots(rows, 2, squeeze=False, gridspec_kw={"hspace": 0.35, "left": 0.07, "right": 0.97}).flat
+    for axes, metric in itertools.zip_longest(panels, metrics):
+        if metric is None:
+            axes.set_axis_off()
+            continue
         for side, style in (("train", {"color": "C0"}), ("val", {"color": "C1", "marker": "o"})):
             column = f"{side}/{metric}"
             if column in table and table[column].notna().any():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fusionconv.errors import FusionError
 
-log = logging.getLogger("recipes.celeba")
+log = logging.getLogger("recipes")  # the parent of every recipe's own
 
 
 class RunError(FusionError, ValueError):
@@ -86,14 +86,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Send this recipe's, Lightning's and Python's warnings' messages to log.txt, with time stamps (rank 0)."""
+        """Send the recipes', Lightning's and Python's warnings' messages to log.txt, with time stamps (rank 0)."""
         handlers: list[tuple[logging.Logger, logging.Handler]] = []
         level = log.level
         if is_rank_zero():
             self.path.mkdir(parents=True, exist_ok=True)
             to_file = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
             to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-            for name in ("recipes.celeba", "lightning.pytorch", "lightning.fabric", "py.warnings"):
+            for name in ("recipes", "lightning.pytorch", "lightning.fabric", "py.warnings"):
                 handlers.append((logging.getLogger(name), to_file))
             to_console = logging.StreamHandler(sys.stdout)
             to_console.setFormatter(logging.Formatter("%(message)s"))
