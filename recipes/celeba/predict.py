@@ -16,10 +16,10 @@ from tqdm import tqdm
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_celeba_attributes, require_columns
 from fusionconv.tabular.datafile import read_text
-from recipes.celeba.checkpoint import check_checkpoint
 from recipes.celeba.data import few
 from recipes.celeba.images import FaceImages, collate
 from recipes.celeba.study import CelebAStudy
+from recipes.common.checkpoint import check_checkpoint
 from recipes.common.runs import RunError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -34,7 +34,7 @@ def predict(argv: list[str]) -> None:
         raise TableError(f"--images {options.images} should be a folder of images, and is none. Check the path.")
 
     # The model, with its image size, target and covariates, all from the checkpoint.
-    note = check_checkpoint(options.checkpoint)
+    note = check_checkpoint(options.checkpoint, "celeba")
     study = CelebAStudy.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True).eval()
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     study.to(device)

@@ -17,10 +17,10 @@ from torchmetrics import MeanMetric
 from fusionconv.errors import CheckpointError, SurgeryError
 from fusionconv.tabular import CovariateEncoder
 from recipes.celeba.arms import Arm, Mode, build_network, smallest_image
-from recipes.celeba.checkpoint import NOTE, read_note
 from recipes.celeba.data import CelebAData
 from recipes.celeba.images import prepare
 from recipes.celeba.results import COLUMNS, measure
+from recipes.common.checkpoint import note_key, read_note
 from recipes.common.gathering import gather_rows
 from recipes.common.runs import RunError
 
@@ -216,11 +216,11 @@ class CelebAStudy(LightningModule):
         self._clock = now
         self.history |= {"epochs": self.current_epoch + 1, "steps": self.global_step}
         encoder = self.encoder.to_dict() if self.encoder is not None else None
-        checkpoint[NOTE] = {**self.identity, "encoder": encoder, "history": dict(self.history)}
+        checkpoint[note_key("celeba")] = {**self.identity, "encoder": encoder, "history": dict(self.history)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; else take over its encoder and history."""
-        note = read_note(checkpoint)
+        note = read_note(checkpoint, "celeba")
         self.require_same(note)
         self.encoder = CovariateEncoder.from_dict(note["encoder"]) if note["encoder"] is not None else None
         self.history = dict(note["history"])

@@ -14,10 +14,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from recipes.celeba.balance import describe, majority_accuracy
-from recipes.celeba.checkpoint import check_checkpoint
 from recipes.celeba.data import CelebAData
 from recipes.celeba.results import write_results
 from recipes.celeba.study import CelebAStudy
+from recipes.common.checkpoint import check_checkpoint
 from recipes.common.curves import CurvesLogger
 from recipes.common.gathering import gather
 from recipes.common.runs import RunError, RunFolder, is_rank_zero
@@ -115,7 +115,7 @@ class CelebACLI(LightningCLI):
         if asked is None:
             return None
         path = self.folder.checkpoint(asked) if asked in ("best", "last") else Path(asked)
-        self.model.require_same(check_checkpoint(path))
+        self.model.require_same(check_checkpoint(path, "celeba"))
         return str(path)
 
 

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from recipes.celeba.checkpoint import check_checkpoint
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 from torchvision.models.vgg import make_layers
 
 from fusionconv.errors import CheckpointError, TableError
 from recipes.celeba.__main__ import COMMANDS, main
-from recipes.celeba.checkpoint import NOTE, check_checkpoint
 from recipes.celeba.images import decode, prepare
 from recipes.celeba.predict import read_covariates
 from recipes.celeba.study import CelebAStudy
@@ -125,7 +125,7 @@ def test_resume_goes_on_and_overwrite_starts_anew(run_folder, celeba, tmp_path):
     metrics = pd.read_csv(tmp_path / "hybrid/metrics.csv")
     assert sorted(metrics["epoch"].unique()) == [0, 1]
     assert metrics["step"].max() == 5
-    note = check_checkpoint(tmp_path / "hybrid/checkpoints/hybrid-last.ckpt")
+    note = check_checkpoint(tmp_path / "hybrid/checkpoints/hybrid-last.ckpt", "celeba")
     assert (note["history"]["epochs"], note["history"]["steps"]) == (2, 6)
     main(["validate", *where, "--ckpt_path=last"])
     assert json.loads((tmp_path / "hybrid/results-valid.json").read_text())["epochs"] == 2
@@ -142,7 +142,7 @@ def test_the_last_checkpoint_is_the_last_epoch(celeba, tiny_vgg, tmp_path):
         "--trainer.max_epochs=3",
     ])  # fmt: skip
     folder = tmp_path / "flat/checkpoints"
-    assert check_checkpoint(folder / "flat-last.ckpt")["history"]["epochs"] == 3
+    assert check_checkpoint(folder / "flat-last.ckpt", "celeba")["history"]["epochs"] == 3
     assert sorted(path.name for path in folder.iterdir()) == ["flat-best.ckpt", "flat-last.ckpt"]
 
 
@@ -173,7 +173,7 @@ def test_answers_that_are_no_numbers_are_an_error(run_folder, celeba, tmp_path, 
 def test_checkpoints_load_without_pickle_and_say_what_they_are(run_folder):
     path = run_folder / "hybrid/checkpoints/hybrid-best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    assert checkpoint[NOTE]["covariates"] == ["Male", "Young"]
+    assert checkpoint[note_key("celeba")]["covariates"] == ["Male", "Young"]
     study = CelebAStudy.load_from_checkpoint(path, weights_only=True)
     assert study.encoder.get_feature_names_out().tolist() == ["Male", "Young"]
     assert study.network.get_submodule("features.0").covariate_weight.count_nonzero() > 0  # V was trained, and loaded
@@ -212,7 +212,7 @@ def test_a_checkpoint_of_another_run_is_refused(run_folder, celeba, tmp_path, ca
     assert "weights_only=True" in fails(capsys, [*argv[:-1], f"--ckpt_path={tmp_path}/page.ckpt"])
     assert "no checkpoint" in fails(capsys, [*argv[:-1], f"--ckpt_path={tmp_path}/absent.ckpt"])
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        check_checkpoint(tmp_path)
+        check_checkpoint(tmp_path, "celeba")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(celeba, tmp_path, capsys):

@@ -1,0 +1,74 @@
+"""The arms of a study: the image alone, covariates joined at the end (concat), or inside a convolution (hybrid)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import nn
+
+from fusionconv import fuse_into
+from fusionconv.errors import SurgeryError
+from recipes.adni.networks import build_backbone
+
+Arm = Literal["image", "covariates", "concat", "hybrid"]
+
+
+def build_network(
+    arm: Arm,
+    network: str,
+    num_outputs: int,
+    num_covariates: int,
+    layer_idx: int | str | list[int | str] = 0,
+    network_options: dict[str, Any] | None = None,
+    fusion_options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """The network of one arm; all arms with an image start from the same weights and, at first, give the same outputs.
+
+    Args:
+        arm: ``"image"``: call ``network(images)``. ``"concat"``: the covariates are appended to the features before the
+            last linear layer, one weight per output and covariate, from zero. ``"hybrid"``: the convolutions of
+            ``layer_idx`` get one kernel per sample. Call both as ``network(images, covariates)``. The arm
+            ``"covariates"`` has no network (covariates_only.py).
+        network: see `recipes.adni.networks.build_backbone`.
+        num_outputs: outputs of the task.
+        num_covariates: K, after encoding.
+        layer_idx: hybrid: as `fusionconv.fuse_into` counts convolutions; 0 is the first, -1 the last.
+        network_options: of the network.
+        fusion_options: hybrid: what else `fuse_into` takes, such as ``{"rank": 2}``.
+    """
+    model = build_backbone(network, num_outputs, network_options)
+    if arm == "image":
+        return model
+    if num_covariates == 0:
+        raise SurgeryError(f"the arm {arm!r} needs covariates: give --data.covariates '[age, sex]'.")
+    if arm == "hybrid":
+        return fuse_into(model, layer_idx, num_covariates, **(fusion_options or {}))
+    if arm == "concat":
+        return concatenate(model, num_covariates)
+    raise SurgeryError(f"the arm {arm!r} has no network.")
+
+
+def concatenate(model: nn.Module, num_covariates: int) -> nn.Module:
+    """Append covariates to the features before the last linear layer: ``y = U f + b + C s``.
+
+    ``[U C] [f; s] + b`` is a linear layer of the concatenated features. A hybrid linear layer whose V is kept at zero is
+    exactly that: its covariate bias is C. C starts at zero, so that the network starts as it was.
+    """
+    linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    if not linear:
+        raise SurgeryError(
+            f"the arm 'concat' appends covariates before the last linear layer, and {type(model).__name__} has no "
+            "nn.Linear. Choose another network or the arm 'hybrid'."
+        )
+    fused = fuse_into(model, linear[-1], num_covariates, covariate_bias=True)
+    fused.get_submodule(linear[-1]).covariate_weight.requires_grad_(False)
+    return fused
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """All trainable parameters, and those among them that only the covariates use."""
+    from fusionconv.layers.base import COVARIATE_PARAMETERS
+
+    sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    of_covariates = sum(size for name, size in sizes.items() if name.rsplit(".", 1)[-1] in COVARIATE_PARAMETERS)
+    return {"parameters": sum(sizes.values()), "covariate_parameters": of_covariates}

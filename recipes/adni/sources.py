@@ -1,0 +1,158 @@
+"""A data source, by name, to a tidy frame: one row per image that can be used, and what became of the others."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from fusionconv.errors import TableError
+from fusionconv.tabular import (
+    read_adni_bids,
+    read_adni_loni,
+    read_bids,
+    read_ixi,
+    read_oasis1,
+    read_oasis2,
+    read_paths_table,
+)
+
+Kind = Literal["bids", "adni_loni", "adni_bids", "oasis1", "oasis2", "ixi", "table"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images and their rows come from.
+
+    Args:
+        kind: bids (also Clinica's BIDS and CAPS), adni_loni (ADNIMERGE and a LONI download), adni_bids (ADNIMERGE and
+            Clinica's BIDS or CAPS), oasis1, oasis2, ixi, or table (any CSV, TSV, Excel or Parquet with a column of
+            paths).
+        images: the folder with the images. For a table it may be left out: its own folder is meant.
+        table: the table's file; bids has its own.
+        options: what else the reader of fusionconv.tabular takes, such as {datatype: t1_linear, entities: {desc: Crop}}
+            for bids, {search: search.csv, description: 'MPR.*Scaled'} for adni_loni, {image_column: file, subject: id}
+            for a table.
+    """
+
+    kind: Kind = "bids"
+    images: str | None = None
+    table: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def read(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The tidy frame and the report of what did not match (docs/tables.md).
+
+        Raises:
+            TableError: what the kind needs was not given; whatever the reader finds wrong.
+        """
+        needs = {"images", "table"} - ({"table"} if self.kind == "bids" else set())
+        needs -= {"images"} if self.kind == "table" else set()
+        lacking = sorted(name for name in needs if getattr(self, name) is None)
+        if lacking:
+            raise TableError(
+                f"the source {self.kind!r} needs {' and '.join(f'--data.source.{name}' for name in lacking)}, and "
+                "they were not given. `python -m recipes.adni inspect --help` tells what each means."
+            )
+        readers: dict[str, Callable[..., tuple[pd.DataFrame, pd.DataFrame]]] = {
+            "bids": lambda **o: read_bids(str(self.images), **({"tables": self.table} if self.table else {}), **o),
+            "adni_loni": lambda **o: read_adni_loni(str(self.table), str(self.images), **o),
+            "adni_bids": lambda **o: read_adni_bids(str(self.table), str(self.images), **o),
+            "oasis1": lambda **o: read_oasis1(str(self.table), str(self.images), **o),
+            "oasis2": lambda **o: read_oasis2(str(self.table), str(self.images), **o),
+            "ixi": lambda **o: read_ixi(str(self.table), str(self.images), **o),
+            "table": lambda **o: read_paths_table(str(self.table), root=self.images, **o),
+        }
+        options = dict(self.options)
+        if self.kind == "table" and "image_column" not in options:
+            options["image_column"] = "image"
+        try:
+            return readers[self.kind](report=True, **options)
+        except FileNotFoundError as error:
+            raise TableError(f"--data.source: {error}. Check --data.source.images and --data.source.table.") from error
+        except TypeError as error:
+            if "keyword argument" not in str(error):
+                raise
+            raise TableError(
+                f"--data.source.options {options}: {error}. The reader of {self.kind!r} in docs/tables.md tells what "
+                "it takes."
+            ) from error
+
+
+def choose_rows(
+    frame: pd.DataFrame, rows: str | None, visits: Literal["first", "all"]
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows with an image, those that the query wants, and of each subject the first visit or all; with counts.
+
+    Args:
+        frame: a tidy frame.
+        rows: a pandas query such as ``"Age >= 60"``; a row where a column that it needs is missing is not chosen.
+        visits: ``"first"``: each subject's first row after the query, in the order of the table (readers give visits
+            in their order).
+    """
+    counts = {"rows": len(frame)}
+    frame = frame[frame["image"].notna()]
+    counts["with an image"] = len(frame)
+    if rows is not None:
+        frame = frame[matches(frame, rows, "--data.rows")]
+        counts[f"with {rows}"] = len(frame)
+    if visits == "first":
+        frame = frame.drop_duplicates("subject")
+        counts["first visits"] = len(frame)
+    return frame, counts
+
+
+def matches(frame: pd.DataFrame, query: str, option: str) -> pd.Series:
+    """True where a pandas query holds; False where it does not or where a column that it names is missing.
+
+    Raises:
+        TableError: the query is none, names an absent column, or does not give true or false.
+
+    >>> frame = pd.DataFrame({"Age": [59, 60, None]})
+    >>> matches(frame, "not Age < 60", "--data.rows").tolist()
+    [False, True, False]
+    """
+    names = columns_of(query)
+    absent = [name for name in names if name not in frame.columns]
+    if absent:
+        raise TableError(
+            f"{option} {query!r} names {', '.join(map(repr, absent))}, and the table has {', '.join(map(str, frame))}. "
+            "Text stands in quotes; a column such as M/F in backticks."
+        )
+    known = frame[names].notna().all(axis=1) if names else pd.Series(True, index=frame.index)
+    try:
+        held = frame[known].eval(query, engine="python")
+    except Exception as error:  # pandas raises many kinds
+        raise TableError(
+            f"{option} {query!r} is no query that pandas understands: {error}. Such as \"Age >= 60 and DX == 'CN'\"."
+        ) from error
+    if not (isinstance(held, pd.Series) and pd.api.types.is_bool_dtype(held)):
+        raise TableError(f"{option} {query!r} should be true or false for a row, such as 'CDR > 0', and gives values.")
+    return known & held.reindex(frame.index, fill_value=False).astype(bool)
+
+
+def columns_of(query: str) -> list[str]:
+    """The columns that a query names.
+
+    >>> columns_of("`M/F` == 'F' and CDR > 0")
+    ['M/F', 'CDR']
+    """
+    quoted = re.findall(r"`([^`]+)`", query)
+    try:
+        tree = ast.parse(re.sub(r"`[^`]+`", "_quoted_", query), mode="eval")
+    except SyntaxError as error:
+        raise TableError(
+            f"the query {query!r} cannot be read: {error.msg}. Such as \"Age >= 60 and DX == 'CN'\"."
+        ) from error
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id != "_quoted_"]
+    return list(dict.fromkeys([*quoted, *names]))
+
+
+def source_folder(source: Source) -> Path:
+    """The folder that relative things are beside: the images' or the table's."""
+    return Path(source.images) if source.images else Path(str(source.table)).parent

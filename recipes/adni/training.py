@@ -1,0 +1,171 @@
+"""The commands prepare, fit and test: the steps stand here in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recipes.adni.configuration import BrainCLI, early_options, with_own_config
+from recipes.adni.data import BrainData
+from recipes.common.environment import hardware, versions
+from recipes.common.runs import is_rank_zero
+
+log = logging.getLogger("recipes.adni")
+PACKAGES = ("torch", "monai", "nibabel", "lightning", "torchmetrics", "scikit-learn", "fusionconv")
+
+
+def prepare_command(argv: list[str]) -> None:
+    """Bring every volume of a source into the cache."""
+    cli = BrainCLI("prepare", argv)
+    with cli.folder.logging():
+        data = cli.datamodule
+        data.on_error = "skip"  # list all that fail, not the first
+        data.prepare_volumes()
+        assert data.prepared is not None
+        for line in describe(data):
+            log.info(line)
+        for image, reason in data.skipped.items():
+            log.warning("not usable: %s", reason if image in reason else f"{image}: {reason}")
+        log.info(
+            "%d volumes prepared now, %d were in the cache %s",
+            data.prepared.made,
+            len(data.prepared.files) - data.prepared.made,
+            data.cache,
+        )
+        if data.skipped:
+            skipped = cli.folder.path / "skipped.csv"
+            pd.DataFrame({"image": list(data.skipped), "reason": list(data.skipped.values())}).to_csv(
+                skipped, index=False
+            )
+            log.info(
+                "%d volumes cannot be used; they stand in %s. fit and crossval leave them out with --data.on_error skip",
+                len(data.skipped),
+                skipped,
+            )
+
+
+def fit(argv: list[str]) -> None:
+    """Train one arm."""
+    early = early_options(argv)
+    if early.resume and not early.config:
+        argv = with_own_config(early, argv)
+    cli = BrainCLI("fit", argv)
+    with cli.folder.logging():
+        checkpoint = cli.checkpoint("last" if cli.resume else cli.config.ckpt_path)
+        cli.datamodule.setup("fit")
+        if is_rank_zero():
+            if cli.config.overwrite:  # only now: an error above leaves the old run as it was
+                cli.folder.clear()
+            log.info("fit %s: arm %s, network %s", cli.folder.path, cli.model.hparams.arm, cli.model.hparams.network)
+            for line in describe(cli.datamodule):
+                log.info(line)
+            cli.save_config(cli.folder.config)
+        trainer = cli.trainer_for(cli.folder.path, cli.folder.experiment, cli.resume)
+        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        if is_rank_zero():
+            best = trainer.checkpoint_callback
+            if getattr(best, "best_model_score", None) is not None:
+                log.info("best %s: %.4f (%s)", best.monitor, float(best.best_model_score), best.best_model_path)
+            log.info(
+                "now: python -m recipes.adni test --experiment %s --root_dir %s",
+                cli.folder.experiment,
+                cli.folder.root_dir,
+            )
+
+
+def test(argv: list[str]) -> None:
+    """Judge a run's checkpoint on its test part."""
+    early = early_options(argv)
+    if not early.config:
+        argv = with_own_config(early, argv)
+    cli = BrainCLI("test", argv)
+    with cli.folder.logging():
+        checkpoint = cli.checkpoint(cli.config.ckpt_path or "best")
+        cli.datamodule.setup("test")
+        trainer = cli.instantiate_trainer()
+        trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
+        if not is_rank_zero():
+            return
+        assert cli.model.predictions is not None
+        result = {
+            "experiment": cli.folder.experiment,
+            **cli.model.identity,
+            "part": "test",
+            **cli.model.history,
+            "checkpoint": Path(checkpoint or "").name,
+        }
+        write_result(cli.folder.path / "results-test.json", result, cli.datamodule, cli.model.predictions)
+        write_predictions(cli.folder.path / "predictions-test.csv", cli.datamodule, cli.model.predictions)
+        for name, value in cli.datamodule.task.measure(cli.model.predictions).items():
+            log.info("test %s: %.4f", name, value)
+        log.info("wrote results-test.json and predictions-test.csv to %s", cli.folder.path)
+
+
+def describe(data: BrainData) -> list[str]:
+    """Lines for the log: what was found, what is used, how the targets are spread."""
+    lines = [", ".join(f"{count:,d} {what}" for what, count in data.counts.items())]
+    if data.report is not None and len(data.report):
+        kinds = data.report["kind"].value_counts()
+        lines.append(
+            "did not match: "
+            + ", ".join(f"{count:,d} {kind}" for kind, count in kinds.items())
+            + " (inspect lists them)"
+        )
+    assert data.values is not None
+    parts: dict[Any, pd.DataFrame] = {"all": data.values}
+    if data.split is not None:
+        parts = {
+            part: data.values[data.split == part] for part in ("train", "val", "test") if (data.split == part).any()
+        }
+    for part, values in parts.items():
+        if data.task.kind == "classification":
+            counts = values["target"].value_counts()
+            spread = ", ".join(f"{counts.get(code, 0)} {name}" for code, name in enumerate(data.task.classes))
+        elif data.task.kind == "regression":
+            spread = f"{data.task.target} {values['target'].mean():.1f} +- {values['target'].std():.1f}"
+        else:
+            spread = f"{int(values['event'].sum())} events, {data.task.time} up to {values['time'].max():g}"
+        lines.append(f"  {part:5s} {len(values):6,d}: {spread}")
+    if data.encoder is not None:
+        lines.append(f"covariates: {', '.join(data.encoder.get_feature_names_out())}")
+    return lines
+
+
+def write_result(path: Path, result: dict[str, Any], data: BrainData, predictions: pd.DataFrame) -> None:
+    """Metrics of the true covariates and of each control, with counts, versions and hardware, as JSON; whole or not at all."""
+    metrics = {
+        str(control): {name: value if math.isfinite(value) else None for name, value in data.task.measure(rows).items()}
+        for control, rows in predictions.groupby("control", sort=False)
+    }
+    assert data.split is not None
+    text = json.dumps(
+        {
+            **result,
+            "metrics": metrics.get("true", {}),
+            "controls": {name: values for name, values in metrics.items() if name != "true"},
+            "counts": {str(k): int(v) for k, v in data.split.value_counts().items()},
+            "preparation": asdict(data.preparation),
+            "skipped": len(data.skipped),
+            "versions": versions(*PACKAGES),
+            "hardware": hardware(),
+        },
+        indent=2,
+    )
+    part = path.with_suffix(".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def write_predictions(path: Path, data: BrainData, predictions: pd.DataFrame) -> None:
+    """Each test row's answer and the truth, with subject, session and image."""
+    assert data.frame is not None
+    table = data.table("test")
+    rows = data.part("test")[["subject", "session", "image"]].assign(id=table.ids)
+    merged = rows.merge(predictions, on="id", how="right", validate="one_to_many")
+    merged.to_csv(path, index=False, float_format="%.9g")
