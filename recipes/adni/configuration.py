@@ -91,7 +91,7 @@ class BrainCLI(LightningCLI):
         parser.add_argument("--keep_checkpoints", action="store_true", help="crossval: keep every fold's network")
         parser.add_argument("--skip_voxels", action="store_true", help="inspect: headers only, faster")
         for shared in ("task", "covariates"):
-            parser.link_arguments(f"data.{shared}", f"model.{shared}")
+            parser.link_arguments(f"data.{shared}", f"model.{shared}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse ``args``; Lightning's own version warns when sys.argv holds something too, as it always does here."""

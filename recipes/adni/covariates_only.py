@@ -30,7 +30,7 @@ def fit_linear(task: Task, covariates: np.ndarray, values: pd.DataFrame, penalty
         logistic = LogisticRegression(C=1 / penalty, max_iter=5000).fit(x, values["target"].to_numpy(int))
         return lambda s: {
             f"p_{name}": p
-            for name, p in zip(task.classes, logistic.predict_proba(np.asarray(s, np.float64)).T, strict=True)
+            for name, p in zip(task.queries, logistic.predict_proba(np.asarray(s, np.float64)).T, strict=True)
         }
     if task.kind == "regression":
         from sklearn.linear_model import Ridge

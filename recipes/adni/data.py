@@ -190,7 +190,7 @@ class BrainData(LightningDataModule):
         if self.task.kind == "classification":
             for part in split.unique():
                 there = set(self.values.loc[split == part, "target"])
-                gone = [name for code, name in enumerate(self.task.classes) if code not in there]
+                gone = [name for code, name in enumerate(self.task.queries) if code not in there]
                 if gone and part == "train":
                     raise TableError(
                         f"the split {split.name!r} has no {' and no '.join(gone)} in training; there are "
@@ -234,7 +234,7 @@ class BrainData(LightningDataModule):
         """The answer as `check_leakage` takes it: the class's name, the number, or whether the event was seen."""
         assert self.values is not None
         if self.task.kind == "classification":
-            return self.values["target"].map(dict(enumerate(self.task.classes)))
+            return self.values["target"].map(dict(enumerate(self.task.queries)))
         return self.values.iloc[:, -1]
 
     def setup(self, stage: str) -> None:

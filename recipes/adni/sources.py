@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class Source:
     kind: Kind = "bids"
     images: str | None = None
     table: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] | None = None
 
     def read(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The tidy frame and the report of what did not match (docs/tables.md).
@@ -68,7 +68,7 @@ class Source:
             "ixi": lambda **o: read_ixi(str(self.table), str(self.images), **o),
             "table": lambda **o: read_paths_table(str(self.table), root=self.images, **o),
         }
-        options = dict(self.options)
+        options = dict(self.options or {})
         if self.kind == "table" and "image_column" not in options:
             options["image_column"] = "image"
         try:

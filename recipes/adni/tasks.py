@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -40,17 +40,17 @@ class Task:
     """
 
     kind: Kind = "classification"
-    classes: dict[str, str] = field(default_factory=dict)
+    classes: dict[str, str] | None = None
     target: str | None = None
     time: str | None = None
     event: str | None = None
 
     def check(self) -> None:
         """Raise unless the task is complete."""
-        if self.kind == "classification" and len(self.classes) < 2:
+        if self.kind == "classification" and len(self.queries) < 2:
             raise TableError(
                 f"--data.task.classes should name at least two classes, each with a query, such as "
-                f"{{CN: \"DX == 'CN'\", AD: \"DX == 'Dementia'\"}}, and is {self.classes}."
+                f"{{CN: \"DX == 'CN'\", AD: \"DX == 'Dementia'\"}}, and is {self.queries}."
             )
         if self.kind == "regression" and self.target is None:
             raise TableError("--data.task.target should name the column to predict, such as Age, and was not given.")
@@ -58,16 +58,21 @@ class Task:
             raise TableError("--data.task.time and --data.task.event should name the two columns of a survival task.")
 
     @property
+    def queries(self) -> dict[str, str]:
+        """The classes' queries by name, in the order of the codes; none for other tasks."""
+        return self.classes or {}
+
+    @property
     def columns(self) -> list[str]:
         """The columns that hold the answer; none of them may be a covariate."""
         if self.kind == "classification":
-            return list(dict.fromkeys(name for query in self.classes.values() for name in columns_of(query)))
+            return list(dict.fromkeys(name for query in self.queries.values() for name in columns_of(query)))
         return [name for name in (self.target, self.time, self.event) if name is not None]
 
     @property
     def num_outputs(self) -> int:
         """Outputs of a network for this task: a logit per class, or one number."""
-        return len(self.classes) if self.kind == "classification" else 1
+        return len(self.queries) if self.kind == "classification" else 1
 
     @property
     def monitor(self) -> tuple[str, str]:
@@ -95,7 +100,7 @@ class Task:
         self.check()
         if self.kind == "classification":
             held = pd.DataFrame(
-                {name: matches(frame, query, f"--data.task.classes.{name}") for name, query in self.classes.items()}
+                {name: matches(frame, query, f"--data.task.classes.{name}") for name, query in self.queries.items()}
             )
             several = held.sum(axis=1) > 1
             if several.any():
@@ -108,7 +113,7 @@ class Task:
             empty = [name for name in held if not held[name].any()]
             if empty:
                 raise TableError(
-                    f"--data.task.classes: no row is {', '.join(f'{n} ({self.classes[n]})' for n in empty)}; rows per "
+                    f"--data.task.classes: no row is {', '.join(f'{n} ({self.queries[n]})' for n in empty)}; rows per "
                     f"class: {held.sum().to_dict()}. Check the spelling of the values; `inspect` lists them."
                 )
             chosen = held.any(axis=1)
@@ -162,7 +167,7 @@ class Task:
         outputs = outputs.detach().double().cpu()
         if self.kind == "classification":
             probabilities = outputs.softmax(1).numpy()
-            return {f"p_{name}": probabilities[:, i] for i, name in enumerate(self.classes)}
+            return {f"p_{name}": probabilities[:, i] for i, name in enumerate(self.queries)}
         return {"prediction" if self.kind == "regression" else "log_hazard": outputs.squeeze(1).numpy()}
 
     def measure(self, rows: pd.DataFrame) -> dict[str, float]:
@@ -183,17 +188,17 @@ class Task:
     def _measure_classes(self, rows: pd.DataFrame) -> dict[str, float]:
         from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
 
-        probabilities = torch.tensor(rows[[f"p_{name}" for name in self.classes]].to_numpy(), dtype=torch.float64)
+        probabilities = torch.tensor(rows[[f"p_{name}" for name in self.queries]].to_numpy(), dtype=torch.float64)
         target = torch.tensor(rows["target"].to_numpy(), dtype=torch.int64)
         present = target.unique()
-        recalls = multiclass_accuracy(probabilities.argmax(1), target, num_classes=len(self.classes), average="none")
+        recalls = multiclass_accuracy(probabilities.argmax(1), target, num_classes=len(self.queries), average="none")
         auc = math.nan  # not defined where a class is absent
-        if len(present) == len(self.classes):
-            each = multiclass_auroc(probabilities, target, num_classes=len(self.classes), average="none")
-            auc = float(each[1] if len(self.classes) == 2 else each.mean())  # three or more: one against the rest
+        if len(present) == len(self.queries):
+            each = multiclass_auroc(probabilities, target, num_classes=len(self.queries), average="none")
+            auc = float(each[1] if len(self.queries) == 2 else each.mean())  # three or more: one against the rest
         return {
             "auc": auc,
-            "balanced_accuracy": float(recalls[present].mean()) if len(present) == len(self.classes) else math.nan,
+            "balanced_accuracy": float(recalls[present].mean()) if len(present) == len(self.queries) else math.nan,
             "accuracy": float((probabilities.argmax(1) == target).double().mean()),
         }
 

@@ -126,7 +126,7 @@ def describe(data: BrainData) -> list[str]:
     for part, values in parts.items():
         if data.task.kind == "classification":
             counts = values["target"].value_counts()
-            spread = ", ".join(f"{counts.get(code, 0)} {name}" for code, name in enumerate(data.task.classes))
+            spread = ", ".join(f"{counts.get(code, 0)} {name}" for code, name in enumerate(data.task.queries))
         elif data.task.kind == "regression":
             spread = f"{data.task.target} {values['target'].mean():.1f} +- {values['target'].std():.1f}"
         else:

@@ -1,0 +1,246 @@
+"""The command crossval: every arm on the same folds, one folder per arm and fold, and the tables that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import seed_everything
+
+from fusionconv.evaluation import control_rows
+from recipes.adni.arms import count_parameters
+from recipes.adni.configuration import BrainCLI, early_options, with_own_config
+from recipes.adni.covariates_only import fit_linear
+from recipes.adni.data import BrainData
+from recipes.adni.study import BrainStudy
+from recipes.adni.summary import summarise
+from recipes.adni.training import describe, write_predictions, write_result
+from recipes.common.runs import RunError, is_rank_zero
+
+log = logging.getLogger("recipes.adni")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm on one fold."""
+
+    arm: str
+    fold: str  # "repeat0-fold3"
+    options: dict[str, Any]  # what this arm changes in --model, and "covariates"
+    folder: Path
+    key: str  # a hash of all settings that the result depends on
+
+    @property
+    def seed(self) -> int:
+        """Of the training: the same for all arms of a fold, so that they start from the same weights."""
+        repeat, fold = re.findall(r"\d+", self.fold)
+        return 1000 * int(repeat) + int(fold)
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has left its result, by the same settings."""
+        path = self.folder / "result.json"
+        if not path.is_file():
+            return False
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["key"] != self.key:
+            raise RunError(
+                f"{path} comes from other settings than these (or from other versions of the data). Give another "
+                "--experiment, or --overwrite to throw the old results away."
+            )
+        return True
+
+
+def main(argv: list[str]) -> None:
+    """Run the cross-validation, or what is left of it."""
+    early = early_options(argv)
+    if not early.config and not early.help:
+        argv = with_own_config(early, argv)
+    cli = BrainCLI("crossval", argv)
+    with cli.folder.logging():
+        data = cli.datamodule
+        data.fold = "all"
+        data.prepare_volumes()
+        splits = data.splits()
+        jobs = plan(cli, data, splits)
+        if cli.config.overwrite and is_rank_zero():
+            clear(cli.folder.path)
+        waiting = [job for job in jobs if not job.done]
+        if is_rank_zero():
+            cli.save_config(cli.folder.config)
+            for line in describe(data):
+                log.info(line)
+            names = data.frame[["subject", "session", "image"]] if data.frame is not None else pd.DataFrame()
+            names.join(splits).to_csv(cli.folder.path / "folds.csv", index=False)
+            check_encoders(data, splits, jobs)
+            log.info("%d jobs (%d arms x %d folds), %d done before, %d to do", len(jobs), len(arms_of(cli)), len(splits.columns), len(jobs) - len(waiting), len(waiting))
+        started = time.perf_counter()
+        for number, job in enumerate(waiting, 1):
+            seconds = run(cli, data, splits[job.fold], job)
+            if is_rank_zero():
+                result = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
+                metric = data.task.metrics[0]
+                left = (time.perf_counter() - started) / number * (len(waiting) - number)
+                value = result["metrics"][metric]
+                shown = "not defined" if value is None else f"{value:.3f}"
+                log.info("[%d/%d] %s %s: %s %s (%.0f s; about %.0f min left)", number, len(waiting), job.arm, job.fold, metric, shown, seconds, left / 60)
+        if is_rank_zero():
+            undone = [job for job in plan(cli, data, splits, part="1/1") if not job.done]
+            if undone:
+                log.info("%d jobs of other parts are not done yet; the last part to end writes the tables", len(undone))
+                return
+            log.info("\n%s", summarise(cli.folder.path, data.task, cli.config.reference or next(iter(arms_of(cli)))))
+            log.info("now: python -m recipes.adni report --experiment %s --root_dir %s", cli.folder.experiment, cli.folder.root_dir)
+
+
+def arms_of(cli: BrainCLI) -> dict[str, dict[str, Any]]:
+    """The arms by name; without --arms the one that --model says, beside the image alone and the covariates alone."""
+    arms = dict(cli.config.arms or {})
+    if not arms:
+        arms = {"image": {"arm": "image"}, "covariates": {"arm": "covariates"}, "concat": {"arm": "concat"}, "hybrid": {"arm": "hybrid"}}
+    known = set(cli.model.hparams) | {"covariates"}
+    for name, options in arms.items():
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise RunError(f"--arms: {name!r} should be a plain folder name (letters, digits, . _ - +).")
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise RunError(f"--arms.{name}: {', '.join(unknown)} is no option of --model; it has {', '.join(sorted(known))}.")
+    reference = cli.config.reference
+    if reference is not None and reference not in arms:
+        raise RunError(f"--reference should be one of the arms {', '.join(arms)}, and is {reference!r}.")
+    return arms
+
+
+def plan(cli: BrainCLI, data: BrainData, splits: pd.DataFrame, part: str | None = None) -> list[Job]:
+    """The jobs of this part: fold by fold, so that a run that is stopped has all arms of the folds that it finished."""
+    part = part or cli.config.part
+    said = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not said or not 1 <= int(said[1]) <= int(said[2]):
+        raise RunError(f"--part should be such as 2/3, the second of three parts, and is {part!r}.")
+    common = settings(cli, data)
+    jobs = []
+    for fold in splits.columns:
+        for arm, options in arms_of(cli).items():
+            folder = cli.folder.path / "folds" / arm / fold
+            text = json.dumps({**common, "arm": options, "fold": fold}, sort_keys=True, default=str)
+            jobs.append(Job(arm, str(fold), options, folder, hashlib.sha256(text.encode()).hexdigest()))
+    return jobs[int(said[1]) - 1 :: int(said[2])]
+
+
+def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
+    """Everything that a result depends on, the data's content included: which rows, their values, their volumes."""
+    config = cli.config.clone().as_dict()
+    for name in ("config", "experiment", "root_dir", "resume", "overwrite", "ckpt_path", "part", "arms", "reference", "keep_checkpoints", "skip_voxels"):
+        config.pop(name, None)
+    # where the work is done is no part of what is computed
+    for name in ("num_workers", "prepare_workers", "cache", "in_memory", "fold", "on_error"):
+        config["data"].pop(name, None)
+    for name in ("devices", "num_nodes", "enable_progress_bar", "enable_model_summary", "default_root_dir", "logger"):
+        config["trainer"].pop(name, None)
+    config["data"].pop("source", None)
+    assert data.frame is not None
+    assert data.prepared is not None
+    volumes = [data.prepared.files[str(image)].stem for image in data.frame["image"]]
+    rows = data.frame.drop(columns="image").assign(volume=volumes).to_csv(index=False)
+    return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest()}
+
+
+def check_encoders(data: BrainData, splits: pd.DataFrame, jobs: list[Job]) -> None:
+    """Fit every fold's encoder and encode its test rows, before hours go into training."""
+    own = list(data.covariates)
+    for covariates in {tuple(job.options.get("covariates", own)) for job in jobs}:
+        for fold in splits.columns:
+            data.covariates = list(covariates)
+            data.use(splits[fold])
+            for part in ("train", "val", "test"):
+                data.table(part)
+    data.covariates = own
+
+
+def run(cli: BrainCLI, data: BrainData, split: pd.Series, job: Job) -> float:
+    """Train one arm on one fold, judge it on the fold's test part, write its result; returns the seconds it took."""
+    started = time.perf_counter()
+    own = list(data.covariates)
+    data.covariates = list(job.options.get("covariates", own))
+    try:
+        data.fold = job.fold
+        data.use(split)
+        seed_everything(job.seed, workers=True, verbose=False)
+        options = {**cli.model.hparams, **{k: v for k, v in job.options.items() if k != "covariates"}}
+        options |= {"task": data.task, "covariates": data.covariates}
+        if is_rank_zero():
+            job.folder.mkdir(parents=True, exist_ok=True)
+        if options["arm"] == "covariates":
+            predictions, facts = judge_covariates(data, cli.config.controls)
+        else:
+            predictions, facts = train_and_judge(cli, data, BrainStudy(**options), job)
+    finally:
+        data.covariates = own
+    seconds = time.perf_counter() - started
+    if is_rank_zero():
+        write_predictions(job.folder / "predictions.csv", data, predictions)
+        result = {"arm": job.arm, "fold": job.fold, "key": job.key, "options": job.options, "seed": job.seed, "seconds": round(seconds, 1), **facts}
+        write_result(job.folder / "result.json", result, data, predictions)
+    return seconds
+
+
+def train_and_judge(cli: BrainCLI, data: BrainData, study: BrainStudy, job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Fit a network; judge the best epoch on validation, or the last where there is no validation part."""
+    trainer = cli.trainer_for(job.folder, "fold", keep_last=False, enable_progress_bar=False)
+    trainer.fit(study, datamodule=data)
+    checkpoint = next(iter(trainer.checkpoint_callbacks), None)
+    path = getattr(checkpoint, "best_model_path", "") or getattr(checkpoint, "last_model_path", "")
+    if study.hparams.arm != "image":
+        study.controls = {name: dict(zip(ids, rows, strict=True)) for name, ids, rows in controls(data, cli.config.controls)}
+    trainer.test(study, datamodule=data, ckpt_path=path or None, weights_only=True, verbose=False)
+    if is_rank_zero() and path and not cli.config.keep_checkpoints:
+        Path(path).unlink(missing_ok=True)
+        Path(path).parent.rmdir()
+    assert study.predictions is not None
+    assert study.network is not None
+    facts = {**count_parameters(study.network), "epochs": study.history["epochs"], "encoder": study.encoder and study.encoder.to_dict()}
+    return study.predictions, facts
+
+
+def judge_covariates(data: BrainData, permutations: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The arm without an image."""
+    assert data.values is not None
+    assert data.split is not None
+    train, test = data.table("train"), data.table("test")
+    answer = fit_linear(data.task, train.covariates.numpy(), data.values[data.split == "train"])
+    truth = data.values[data.split == "test"].reset_index(drop=True)
+    given = [("true", list(test.ids), test.covariates), *controls(data, permutations)]
+    frames = [pd.DataFrame({"id": ids, "control": name}).join(truth).assign(**answer(rows.numpy())) for name, ids, rows in given]
+    assert data.encoder is not None
+    return pd.concat(frames, ignore_index=True), {"parameters": data.num_covariates + 1, "covariate_parameters": data.num_covariates, "encoder": data.encoder.to_dict()}
+
+
+def controls(data: BrainData, permutations: int) -> list[tuple[str, list[str], torch.Tensor]]:
+    """What is given in place of the test covariates: other subjects' rows, several times, and the training mean for all."""
+    if permutations < 1:
+        return []
+    test, train = data.table("test"), data.table("train")
+    ids, groups = list(test.ids), data.part("test")["subject"].to_numpy()
+    true = test.covariates.numpy()
+    mean = np.broadcast_to(train.covariates.numpy().mean(0), true.shape)
+    rows = [(f"permuted-{seed}", control_rows(true, "permuted", groups=groups, seed=seed)) for seed in range(permutations)]
+    return [(name, ids, torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))) for name, values in [*rows, ("constant", mean)]]
+
+
+def clear(folder: Path) -> None:
+    """Throw away an earlier cross-validation's results, and nothing else."""
+    import shutil
+
+    for name in ("folds", "figures"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("folds.csv", "results.csv", "summary.csv", "comparison.csv", "controls.csv", "results.md", "report.html"):
+        (folder / name).unlink(missing_ok=True)
