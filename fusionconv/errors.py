@@ -6,6 +6,7 @@ __all__ = [
     "CheckpointError",
     "CovariateError",
     "CovariateTypeError",
+    "EvaluationError",
     "FusionError",
     "LeakageWarning",
     "SplitWarning",
@@ -42,6 +43,10 @@ class CheckpointError(FusionError, ValueError):
 
 class TableWarning(UserWarning):
     """Something of a table was left out or read in a way that one may not expect: rows without image, Latin-1, ..."""
+
+
+class EvaluationError(FusionError, ValueError):
+    """Results cannot be compared or summarised: other lengths, NaN, one class only, subjects counted several times."""
 
 
 class UnusedCovariatesWarning(UserWarning):

@@ -1,0 +1,154 @@
+"""What comes in: arrays of equal length without NaN, groups as numbers, sizes and levels that make sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fusionconv.errors import EvaluationError
+
+__all__ = [
+    "Floats",
+    "Ints",
+    "group_numbers",
+    "importable_stats",
+    "require_confidence",
+    "require_count",
+    "require_finite",
+    "require_labels",
+    "require_rows",
+    "require_vector",
+]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+def importable_stats() -> Any:
+    """``scipy.stats``, imported when a test is made, so that reading results needs numpy only.
+
+    Raises:
+        ImportError: scipy is not installed.
+    """
+    try:
+        from scipy import stats  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("expected scipy, came none; pip install 'fusionconv[evaluation]'") from error
+    return stats
+
+
+def as_array(values: Any) -> npt.NDArray[Any]:
+    """A numpy array of anything array-like; a tensor on any device, with or without a graph."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+        values = values.numpy()
+    return np.asarray(values)
+
+
+def require_vector(values: Any, what: str) -> Floats:
+    """A float64 vector without NaN or infinity; ``what`` names it in messages.
+
+    Raises:
+        EvaluationError: another shape, empty, no numbers, NaN or infinity.
+
+    >>> require_vector([1, float("nan"), 3], "age")
+    Traceback (most recent call last):
+        ...
+    fusionconv.errors.EvaluationError: age: expected finite numbers, came 1 of 3 that are NaN or infinite (first at ...
+    """
+    array = as_array(values)
+    if array.ndim != 1 or not array.size:
+        raise EvaluationError(f"{what}: expected a vector of at least one number, came shape {array.shape}")
+    return require_finite(array, what)
+
+
+def require_finite(array: npt.NDArray[Any], what: str) -> Floats:
+    """``array`` as float64, all finite.
+
+    Raises:
+        EvaluationError: no numbers, NaN or infinity.
+    """
+    try:
+        floats = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(f"{what}: expected numbers, came {array.dtype} such as {array.flat[0]!r}") from error
+    bad = ~np.isfinite(floats)
+    if bad.any():
+        raise EvaluationError(
+            f"{what}: expected finite numbers, came {bad.sum()} of {bad.size} that are NaN or infinite (first at "
+            f"position {int(np.flatnonzero(bad.ravel())[0])}); find out why before leaving such rows out: the figure "
+            "would then be one of other rows"
+        )
+    return floats
+
+
+def require_rows(rows: int, what: str, array: npt.NDArray[Any]) -> None:
+    """Raise unless ``array`` has ``rows`` rows.
+
+    Raises:
+        EvaluationError: another number of rows.
+    """
+    if array.ndim == 0 or len(array) != rows:
+        raise EvaluationError(
+            f"{what}: expected one row for each of {rows}, came shape {array.shape}; join them by id, not by order"
+        )
+
+
+def require_labels(values: Any, what: str) -> npt.NDArray[np.bool_]:
+    """A vector of 0 and 1 (or False and True) as booleans.
+
+    Raises:
+        EvaluationError: anything else in it.
+    """
+    floats = require_vector(values, what)
+    if not np.isin(floats, (0, 1)).all():
+        odd = np.unique(floats[~np.isin(floats, (0, 1))])[:3]
+        raise EvaluationError(f"{what}: expected only 0 and 1, came also {odd.tolist()}")
+    return np.asarray(floats == 1)
+
+
+def require_confidence(confidence: float) -> float:
+    """A level between 0 and 1.
+
+    Raises:
+        EvaluationError: it is not.
+    """
+    if not 0 < confidence < 1:
+        raise EvaluationError(f"confidence: expected a number between 0 and 1 such as 0.95, came {confidence!r}")
+    return float(confidence)
+
+
+def require_count(value: int, what: str, least: int = 1) -> int:
+    """A whole number from ``least`` on.
+
+    Raises:
+        EvaluationError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise EvaluationError(f"{what}: expected a whole number from {least} on, came {value!r}")
+    return int(value)
+
+
+def group_numbers(groups: Any, rows: int) -> Ints:
+    """The number of each row's group (subject), 0, 1, ... in order of first appearance; without groups, of each row.
+
+    Raises:
+        EvaluationError: another number of rows, or a missing id.
+
+    >>> group_numbers(["b", "a", "b"], 3)
+    array([0, 1, 0])
+    """
+    if groups is None:
+        return np.arange(rows, dtype=np.intp)
+    array = np.asarray(groups, dtype=object)
+    require_rows(rows, "groups", array)
+    numbers, _ = pd.factorize(array, use_na_sentinel=True)
+    if (numbers < 0).any():
+        raise EvaluationError(
+            f"groups: expected a subject's id in every row, came none in {(numbers < 0).sum()} of {rows}"
+        )
+    return numbers.astype(np.intp)

@@ -1,0 +1,176 @@
+"""Brain age and other regressions: mean error, R^2, correlation, and the bias with age, told and corrected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fusionconv.errors import EvaluationError
+from fusionconv.evaluation.arrays import Floats, require_rows, require_vector
+
+__all__ = ["AgeBias", "RegressionSummary", "age_bias", "correct_age_bias", "regression_summary"]
+
+
+@dataclass(frozen=True)
+class RegressionSummary:
+    """Figures of a regression, in the target's unit where they have one.
+
+    Attributes:
+        mae: mean absolute error.
+        rmse: root mean squared error.
+        mean_error: mean of predicted - target; above 0: predicted too high.
+        r2: 1 - sum (y - p)^2 / sum (y - mean y)^2, of these rows; below 0: worse than their mean.
+        pearson: Pearson's r of predicted and target; NaN where the prediction is constant.
+        n: rows.
+    """
+
+    mae: float
+    rmse: float
+    mean_error: float
+    r2: float
+    pearson: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"MAE {self.mae:.3f}, RMSE {self.rmse:.3f}, mean error {self.mean_error:+.3f}, R2 {self.r2:.3f}, "
+            f"r {self.pearson:.3f}, n = {self.n}"
+        )
+
+
+def regression_summary(predicted: Any, target: Any) -> RegressionSummary:
+    """Mean absolute error, root mean squared error, mean error, R^2 and Pearson's r.
+
+    MAE depends on the range of ages: compare it only on the same subjects, and beside that of predicting the mean.
+
+    Args:
+        predicted: (n,).
+        target: (n,) in the same unit, such as years.
+
+    Raises:
+        EvaluationError: other lengths, NaN, fewer than two rows, or a constant target.
+
+    >>> print(regression_summary(predicted=[62, 69, 78], target=[60, 70, 80]))
+    MAE 1.667, RMSE 1.732, mean error -0.333, R2 0.955, r 0.997, n = 3
+    """
+    p, y = _pair(predicted, target)
+    error, around = p - y, y - y.mean()
+    spread = p.std() * y.std()
+    r = float(((p - p.mean()) * around).mean() / spread) if np.ptp(p) else float("nan")
+    return RegressionSummary(
+        mae=float(np.abs(error).mean()),
+        rmse=float(np.sqrt((error**2).mean())),
+        mean_error=float(error.mean()),
+        r2=float(1 - (error**2).sum() / (around**2).sum()),
+        pearson=r,
+        n=len(y),
+    )
+
+
+@dataclass(frozen=True)
+class AgeBias:
+    """The line through predicted-age differences: predicted - age = slope * age + intercept.
+
+    Attributes:
+        slope: years of difference for each year of age; negative where the old look too young, as is usual.
+        intercept: of that line, in years.
+        n: rows that it was fitted on.
+    """
+
+    slope: float
+    intercept: float
+    n: int
+
+    @property
+    def alpha(self) -> float:
+        """The slope of predicted on age: predicted = alpha * age + intercept."""
+        return self.slope + 1
+
+    def __str__(self) -> str:
+        return f"predicted - age = {self.slope:+.3f} * age {self.intercept:+.3f} (fitted on {self.n} rows)"
+
+
+def age_bias(predicted: Any, age: Any) -> AgeBias:
+    """Least squares of the predicted-age difference on age.
+
+    A model that minimises an error predicts towards the mean: the young come out too old and the old too young,
+    and a difference between patients and controls of other ages is then partly this line.
+
+    Args:
+        predicted: (n,) predicted ages in years.
+        age: (n,) true ages in years.
+
+    Raises:
+        EvaluationError: other lengths, NaN, fewer than two rows, or one age only.
+
+    >>> bias = age_bias(predicted=[65, 70, 75], age=[60, 70, 80])
+    >>> print(bias)
+    predicted - age = -0.500 * age +35.000 (fitted on 3 rows)
+    """
+    p, y = _pair(predicted, age)
+    around = y - y.mean()
+    difference = p - y
+    slope = float((around * (difference - difference.mean())).sum() / (around**2).sum())
+    return AgeBias(slope, float(difference.mean() - slope * y.mean()), len(y))
+
+
+def correct_age_bias(
+    predicted: Any, age: Any, bias: AgeBias, method: Literal["de_lange", "cole"] = "de_lange"
+) -> Floats:
+    r"""Predicted ages without the line that was fitted **on other rows** (validation rows; never those of the test).
+
+    With predicted = alpha * age + beta on the fitting rows:
+
+    - ``"de_lange"`` (de Lange & Cole 2020, NeuroImage: Clinical 26:102229):
+      corrected = predicted + (age - (alpha * age + beta))
+    - ``"cole"`` (Cole et al. 2018, Molecular Psychiatry 23:1385): corrected = (predicted - beta) / alpha
+
+    ``"de_lange"`` **uses the true age of the row that it corrects**. What comes out is meant for the difference
+    corrected - age (is this brain older than others of its age?). Its mean absolute error is *not* the error of a
+    prediction for a person of unknown age: a model that predicts one constant has alpha = 0 and a corrected error of
+    0. Always report the uncorrected error beside it. ``"cole"`` needs no true age and widens the scatter by 1 / alpha.
+
+    Args:
+        predicted: (n,) predicted ages of the rows to correct.
+        age: (n,) their true ages; not read by ``"cole"`` but for its length.
+        bias: what :func:`age_bias` gave on the fitting rows.
+        method: see above.
+
+    Returns:
+        (n,) corrected ages.
+
+    Raises:
+        EvaluationError: other lengths or NaN; ``"cole"`` where alpha is not above 0.
+
+    >>> bias = age_bias(predicted=[65, 70, 75], age=[60, 70, 80])  # validation rows
+    >>> correct_age_bias([66, 77], [60, 80], bias).tolist()  # one and two years above the line
+    [61.0, 82.0]
+    """
+    if not isinstance(bias, AgeBias):
+        raise EvaluationError(
+            f"bias: expected what age_bias(predicted, age) gave on validation rows, came {type(bias).__name__}"
+        )
+    p, y = require_vector(predicted, "predicted"), require_vector(age, "age")
+    require_rows(len(p), "age", y)
+    if method == "de_lange":
+        return p - (bias.slope * y + bias.intercept)
+    if method != "cole":
+        raise EvaluationError(f"method: expected 'de_lange' or 'cole', came {method!r}")
+    if bias.alpha <= 0:
+        raise EvaluationError(
+            f"method 'cole' divides by alpha: expected predictions that rise with age, came alpha = {bias.alpha:.3g}; "
+            "this model does not follow age"
+        )
+    return (p - bias.intercept) / bias.alpha
+
+
+def _pair(predicted: Any, target: Any) -> tuple[Floats, Floats]:
+    p, y = require_vector(predicted, "predicted"), require_vector(target, "target")
+    require_rows(len(p), "target", y)
+    if len(y) < 2 or not np.ptp(y):
+        raise EvaluationError(
+            f"target: expected at least two rows of different values, came {len(y)} of {np.unique(y)[:3].tolist()}"
+        )
+    return p, y
