@@ -26,6 +26,7 @@ warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|skip_none|
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
 warnings.filterwarnings("ignore", message=".*Be aware that when using `ckpt_path`.*")  # judging needs no callback
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # prepared volumes come from memory
+warnings.filterwarnings("ignore", message=".*Total length of .list. across ranks is zero.*")  # no validation part
 warnings.filterwarnings("ignore", message=".*number of training batches.*log_every_n_steps.*")
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -130,7 +131,7 @@ class BrainCLI(LightningCLI):
                     enable_version_counter=False,
                 )
             )  # fmt: skip
-        if keep_last or self.datamodule.val_size == 0:
+        if keep_last:
             callbacks.append(
                 ModelCheckpoint(dirpath=folder / "checkpoints", filename=f"{name}-last", enable_version_counter=False)
             )

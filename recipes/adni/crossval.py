@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ import pandas as pd
 import torch
 from lightning.pytorch import seed_everything
 
-from fusionconv.evaluation import control_rows
 from recipes.adni.arms import count_parameters
 from recipes.adni.configuration import BrainCLI, early_options, with_own_config
 from recipes.adni.covariates_only import fit_linear
@@ -67,6 +67,8 @@ def main(argv: list[str]) -> None:
         argv = with_own_config(early, argv)
     cli = BrainCLI("crossval", argv)
     with cli.folder.logging():
+        for name in ("lightning.pytorch", "lightning.fabric"):  # dozens of trainers: their remarks once are enough
+            logging.getLogger(name).setLevel(logging.WARNING)
         data = cli.datamodule
         data.fold = "all"
         data.prepare_volumes()
@@ -82,7 +84,14 @@ def main(argv: list[str]) -> None:
             names = data.frame[["subject", "session", "image"]] if data.frame is not None else pd.DataFrame()
             names.join(splits).to_csv(cli.folder.path / "folds.csv", index=False)
             check_encoders(data, splits, jobs)
-            log.info("%d jobs (%d arms x %d folds), %d done before, %d to do", len(jobs), len(arms_of(cli)), len(splits.columns), len(jobs) - len(waiting), len(waiting))
+            log.info(
+                "%d jobs (%d arms x %d folds), %d done before, %d to do",
+                len(jobs),
+                len(arms_of(cli)),
+                len(splits.columns),
+                len(jobs) - len(waiting),
+                len(waiting),
+            )
         started = time.perf_counter()
         for number, job in enumerate(waiting, 1):
             seconds = run(cli, data, splits[job.fold], job)
@@ -92,28 +101,49 @@ def main(argv: list[str]) -> None:
                 left = (time.perf_counter() - started) / number * (len(waiting) - number)
                 value = result["metrics"][metric]
                 shown = "not defined" if value is None else f"{value:.3f}"
-                log.info("[%d/%d] %s %s: %s %s (%.0f s; about %.0f min left)", number, len(waiting), job.arm, job.fold, metric, shown, seconds, left / 60)
+                log.info(
+                    "[%d/%d] %s %s: %s %s (%.0f s; about %.0f min left)",
+                    number,
+                    len(waiting),
+                    job.arm,
+                    job.fold,
+                    metric,
+                    shown,
+                    seconds,
+                    left / 60,
+                )
         if is_rank_zero():
             undone = [job for job in plan(cli, data, splits, part="1/1") if not job.done]
             if undone:
                 log.info("%d jobs of other parts are not done yet; the last part to end writes the tables", len(undone))
                 return
             log.info("\n%s", summarise(cli.folder.path, data.task, cli.config.reference or next(iter(arms_of(cli)))))
-            log.info("now: python -m recipes.adni report --experiment %s --root_dir %s", cli.folder.experiment, cli.folder.root_dir)
+            log.info(
+                "now: python -m recipes.adni report --experiment %s --root_dir %s",
+                cli.folder.experiment,
+                cli.folder.root_dir,
+            )
 
 
 def arms_of(cli: BrainCLI) -> dict[str, dict[str, Any]]:
     """The arms by name; without --arms the one that --model says, beside the image alone and the covariates alone."""
     arms = dict(cli.config.arms or {})
     if not arms:
-        arms = {"image": {"arm": "image"}, "covariates": {"arm": "covariates"}, "concat": {"arm": "concat"}, "hybrid": {"arm": "hybrid"}}
+        arms = {
+            "image": {"arm": "image"},
+            "covariates": {"arm": "covariates"},
+            "concat": {"arm": "concat"},
+            "hybrid": {"arm": "hybrid"},
+        }
     known = set(cli.model.hparams) | {"covariates"}
     for name, options in arms.items():
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise RunError(f"--arms: {name!r} should be a plain folder name (letters, digits, . _ - +).")
         unknown = sorted(set(options) - known)
         if unknown:
-            raise RunError(f"--arms.{name}: {', '.join(unknown)} is no option of --model; it has {', '.join(sorted(known))}.")
+            raise RunError(
+                f"--arms.{name}: {', '.join(unknown)} is no option of --model; it has {', '.join(sorted(known))}."
+            )
     reference = cli.config.reference
     if reference is not None and reference not in arms:
         raise RunError(f"--reference should be one of the arms {', '.join(arms)}, and is {reference!r}.")
@@ -139,7 +169,19 @@ def plan(cli: BrainCLI, data: BrainData, splits: pd.DataFrame, part: str | None 
 def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     """Everything that a result depends on, the data's content included: which rows, their values, their volumes."""
     config = cli.config.clone().as_dict()
-    for name in ("config", "experiment", "root_dir", "resume", "overwrite", "ckpt_path", "part", "arms", "reference", "keep_checkpoints", "skip_voxels"):
+    for name in (
+        "config",
+        "experiment",
+        "root_dir",
+        "resume",
+        "overwrite",
+        "ckpt_path",
+        "part",
+        "arms",
+        "reference",
+        "keep_checkpoints",
+        "skip_voxels",
+    ):
         config.pop(name, None)
     # where the work is done is no part of what is computed
     for name in ("num_workers", "prepare_workers", "cache", "in_memory", "fold", "on_error"):
@@ -161,7 +203,7 @@ def check_encoders(data: BrainData, splits: pd.DataFrame, jobs: list[Job]) -> No
         for fold in splits.columns:
             data.covariates = list(covariates)
             data.use(splits[fold])
-            for part in ("train", "val", "test"):
+            for part in splits[fold].unique():
                 data.table(part)
     data.covariates = own
 
@@ -188,26 +230,40 @@ def run(cli: BrainCLI, data: BrainData, split: pd.Series, job: Job) -> float:
     seconds = time.perf_counter() - started
     if is_rank_zero():
         write_predictions(job.folder / "predictions.csv", data, predictions)
-        result = {"arm": job.arm, "fold": job.fold, "key": job.key, "options": job.options, "seed": job.seed, "seconds": round(seconds, 1), **facts}
+        result = {
+            "arm": job.arm,
+            "fold": job.fold,
+            "key": job.key,
+            "options": job.options,
+            "seed": job.seed,
+            "seconds": round(seconds, 1),
+            **facts,
+        }
         write_result(job.folder / "result.json", result, data, predictions)
     return seconds
 
 
 def train_and_judge(cli: BrainCLI, data: BrainData, study: BrainStudy, job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Fit a network; judge the best epoch on validation, or the last where there is no validation part."""
-    trainer = cli.trainer_for(job.folder, "fold", keep_last=False, enable_progress_bar=False)
+    trainer = cli.trainer_for(job.folder, "fold", keep_last=cli.config.keep_checkpoints, enable_progress_bar=False)
     trainer.fit(study, datamodule=data)
-    checkpoint = next(iter(trainer.checkpoint_callbacks), None)
-    path = getattr(checkpoint, "best_model_path", "") or getattr(checkpoint, "last_model_path", "")
+    epochs = trainer.current_epoch
+    best = [c for c in trainer.checkpoint_callbacks if c.monitor is not None] if data.val_size > 0 else []
+    path = best[0].best_model_path if best else ""
     if study.hparams.arm != "image":
-        study.controls = {name: dict(zip(ids, rows, strict=True)) for name, ids, rows in controls(data, cli.config.controls)}
+        study.controls = {
+            name: dict(zip(ids, rows, strict=True)) for name, ids, rows in controls(data, cli.config.controls)
+        }
     trainer.test(study, datamodule=data, ckpt_path=path or None, weights_only=True, verbose=False)
     if is_rank_zero() and path and not cli.config.keep_checkpoints:
-        Path(path).unlink(missing_ok=True)
-        Path(path).parent.rmdir()
+        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     assert study.predictions is not None
     assert study.network is not None
-    facts = {**count_parameters(study.network), "epochs": study.history["epochs"], "encoder": study.encoder and study.encoder.to_dict()}
+    facts = {
+        **count_parameters(study.network),
+        "epochs": study.history["epochs"] if path else epochs,
+        "encoder": study.encoder and study.encoder.to_dict(),
+    }
     return study.predictions, facts
 
 
@@ -219,28 +275,48 @@ def judge_covariates(data: BrainData, permutations: int) -> tuple[pd.DataFrame, 
     answer = fit_linear(data.task, train.covariates.numpy(), data.values[data.split == "train"])
     truth = data.values[data.split == "test"].reset_index(drop=True)
     given = [("true", list(test.ids), test.covariates), *controls(data, permutations)]
-    frames = [pd.DataFrame({"id": ids, "control": name}).join(truth).assign(**answer(rows.numpy())) for name, ids, rows in given]
+    frames = [
+        pd.DataFrame({"id": ids, "control": name}).join(truth).assign(**answer(rows.numpy()))
+        for name, ids, rows in given
+    ]
     assert data.encoder is not None
-    return pd.concat(frames, ignore_index=True), {"parameters": data.num_covariates + 1, "covariate_parameters": data.num_covariates, "encoder": data.encoder.to_dict()}
+    return pd.concat(frames, ignore_index=True), {
+        "parameters": data.num_covariates + 1,
+        "covariate_parameters": data.num_covariates,
+        "encoder": data.encoder.to_dict(),
+    }
 
 
 def controls(data: BrainData, permutations: int) -> list[tuple[str, list[str], torch.Tensor]]:
     """What is given in place of the test covariates: other subjects' rows, several times, and the training mean for all."""
     if permutations < 1:
         return []
+    from fusionconv.evaluation import control_rows
+
     test, train = data.table("test"), data.table("train")
     ids, groups = list(test.ids), data.part("test")["subject"].to_numpy()
     true = test.covariates.numpy()
     mean = np.broadcast_to(train.covariates.numpy().mean(0), true.shape)
-    rows = [(f"permuted-{seed}", control_rows(true, "permuted", groups=groups, seed=seed)) for seed in range(permutations)]
-    return [(name, ids, torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))) for name, values in [*rows, ("constant", mean)]]
+    rows = [
+        (f"permuted-{seed}", control_rows(true, "permuted", groups=groups, seed=seed)) for seed in range(permutations)
+    ]
+    return [
+        (name, ids, torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32)))
+        for name, values in [*rows, ("constant", mean)]
+    ]
 
 
 def clear(folder: Path) -> None:
     """Throw away an earlier cross-validation's results, and nothing else."""
-    import shutil
-
     for name in ("folds", "figures"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("folds.csv", "results.csv", "summary.csv", "comparison.csv", "controls.csv", "results.md", "report.html"):
+    for name in (
+        "folds.csv",
+        "results.csv",
+        "summary.csv",
+        "comparison.csv",
+        "controls.csv",
+        "results.md",
+        "report.html",
+    ):
         (folder / name).unlink(missing_ok=True)

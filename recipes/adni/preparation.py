@@ -8,7 +8,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -115,41 +115,60 @@ def prepare(
         raise RunError(f"--data.cache {cache}: {error.strerror}. Give a folder that can be written.") from error
     files: dict[str, Path] = {}
     failed: dict[str, str] = {}
-    made = 0
-    jobs = [(image, preparation, cache) for image in images]
-    bar = tqdm(total=len(jobs), desc="prepare", unit="volume", disable=not progress or len(jobs) < 2)
-    with bar, _map(workers, jobs) as results:
-        for image, file, reason, new in results:
+    jobs: list[_Job] = []
+    quiet = {"unit": "volume", "disable": not progress or len(images) < 2}
+    with concurrent.futures.ThreadPoolExecutor(max(1, workers)) as pool:  # hashing lets other threads run
+        hashed = pool.map(lambda image: _cached(image, preparation, cache), images)
+        for image, (file, reason) in zip(images, tqdm(hashed, "check the cache", len(images), **quiet), strict=True):
+            if reason is not None:
+                failed[image] = reason
+            elif _whole(file, preparation.size):
+                files[image] = file
+            else:
+                jobs.append((image, preparation, file))
+    with tqdm(total=len(jobs), desc="prepare", **quiet | {"disable": quiet["disable"] or not jobs}) as bar:
+        for image, file, reason in _work(jobs, workers):
             bar.update()
-            made += new
             if reason is None:
-                files[image] = Path(file)
+                files[image] = file
             else:
                 failed[image] = reason
                 bar.set_postfix(failed=len(failed))
+    made = sum(image in files for image, _, _ in jobs)
     return Prepared({image: files[image] for image in images if image in files}, failed, made)
 
 
-class _map:  # noqa: N801 (a function with a with-block)
-    """The jobs' results as they come, in this process or in several."""
+_Job = tuple[str, Preparation, Path]
+FEW = 16  # volumes that are prepared sooner than processes start
 
-    def __init__(self, workers: int, jobs: Sequence[Any]) -> None:
-        self.workers, self.jobs = min(workers, len(jobs)), jobs
-        self.pool: concurrent.futures.ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Iterable[tuple[str, str, str | None, bool]]:
-        if self.workers < 2:
-            return map(_prepare_one, self.jobs)
-        # spawn: a forked process inherits locks of torch's threads
-        self.pool = concurrent.futures.ProcessPoolExecutor(
-            self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
-        )
-        futures = [self.pool.submit(_prepare_one, job) for job in self.jobs]
-        return (future.result() for future in concurrent.futures.as_completed(futures))
+def _cached(image: str, preparation: Preparation, cache: Path) -> tuple[Path, str | None]:
+    """Where the cache holds a file's volume, or will; or why the file cannot be read."""
+    try:
+        key = preparation.key(content_hash(image))
+    except OSError as error:
+        return cache, f"{image}: {error.strerror or error}"
+    return cache / key[:2] / f"{key}.npy", None
 
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=kind is None, cancel_futures=True)
+
+def _work(jobs: Sequence[_Job], workers: int) -> Iterator[tuple[str, Path, str | None]]:
+    """The jobs' results as they come, from this process or several."""
+    if workers < 2 or len(jobs) < FEW:
+        yield from map(_prepare_one, jobs)
+        return
+    # spawn: a forked process inherits the locks of torch's threads
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_one_thread)
+    try:
+        for future in concurrent.futures.as_completed([pool.submit(_prepare_one, job) for job in jobs]):
+            yield future.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise RunError(
+            "a process that prepared volumes was killed, most likely for want of memory. Run it again with a smaller "
+            "--data.prepare_workers; what was prepared is kept."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _one_thread() -> None:
@@ -158,13 +177,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # the processes are as many as the cores
 
 
-def _prepare_one(job: tuple[str, Preparation, Path]) -> tuple[str, str, str | None, bool]:
-    image, preparation, cache = job
+def _prepare_one(job: _Job) -> tuple[str, Path, str | None]:
+    image, preparation, file = job
     try:
-        key = preparation.key(content_hash(image))
-        file = cache / key[:2] / f"{key}.npy"
-        if _whole(file, preparation.size):
-            return image, str(file), None, False
         check_volume(image, allow_unknown_orientation=preparation.allow_unknown_orientation)
         volume = preparation.transforms()({"image": image})["image"]
         array = np.asarray(volume.as_tensor().cpu().numpy(), dtype=np.float32)
@@ -173,19 +188,18 @@ def _prepare_one(job: tuple[str, Preparation, Path]) -> tuple[str, str, str | No
                 f"{image}: expected an image within {preparation.size} voxels, came one without contrast or with "
                 "values that are not finite; look at it with `inspect`, or change --data.preparation"
             )
-        # float16 halves the cache; its step below 1 is 0.0005 at most
-        write_whole(file, array.astype(np.float16) if preparation.percentiles is not None else array)
-        return image, str(file), None, True
     except VolumeError as error:
-        return image, "", str(error), False
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) or str(cache) not in str(error.filename or ""):
-            return image, "", f"{image}: {error.strerror or error}", False
-        raise RunError(
-            f"--data.cache {cache}: {error.strerror}: is the disk full? What was prepared is kept."
-        ) from error
+        return image, file, str(error)
     except Exception as error:  # MONAI raises many kinds; the image is listed with its reason, the others go on
-        return image, "", f"{image}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False
+        return image, file, f"{image}: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    try:  # float16 halves the cache; for 0 ... 1 its steps are 0.0005 at most
+        write_whole(file, array.astype(np.float16) if preparation.percentiles is not None else array)
+    except OSError as error:
+        raise RunError(
+            f"--data.cache {file.parent.parent}: {error.strerror}; is the disk full? What was prepared is kept: run it "
+            "again with room, or with another --data.cache."
+        ) from error
+    return image, file, None
 
 
 def _whole(file: Path, size: Sequence[int]) -> bool:

@@ -63,7 +63,7 @@ class BrainStudy(LightningModule):
         covariates: list[str] = ["age", "sex"],  # noqa: B006
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["task"])  # it goes into the note, as plain values
         self.task = task
         self.network: nn.Module | None = None
         # What goes into the checkpoint and must agree when it is loaded.

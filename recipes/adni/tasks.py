@@ -222,4 +222,4 @@ def c_index(risk: pd.Series, time: pd.Series, event: pd.Series) -> float:
     """Harrell's concordance: of the pairs whose order in time is known, the share that the risk orders so (ties half)."""
     from fusionconv.evaluation import concordance_index
 
-    return float(concordance_index(risk.to_numpy(), time.to_numpy(), event.to_numpy()))
+    return float(concordance_index(time.to_numpy(), event.to_numpy(), risk.to_numpy()))
