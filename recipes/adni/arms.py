@@ -51,8 +51,8 @@ def build_network(
 def concatenate(model: nn.Module, num_covariates: int) -> nn.Module:
     """Append covariates to the features before the last linear layer: ``y = U f + b + C s``.
 
-    ``[U C] [f; s] + b`` is a linear layer of the concatenated features. A hybrid linear layer whose V is kept at zero is
-    exactly that: its covariate bias is C. C starts at zero, so that the network starts as it was.
+    ``[U C] [f; s] + b`` is a linear layer of the concatenated features. A hybrid linear layer whose V is kept at zero
+    is exactly that: its covariate bias is C. C starts at zero, so that the network starts as it was.
     """
     linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
     if not linear:

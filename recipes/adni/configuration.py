@@ -1,4 +1,4 @@
-"""LightningCLI for every command of this recipe: --data.*, --model.*, --trainer.* from one YAML and the command line."""
+"""LightningCLI for every command of this recipe: --data, --model, --trainer from YAML and the command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTIONS = {
     "inspect": "Say what a source holds: rows, images, what matched, headers, odd ones out; with a picture of slices.",
     "prepare": "Resample, crop and scale every volume once into the cache. Can be stopped and started again.",
-    "fit": "Train one arm on the training part of a hold-out or of a fold; the best checkpoint is chosen on validation.",
+    "fit": "Train one arm on the training part of a hold-out or a fold; the best checkpoint is chosen on validation.",
     "test": "Judge a run's checkpoint on the test part.",
     "crossval": "Every arm on the same folds, with controls and paired tests. Finished folds are not run again.",
 }
@@ -50,7 +50,8 @@ class BrainCLI(LightningCLI):
             save_config_callback=None,  # the commands write config.yaml into the run folder
             parser_kwargs={
                 "prog": f"python -m recipes.adni {command}",
-                "description": f"{DESCRIPTIONS[command]} Defaults from configs/default.yaml, then --config, then the command line.",
+                "description": DESCRIPTIONS[command]
+                + " Defaults from configs/default.yaml, then --config, then the command line.",
                 "default_config_files": [str(CONFIGS / "default.yaml")],
             },
             args=argv,
@@ -112,7 +113,9 @@ class BrainCLI(LightningCLI):
     def trainer_for(
         self, folder: Path, name: str, resume: bool = False, keep_last: bool = True, **kwargs: Any
     ) -> Trainer:
-        """A trainer that writes curves and checkpoints into a folder; the best by the task's metric, where there is validation.
+        """A trainer that writes curves and checkpoints into a folder.
+
+        The best checkpoint is chosen by the task's metric, where there is a validation part.
 
         Args:
             folder: where metrics.csv, curves.png, tensorboard/ and checkpoints/ go.

@@ -1,4 +1,4 @@
-"""The arm without an image: a linear model of the encoded covariates, by scikit-learn; for survival Cox's, by torchsurv."""
+"""The arm without an image: a linear model of the encoded covariates, by scikit-learn or torchsurv."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recipes.adni.tasks import Task, cox_loss
 
 
 def fit_linear(task: Task, covariates: np.ndarray, values: pd.DataFrame, penalty: float = 1.0) -> Any:
-    """A linear model of the task: logistic regression (L2, C = 1/penalty), ridge regression (alpha = penalty), or Cox's.
+    """A linear model: logistic regression (L2, C = 1/penalty), ridge regression (alpha = penalty), or Cox's.
 
     Args:
         task: what to predict.

@@ -1,4 +1,4 @@
-"""The command crossval: every arm on the same folds, one folder per arm and fold, and the tables that follow from them."""
+"""The command crossval: every arm on the same folds, a folder per arm and fold, and the tables that follow."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def judge_covariates(data: BrainData, permutations: int) -> tuple[pd.DataFrame, 
 
 
 def controls(data: BrainData, permutations: int) -> list[tuple[str, list[str], torch.Tensor]]:
-    """What is given in place of the test covariates: other subjects' rows, several times, and the training mean for all."""
+    """What is given in place of the test covariates: other subjects' rows, several times, and the training mean."""
     if permutations < 1:
         return []
     from fusionconv.evaluation import control_rows

@@ -34,8 +34,8 @@ class BrainData(LightningDataModule):
         source: where images and rows come from.
         task: what to predict.
         covariates: columns that the model gets besides the image; their order is part of the model.
-        kinds: how a covariate is encoded where that cannot be told from its values: name -> numeric, binary, categorical,
-            ordinal, censored (docs/covariates.md).
+        kinds: how a covariate is encoded where its values do not tell: name -> numeric, binary, categorical, ordinal,
+            censored (docs/covariates.md).
         missing: what a missing covariate becomes: error, mean (of the training rows, with a flag), zero.
         allow_leaks: covariates that define or follow the target and are used on purpose, such as [MMSE].
         rows: which rows are used, a pandas query such as "Age >= 60".
@@ -43,7 +43,7 @@ class BrainData(LightningDataModule):
         fold: a fold of the cross-validation, such as repeat0-fold2; without it a hold-out.
         n_splits: folds of a repeat.
         n_repeats: repeats of the cross-validation, each with folds of its own.
-        val_size: share of the training subjects that is set apart to choose a checkpoint; 0: none, the last epoch counts.
+        val_size: share of the training subjects set apart to choose a checkpoint; 0: none, the last epoch counts.
         test_size: share of the subjects in the test part of a hold-out.
         split_seed: of the split, apart from that of the training.
         stratify: columns whose distribution the parts share; the default is the target.
@@ -144,7 +144,8 @@ class BrainData(LightningDataModule):
         absent = [name for name in self.covariates if name not in frame.columns]
         if absent:
             raise TableError(
-                f"--data.covariates: the table has no column {', '.join(absent)}; it has {', '.join(map(str, frame.columns))}."
+                f"--data.covariates: the table has no column {', '.join(absent)}; it has "
+                f"{', '.join(map(str, frame.columns))}."
             )
         self.frame = targets.rows.reset_index(drop=True)
         self.values = targets.values.reset_index(drop=True)
@@ -154,7 +155,8 @@ class BrainData(LightningDataModule):
         if self.prepared is not None:
             return
         self.read()
-        assert self.frame is not None and self.values is not None
+        assert self.frame is not None
+        assert self.values is not None
         self.prepared = prepare(self.frame["image"], self.preparation, self.cache, self.prepare_workers)
         self.skipped = self.prepared.failed
         if self.skipped and self.on_error == "fail":
@@ -174,7 +176,8 @@ class BrainData(LightningDataModule):
 
     def splits(self) -> pd.DataFrame:
         """A column per fold of the cross-validation, or one column ``holdout``: train, val, test for each row."""
-        assert self.frame is not None and self.values is not None
+        assert self.frame is not None
+        assert self.values is not None
         rows = self.frame.drop(columns=["_target"], errors="ignore").assign(_target=self.values.iloc[:, -1])
         strata = self.stratify or ["_target"]
         if self.fold is None:
@@ -185,7 +188,8 @@ class BrainData(LightningDataModule):
 
     def use(self, split: pd.Series) -> None:
         """Take a split, and fit the encoder on its training rows (unless a checkpoint brought one)."""
-        assert self.frame is not None and self.values is not None
+        assert self.frame is not None
+        assert self.values is not None
         self.split = split
         if self.task.kind == "classification":
             for part in split.unique():
@@ -256,14 +260,16 @@ class BrainData(LightningDataModule):
 
     def part(self, part: str) -> pd.DataFrame:
         """The rows of a part of the split."""
-        assert self.frame is not None and self.split is not None
+        assert self.frame is not None
+        assert self.split is not None
         return self.frame[self.split == part]
 
     def target_scale(self) -> tuple[float, float]:
         """Mean and standard deviation of the training targets of a regression; (0, 1) for other tasks."""
         if self.task.kind != "regression":
             return 0.0, 1.0
-        assert self.values is not None and self.split is not None
+        assert self.values is not None
+        assert self.split is not None
         train = self.values.loc[self.split == "train", "target"]
         return float(train.mean()), float(train.std(ddof=0)) or 1.0
 
@@ -282,7 +288,8 @@ class BrainData(LightningDataModule):
         from monai.data import CacheDataset
         from monai.transforms import Compose
 
-        assert self.prepared is not None and self.values is not None
+        assert self.prepared is not None
+        assert self.values is not None
         table = self.table(part)
         items = covariate_items(table)
         values = self.values.loc[self.part(part).index].to_numpy(dtype=np.float32)

@@ -1,4 +1,4 @@
-"""3-D networks for small brain data: Conv5_FC3, a small ResNet, and MONAI's by name. All: (N, 1, D, H, W) -> (N, outputs)."""
+"""3-D networks, (N, 1, D, H, W) -> (N, outputs): Conv5_FC3, a small ResNet, and MONAI's by name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Conv5FC3(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """A ResNet of four blocks, one per scale, such as DAFT's base network (Poelsterl et al. 2021: 4 base filters, 64^3 input).
+    """A ResNet of four blocks, one per scale, such as DAFT's base network (Poelsterl et al. 2021, with 4 base filters).
 
     Each block: two 3^3 convolutions with batch norm and a shortcut; every block after the first halves the map and
     doubles the channels. Global average pooling, one linear layer.
@@ -152,7 +152,8 @@ def build_backbone(name: str, num_outputs: int, options: dict[str, Any] | None =
     maker = getattr(nets, monai_name, None)
     if maker is None:
         raise SurgeryError(
-            f"--model.network should be one of {', '.join([*OWN, *MONAI])} or a name in monai.networks.nets, and is {name!r}."
+            f"--model.network should be one of {', '.join([*OWN, *MONAI])} or a name in monai.networks.nets, and is "
+            f"{name!r}."
         )
     arguments = {**defaults, **options}
     taken = inspect.signature(maker).parameters
@@ -163,8 +164,8 @@ def build_backbone(name: str, num_outputs: int, options: dict[str, Any] | None =
             output = "out_channels" if "densenet" in monai_name.lower() else "num_classes"
         if output is None:
             raise SurgeryError(
-                f"MONAI's {monai_name} takes none of {', '.join(OUTPUT_NAMES)}; say which of its arguments is the number "
-                f"of outputs ({num_outputs}) in --model.network_options."
+                f"MONAI's {monai_name} takes none of {', '.join(OUTPUT_NAMES)}; say which of its arguments is the "
+                f"number of outputs ({num_outputs}) in --model.network_options."
             )
         arguments[output] = num_outputs
     network = _call(monai_name, maker, **arguments)

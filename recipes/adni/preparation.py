@@ -1,4 +1,4 @@
-"""Volumes resampled, cropped and scaled once, kept in a cache that is keyed by each file's content and every setting."""
+"""Volumes resampled, cropped and scaled once, kept in a cache keyed by each file's content and all settings."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Prepared:
 def prepare(
     images: Iterable[str], preparation: Preparation, cache: Path, workers: int = 0, progress: bool = True
 ) -> Prepared:
-    """Prepare every image that the cache does not hold yet. Can be stopped and started again; each file is written whole.
+    """Prepare every image that the cache does not hold yet. Can be stopped and started again.
 
     Every image's content is hashed each time (as fast as the disk reads), so that a file that was replaced, whatever
     its date, is prepared anew; nothing is ever served for another content or other settings.

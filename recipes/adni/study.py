@@ -155,7 +155,7 @@ class BrainStudy(LightningModule):
         if not math.isfinite(float(loss)):
             raise RunError(
                 f"the training loss is {float(loss)} in epoch {self.current_epoch}, with --model.lr "
-                f"{self.hparams.lr:g} and --trainer.precision {self.trainer.precision}. Start again with a smaller rate."
+                f"{self.hparams.lr:g} and --trainer.precision {self.trainer.precision}. Start with a smaller rate."
             )
         for logger in self.trainer.loggers:
             logger.log_metrics({"train/loss": float(loss), "epoch": self.current_epoch}, step=self.global_step)
@@ -185,7 +185,8 @@ class BrainStudy(LightningModule):
         answers = true.drop(columns=["id", "control"])
         if not bool(answers.notna().all(axis=None)):
             raise RunError(
-                "the network's answers are not numbers: its weights are NaN or infinite. Start again with a smaller --model.lr."
+                "the network's answers are not numbers: its weights are NaN or infinite. Start again with a smaller "
+                "--model.lr."
             )
         for name, value in self.task.measure(true).items():
             self.log(f"{prefix}/{name}", value, prog_bar=name == self.task.monitor[0], sync_dist=True)

@@ -1,4 +1,4 @@
-"""Tables of a finished cross-validation: each arm with its interval, arms against each other, controls of the covariates."""
+"""Tables of a finished cross-validation: each arm, arms against each other, controls of the covariates."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def compared(results: pd.DataFrame, metrics: list[str], reference: str) -> pd.Da
 
 
 def controlled(results: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """What is left of an arm when its covariates are other people's, or everybody's mean; same networks, same images."""
+    """What is left of an arm when its covariates are other people's, or the mean; same networks, same images."""
     rows = []
     for arm, given in results.groupby("arm", sort=False):
         kinds = given["control"].str.replace(r"-\d+$", "", regex=True)
@@ -128,7 +128,7 @@ def controlled(results: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def corrected(values: pd.Series, folds: pd.DataFrame) -> tuple[float, float, float]:
-    """Interval of the mean of values over folds, and p of its being 0 (Nadeau & Bengio 2003); NaN where there is none."""
+    """Interval of the mean of values over folds, and p of its being 0 (Nadeau & Bengio 2003); NaN if undefined."""
     if len(values) < 2 or (values.nunique() == 1 and values.iloc[0] != 0):
         return math.nan, math.nan, math.nan
     test = corrected_resampled_ttest(values.to_numpy(), float(folds["n_train"].mean()), float(folds["n_test"].mean()))
@@ -136,7 +136,7 @@ def corrected(values: pd.Series, folds: pd.DataFrame) -> tuple[float, float, flo
 
 
 def brain_age(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Per arm: mean absolute error, the slope of predicted - true age on age, and the error after taking that line away.
+    """Per arm: mean absolute error, the slope of the gap (predicted - true) on age, and the error without that line.
 
     The line is fitted for each fold on the predictions of the other folds of its repeat, which no network has been
     trained on. The corrected error uses the true age; it is no error of predicting an unknown one.
@@ -180,7 +180,8 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
 
     folds, repeats = results["fold"].nunique(), results["repeat"].nunique()
     page = [
-        f"## {folds} folds ({repeats} repeats), {int(results['n_train'].mean())} training and {int(results['n_test'].mean())} test rows each",
+        f"## {folds} folds ({repeats} repeats), {results['n_train'].mean():.0f} training and "
+        f"{results['n_test'].mean():.0f} test rows each",
         "",
         "Mean over folds [95 % interval of the mean, Nadeau & Bengio's variance] and standard deviation over folds.",
         "",
@@ -201,14 +202,16 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
             )
         ),
         "",
-        f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; {BETTER.get(main, 'more')} {main} is better):",
+        f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; "
+        f"{BETTER.get(main, 'more')} {main} is better):",
         "",
         markdown(shown(against[against["metric"] == main].drop(columns=["reference", "metric"]))),
     ]
     if len(controls):
         page += [
             "",
-            f"The same networks and images with other people's covariates (`permuted`, mean of several) or the training mean for all (`constant`): {main}.",
+            f"{main} of the same networks on the same images with other people's covariates (`permuted`, mean of "
+            "several) or the training mean for all (`constant`):",
             "",
             markdown(shown(controls.drop(columns="metric"))),
         ]
@@ -216,7 +219,8 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
         ages = brain_age(read_predictions(folder))
         page += [
             "",
-            "Bias: the line of the gap on age, fitted on the other folds' predictions (de Lange & Cole 2020). The corrected error uses the true age.",
+            "Bias: the line of the gap on age, fitted on the other folds' predictions (de Lange & Cole 2020). "
+            "The corrected error uses the true age.",
             "",
             markdown(shown(ages)),
         ]

@@ -152,9 +152,9 @@ class Task:
         """Mean loss of a batch.
 
         classification: cross-entropy of logits (N, C) and codes (N,). regression: mean squared error of (N, 1) and
-        standardised targets (N,). survival: negative log partial likelihood (Cox 1972, Efron's ties) of the batch's risk
-        set, of log hazards (N, 1) and targets (N, 2) of time and event, divided by the number of events; 0 where the
-        batch has no event.
+        standardised targets (N,). survival: negative log partial likelihood (Cox 1972, Efron's ties) of the batch's
+        risk set, of log hazards (N, 1) and targets (N, 2) of time and event, divided by the number of events; 0 where
+        the batch has no event.
         """
         if self.kind == "classification":
             return F.cross_entropy(outputs, targets.long())
@@ -219,7 +219,7 @@ def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
 
 
 def c_index(risk: pd.Series, time: pd.Series, event: pd.Series) -> float:
-    """Harrell's concordance: of the pairs whose order in time is known, the share that the risk orders so (ties half)."""
+    """Harrell's concordance: of the pairs whose order is known, the share that the risk orders so (ties half)."""
     from fusionconv.evaluation import concordance_index
 
     return float(concordance_index(time.to_numpy(), event.to_numpy(), risk.to_numpy()))

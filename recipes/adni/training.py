@@ -44,7 +44,7 @@ def prepare_command(argv: list[str]) -> None:
                 skipped, index=False
             )
             log.info(
-                "%d volumes cannot be used; they stand in %s. fit and crossval leave them out with --data.on_error skip",
+                "%d volumes cannot be used, see %s. fit and crossval leave them out with --data.on_error skip",
                 len(data.skipped),
                 skipped,
             )
@@ -138,7 +138,7 @@ def describe(data: BrainData) -> list[str]:
 
 
 def write_result(path: Path, result: dict[str, Any], data: BrainData, predictions: pd.DataFrame) -> None:
-    """Metrics of the true covariates and of each control, with counts, versions and hardware, as JSON; whole or not at all."""
+    """Metrics of the true covariates and each control, counts, versions, hardware, as JSON; whole or not at all."""
     metrics = {
         str(control): {name: value if math.isfinite(value) else None for name, value in data.task.measure(rows).items()}
         for control, rows in predictions.groupby("control", sort=False)

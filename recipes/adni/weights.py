@@ -16,7 +16,7 @@ def load_weights(network: nn.Module, path: str) -> dict[str, int]:
     The last layer of another task does not fit and stays new; so do covariate parameters that the file lacks.
 
     Raises:
-        CheckpointError: no such file, no state dict in it, or not even half of the network's weights fit: another network.
+        CheckpointError: no such file, no state dict in it, or less than half of the network's weights fit.
     """
     found = open_checkpoint(Path(path))
     state = found.get("state_dict", found) if isinstance(found, dict) else found
@@ -30,8 +30,8 @@ def load_weights(network: nn.Module, path: str) -> dict[str, int]:
     weights = {name for name, _ in network.named_parameters()}
     if 2 * len(weights & fits.keys()) < len(weights):
         raise CheckpointError(
-            f"--model.weights {path}: {len(weights & fits.keys())} of the network's {len(weights)} weights are in it by "
-            f"name and shape; it holds {', '.join(list(state)[:3])}, ... Give weights of the same --model.network."
+            f"--model.weights {path}: {len(weights & fits.keys())} of the network's {len(weights)} weights are in it "
+            f"by name and shape; it holds {', '.join(list(state)[:3])}, ... Give weights of the same --model.network."
         )
     network.load_state_dict(fits, strict=False)
     return {"copied": len(fits), "new": len(own) - len(fits), "unused": len(state) - len(fits)}

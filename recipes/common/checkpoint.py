@@ -21,7 +21,7 @@ def read_note(checkpoint: Any, recipe: str) -> dict[str, Any]:
         found = sorted(map(str, checkpoint))[:6] if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise CheckpointError(
             f"expected a checkpoint written by `python -m recipes.{recipe} fit` (with the entry {note_key(recipe)!r}), "
-            f"and found {found}. Give a file from a run's checkpoints/ folder; pretrained weights go to --model.weights."
+            f"came {found}. Give a file from a run's checkpoints/ folder; weights to start from go to --model.weights."
         )
     note: dict[str, Any] = checkpoint[note_key(recipe)]
     return note

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from recipes.celeba.checkpoint import check_checkpoint
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 from torchvision.models.vgg import make_layers
 
@@ -16,6 +15,7 @@ from recipes.celeba.images import decode, prepare
 from recipes.celeba.predict import read_covariates
 from recipes.celeba.study import CelebAStudy
 from recipes.celeba.training import CONFIGS, CelebACLI
+from recipes.common.checkpoint import check_checkpoint, note_key
 from recipes.common.runs import RunFolder
 from tests.recipes.celeba.conftest import SMALL, TINY
 
