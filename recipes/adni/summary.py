@@ -44,7 +44,10 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     frames = []
     for path in sorted((folder / "folds").glob("*/*/predictions.csv")):
         frame = pd.read_csv(
-            path, dtype={"id": str, "subject": str, "session": str}, keep_default_na=False, na_values=[""]
+            path,
+            dtype=dict.fromkeys(("id", "subject", "session", "control"), str),
+            keep_default_na=False,
+            na_values=[""],
         )
         frames.append(frame.assign(arm=path.parent.parent.name, fold=path.parent.name))
     return pd.concat(frames, ignore_index=True)
@@ -150,6 +153,8 @@ def brain_age(predictions: pd.DataFrame) -> pd.DataFrame:
             if len(others) > 2:
                 line = age_bias(others["prediction"], others["target"])
                 parts.append(own.assign(corrected=correct_age_bias(own["prediction"], own["target"], line)))
+        if not parts:  # one fold: no other fold to fit the line on
+            continue
         whole = pd.concat(parts)
         slope = np.mean([age_bias(g["prediction"], g["target"]).slope for _, g in given.groupby(repeat)])
         rows.append(
