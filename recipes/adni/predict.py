@@ -108,8 +108,8 @@ def rows_of(options: argparse.Namespace) -> pd.DataFrame:
         frame, report = read_paths_table(options.table, "image", folder, session=session, report=True)
     except FileNotFoundError as error:
         raise TableError(str(error)) from None
-    for line in report.itertuples():
-        who = f"{line.subject or ''} {line.session or ''}".strip()
+    for line in report.fillna("").itertuples():
+        who = f"{line.subject} {line.session}".strip()
         print(f"left out, {line.kind}: {': '.join(filter(None, (who, line.image, line.reason)))}")
     frame = frame[frame["image"].notna()]
     if folder is None:
