@@ -21,6 +21,7 @@ from recipes.adni.arms import count_parameters
 from recipes.adni.configuration import BrainCLI, early_options, with_own_config
 from recipes.adni.covariates_only import fit_linear
 from recipes.adni.data import BrainData
+from recipes.adni.preparation import content_hash
 from recipes.adni.study import BrainStudy
 from recipes.adni.summary import summarise
 from recipes.adni.training import describe, write_predictions, write_result
@@ -193,7 +194,9 @@ def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     assert data.prepared is not None
     volumes = [data.prepared.files[str(image)].stem for image in data.frame["image"]]
     rows = data.frame.drop(columns="image").assign(volume=volumes).to_csv(index=False)
-    return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest()}
+    started_from = {str(o.get("weights")) for o in [dict(cli.model.hparams), *arms_of(cli).values()] if o.get("weights")}
+    weights = {path: content_hash(path) for path in sorted(started_from) if Path(path).is_file()}
+    return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest(), "weights": weights}
 
 
 def check_encoders(data: BrainData, splits: pd.DataFrame, jobs: list[Job]) -> None:

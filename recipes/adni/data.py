@@ -49,7 +49,7 @@ class BrainData(LightningDataModule):
         stratify: columns whose distribution the parts share; the default is the target.
         preparation: how a volume becomes what the network sees.
         cache: folder of prepared volumes.
-        augment: random transforms of training volumes: none, light or strong.
+        augment: random transforms of training volumes: none, flip, light or strong.
         batch_size: volumes per step and device.
         num_workers: processes that read and transform during training.
         prepare_workers: processes that prepare; the default is one per core.

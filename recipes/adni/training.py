@@ -1,4 +1,4 @@
-"""The commands prepare, fit and test: the steps stand here in order."""
+"""The commands fit and test: the steps stand here in order."""
 
 from __future__ import annotations
 
@@ -18,36 +18,6 @@ from recipes.common.runs import is_rank_zero
 
 log = logging.getLogger("recipes.adni")
 PACKAGES = ("torch", "monai", "nibabel", "lightning", "torchmetrics", "scikit-learn", "fusionconv")
-
-
-def prepare_command(argv: list[str]) -> None:
-    """Bring every volume of a source into the cache."""
-    cli = BrainCLI("prepare", argv)
-    with cli.folder.logging():
-        data = cli.datamodule
-        data.on_error = "skip"  # list all that fail, not the first
-        data.prepare_volumes()
-        assert data.prepared is not None
-        for line in describe(data):
-            log.info(line)
-        for image, reason in data.skipped.items():
-            log.warning("not usable: %s", reason if image in reason else f"{image}: {reason}")
-        log.info(
-            "%d volumes prepared now, %d were in the cache %s",
-            data.prepared.made,
-            len(data.prepared.files) - data.prepared.made,
-            data.cache,
-        )
-        if data.skipped:
-            skipped = cli.folder.path / "skipped.csv"
-            pd.DataFrame({"image": list(data.skipped), "reason": list(data.skipped.values())}).to_csv(
-                skipped, index=False
-            )
-            log.info(
-                "%d volumes cannot be used, see %s. fit and crossval leave them out with --data.on_error skip",
-                len(data.skipped),
-                skipped,
-            )
 
 
 def fit(argv: list[str]) -> None:
