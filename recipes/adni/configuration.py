@@ -85,7 +85,7 @@ class BrainCLI(LightningCLI):
             "--part",
             type=str,
             default="1/1",
-            help="crossval: run only every n-th job, such as 2/3 on the second of three machines",
+            help="crossval: run only every n-th fold, such as 2/3 on the second of three machines",
         )
         parser.add_argument(
             "--controls", type=int, default=10, help="crossval: permutations of the covariates at test; 0: no controls"

@@ -159,12 +159,13 @@ def plan(cli: BrainCLI, data: BrainData, splits: pd.DataFrame, part: str | None 
         raise RunError(f"--part should be such as 2/3, the second of three parts, and is {part!r}.")
     common = settings(cli, data)
     jobs = []
-    for fold in splits.columns:
+    for fold in splits.columns[int(said[1]) - 1 :: int(said[2])]:
         for arm, options in arms_of(cli).items():
             folder = cli.folder.path / "folds" / arm / fold
-            text = json.dumps({**common, "arm": options, "fold": fold}, sort_keys=True, default=str)
-            jobs.append(Job(arm, str(fold), options, folder, hashlib.sha256(text.encode()).hexdigest()))
-    return jobs[int(said[1]) - 1 :: int(said[2])]
+            facts = {**common, "arm": options, "fold": fold, "split": splits[fold].tolist()}
+            key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+            jobs.append(Job(arm, str(fold), options, folder, key))
+    return jobs
 
 
 def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     ):
         config.pop(name, None)
     # where the work is done is no part of what is computed
-    for name in ("num_workers", "prepare_workers", "cache", "in_memory", "fold", "on_error"):
+    for name in ("num_workers", "prepare_workers", "cache", "in_memory", "fold", "on_error", "n_repeats"):
         config["data"].pop(name, None)
     for name in ("devices", "num_nodes", "enable_progress_bar", "enable_model_summary", "default_root_dir", "logger"):
         config["trainer"].pop(name, None)
@@ -194,7 +195,9 @@ def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     assert data.prepared is not None
     volumes = [data.prepared.files[str(image)].stem for image in data.frame["image"]]
     rows = data.frame.drop(columns="image").assign(volume=volumes).to_csv(index=False)
-    started_from = {str(o.get("weights")) for o in [dict(cli.model.hparams), *arms_of(cli).values()] if o.get("weights")}
+    started_from = {
+        str(o.get("weights")) for o in [dict(cli.model.hparams), *arms_of(cli).values()] if o.get("weights")
+    }
     weights = {path: content_hash(path) for path in sorted(started_from) if Path(path).is_file()}
     return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest(), "weights": weights}
 

@@ -26,7 +26,9 @@ def write_volume(path: Path, value: float = 0.5, seed: int = 0, affine: np.ndarr
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
     data = value * ((grid**2).sum(0) < 0.5) + 0.05 * rng.random(shape)
-    nib.save(nib.Nifti1Image(data.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine), path)
+    nib.save(
+        nib.Nifti1Image(data.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine), path
+    )
     return path
 
 

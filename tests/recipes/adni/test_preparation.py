@@ -76,7 +76,9 @@ def test_a_marked_place_of_the_world_lands_at_the_same_voxel_in_whatever_orienta
     path = tmp_path / f"{codes}.nii.gz"
     nib.save(turned, path)
     size = (16, 20, 16)
-    prepared = prepare([str(path)], Preparation(spacing=None, size=size, percentiles=None), tmp_path / "c", progress=False)
+    prepared = prepare(
+        [str(path)], Preparation(spacing=None, size=size, percentiles=None), tmp_path / "c", progress=False
+    )
     array = read(prepared, path)[0]
     # cropped around the middle: (shape - size) / 2 voxels go on each side
     assert np.unravel_index(array.argmax(), array.shape) == tuple(marked - (shape - np.array(size)) // 2)
@@ -87,7 +89,9 @@ def test_resampling_halves_the_voxels_and_keeps_the_place(tmp_path):
     data[20:24, 8:12, 16:20] = 1.0
     path = tmp_path / "fine.nii.gz"
     nib.save(nib.Nifti1Image(data, np.eye(4)), path)
-    prepared = prepare([str(path)], Preparation(spacing=2.0, size=(16, 16, 16), percentiles=None), tmp_path / "c", progress=False)
+    prepared = prepare(
+        [str(path)], Preparation(spacing=2.0, size=(16, 16, 16), percentiles=None), tmp_path / "c", progress=False
+    )
     array = read(prepared, path)[0].astype(float)
     middle = (np.stack(np.meshgrid(*[np.arange(16)] * 3, indexing="ij")) * array).sum((1, 2, 3)) / array.sum()
     np.testing.assert_allclose(middle, np.array([21.5, 9.5, 17.5]) / 2, atol=0.6)
@@ -95,7 +99,12 @@ def test_resampling_halves_the_voxels_and_keeps_the_place(tmp_path):
 
 def test_bad_volumes_are_listed_with_their_reason_and_the_others_are_prepared(tmp_path):
     good = write_volume(tmp_path / "good.nii.gz")
-    paths = {"good": good, "empty": tmp_path / "empty.nii.gz", "cut": tmp_path / "cut.nii.gz", "nan": tmp_path / "nan.nii.gz"}
+    paths = {
+        "good": good,
+        "empty": tmp_path / "empty.nii.gz",
+        "cut": tmp_path / "cut.nii.gz",
+        "nan": tmp_path / "nan.nii.gz",
+    }
     paths["empty"].touch()
     paths["cut"].write_bytes(good.read_bytes()[:2000])
     data = np.ones((16, 16, 16), dtype=np.float32)
