@@ -195,9 +195,8 @@ def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     assert data.prepared is not None
     volumes = [data.prepared.files[str(image)].stem for image in data.frame["image"]]
     rows = data.frame.drop(columns="image").assign(volume=volumes).to_csv(index=False)
-    started_from = {
-        str(o.get("weights")) for o in [dict(cli.model.hparams), *arms_of(cli).values()] if o.get("weights")
-    }
+    used = [dict(cli.model.hparams), *arms_of(cli).values()]
+    started_from = {str(options["weights"]) for options in used if options.get("weights")}
     weights = {path: content_hash(path) for path in sorted(started_from) if Path(path).is_file()}
     return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest(), "weights": weights}
 
