@@ -44,7 +44,10 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     frames = []
     for path in sorted((folder / "folds").glob("*/*/predictions.csv")):
         frame = pd.read_csv(
-            path, dtype={"id": str, "subject": str, "session": str}, keep_default_na=False, na_values=[""]
+            path,
+            dtype={"id": str, "subject": str, "session": str, "control": str},
+            keep_default_na=False,
+            na_values=[""],
         )
         frames.append(frame.assign(arm=path.parent.parent.name, fold=path.parent.name))
     return pd.concat(frames, ignore_index=True)
@@ -201,12 +204,15 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
                 }
             )
         ),
-        "",
-        f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; "
-        f"{BETTER.get(main, 'more')} {main} is better):",
-        "",
-        markdown(shown(against[against["metric"] == main].drop(columns=["reference", "metric"]))),
     ]
+    if len(against):
+        page += [
+            "",
+            f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; "
+            f"{BETTER.get(main, 'more')} {main} is better):",
+            "",
+            markdown(shown(against[against["metric"] == main].drop(columns=["reference", "metric"]))),
+        ]
     if len(controls):
         page += [
             "",

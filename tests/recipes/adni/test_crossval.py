@@ -60,7 +60,7 @@ def test_every_arm_is_judged_on_the_same_subjects_each_once(finished):
 def test_metrics_are_those_of_the_predictions(finished):
     folder, _ = finished
     for path in folder.glob("folds/*/*/predictions.csv"):
-        rows = pd.read_csv(path)
+        rows = pd.read_csv(path, dtype={"control": str})
         rows = rows[rows["control"] == "true"]
         found = json.loads((path.parent / "result.json").read_text())["metrics"]["auc"]
         assert found == pytest.approx(roc_auc_score(rows["target"], rows["p_AD"]), abs=1e-6)
@@ -79,7 +79,7 @@ def test_the_covariates_arm_is_logistic_regression_on_the_training_rows_z_scores
 
         model = LogisticRegression(max_iter=5000).fit(encode(train), train["diagnosis"] == "AD")
         expected = pd.Series(model.predict_proba(encode(test))[:, 1], index=test.index)
-        rows = pd.read_csv(folder / "folds" / "covariates" / fold / "predictions.csv")
+        rows = pd.read_csv(folder / "folds" / "covariates" / fold / "predictions.csv", dtype={"control": str})
         rows = rows[rows["control"] == "true"].set_index("subject")["p_AD"]
         np.testing.assert_allclose(rows, expected.loc[rows.index], atol=1e-5)
 
@@ -89,7 +89,7 @@ def test_controls_give_the_image_arm_nothing_and_the_others_wrong_rows(finished)
     found = results(folder)
     assert found["image/repeat0-fold0"]["controls"] == {}
     assert set(found["hybrid/repeat0-fold0"]["controls"]) == {"permuted-0", "permuted-1", "constant"}
-    rows = pd.read_csv(folder / "folds/covariates/repeat0-fold0/predictions.csv")
+    rows = pd.read_csv(folder / "folds/covariates/repeat0-fold0/predictions.csv", dtype={"control": str})
     constant = rows.loc[rows["control"] == "constant", "p_AD"]
     assert constant.nunique() == 1
     true = rows[rows["control"] == "true"].set_index("id")["p_AD"]
