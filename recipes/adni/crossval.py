@@ -21,6 +21,7 @@ from recipes.adni.arms import count_parameters
 from recipes.adni.configuration import BrainCLI, early_options, with_own_config
 from recipes.adni.covariates_only import fit_linear
 from recipes.adni.data import BrainData
+from recipes.adni.memory import memory_errors
 from recipes.adni.preparation import content_hash
 from recipes.adni.study import BrainStudy
 from recipes.adni.summary import summarise
@@ -251,7 +252,8 @@ def run(cli: BrainCLI, data: BrainData, split: pd.Series, job: Job) -> float:
 def train_and_judge(cli: BrainCLI, data: BrainData, study: BrainStudy, job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Fit a network; judge the best epoch on validation, or the last where there is no validation part."""
     trainer = cli.trainer_for(job.folder, "fold", keep_last=cli.config.keep_checkpoints, enable_progress_bar=False)
-    trainer.fit(study, datamodule=data)
+    with memory_errors(data):
+        trainer.fit(study, datamodule=data)
     epochs = trainer.current_epoch
     best = [c for c in trainer.checkpoint_callbacks if c.monitor is not None] if data.val_size > 0 else []
     path = best[0].best_model_path if best else ""

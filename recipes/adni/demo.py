@@ -16,8 +16,8 @@ MARK = "demo.json"  # the demo's settings; a folder without it is not ours to cl
 OURS = ("bids", "cache", "demo", MARK)
 
 NOTE = (
-    "The volumes are SYNTHETIC: one template brain (MNI152, from nilearn) with atrophy made by a program. No person and "
-    "no measurement is behind them; what comes out says that the machinery works, and nothing about dementia."
+    "The volumes are SYNTHETIC: one template brain (MNI152, from nilearn) with atrophy made by a program. No person "
+    "and no measurement is behind them; what comes out says that the machinery works, and nothing about dementia."
 )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from recipes.adni.configuration import BrainCLI, early_options, with_own_config
 from recipes.adni.data import BrainData
+from recipes.adni.memory import memory_errors
 from recipes.common.environment import hardware, versions
 from recipes.common.runs import is_rank_zero
 
@@ -37,7 +38,8 @@ def fit(argv: list[str]) -> None:
                 log.info(line)
             cli.save_config(cli.folder.config)
         trainer = cli.trainer_for(cli.folder.path, cli.folder.experiment, cli.resume)
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with memory_errors(cli.datamodule):
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         if is_rank_zero():
             best = trainer.checkpoint_callback
             if getattr(best, "best_model_score", None) is not None:
@@ -59,7 +61,8 @@ def test(argv: list[str]) -> None:
         checkpoint = cli.checkpoint(cli.config.ckpt_path or "best")
         cli.datamodule.setup("test")
         trainer = cli.instantiate_trainer()
-        trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
+        with memory_errors(cli.datamodule):
+            trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
         if not is_rank_zero():
             return
         assert cli.model.predictions is not None
