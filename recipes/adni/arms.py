@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from fusionconv.errors import SurgeryError
 from recipes.adni.networks import build_backbone
 
 Arm = Literal["image", "covariates", "concat", "hybrid"]
+ARMS: tuple[Arm, ...] = get_args(Arm)  # what crossval compares unless --arms says otherwise
 
 
 def build_network(

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from lightning.pytorch import seed_everything
 
-from recipes.adni.arms import count_parameters
+from recipes.adni.arms import ARMS, count_parameters
 from recipes.adni.configuration import BrainCLI, early_options, with_own_config
 from recipes.adni.covariates_only import fit_linear
 from recipes.adni.data import BrainData
@@ -85,6 +85,7 @@ def main(argv: list[str]) -> None:
                 log.info(line)
             names = data.frame[["subject", "session", "image"]] if data.frame is not None else pd.DataFrame()
             names.join(splits).to_csv(cli.folder.path / "folds.csv", index=False)
+            write_rows(cli.folder.path, data)
             check_encoders(data, splits, jobs)
             log.info(
                 "%d jobs (%d arms x %d folds), %d done before, %d to do",
@@ -127,16 +128,20 @@ def main(argv: list[str]) -> None:
             )
 
 
+def write_rows(folder: Path, data: BrainData) -> None:
+    """What the report needs of the source: rows.csv, the rows in use, and source.json, what became of the others."""
+    assert data.frame is not None
+    data.frame.to_csv(folder / "rows.csv", index=False)
+    unmatched = {} if data.report is None else data.report["kind"].value_counts().to_dict()
+    found = {"counts": data.counts, "did not match": unmatched, "volumes left out": data.skipped}
+    (folder / "source.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
 def arms_of(cli: BrainCLI) -> dict[str, dict[str, Any]]:
     """The arms by name; without --arms the one that --model says, beside the image alone and the covariates alone."""
     arms = dict(cli.config.arms or {})
     if not arms:
-        arms = {
-            "image": {"arm": "image"},
-            "covariates": {"arm": "covariates"},
-            "concat": {"arm": "concat"},
-            "hybrid": {"arm": "hybrid"},
-        }
+        arms = {name: {"arm": name} for name in ARMS}
     known = set(cli.model.hparams) | {"covariates"}
     for name, options in arms.items():
         if not re.fullmatch(r"\w[\w.+-]*", name):
@@ -315,15 +320,18 @@ def controls(data: BrainData, permutations: int) -> list[tuple[str, list[str], t
 
 def clear(folder: Path) -> None:
     """Throw away an earlier cross-validation's results, and nothing else."""
-    for name in ("folds", "figures"):
+    for name in ("folds", "figures", "attribution"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (
         "folds.csv",
+        "rows.csv",
+        "source.json",
         "results.csv",
         "summary.csv",
         "comparison.csv",
         "controls.csv",
         "results.md",
         "report.html",
+        "report.md",
     ):
         (folder / name).unlink(missing_ok=True)

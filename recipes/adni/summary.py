@@ -45,7 +45,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     for path in sorted((folder / "folds").glob("*/*/predictions.csv")):
         frame = pd.read_csv(
             path,
-            dtype={"id": str, "subject": str, "session": str, "control": str},
+            dtype=dict.fromkeys(("id", "subject", "session", "control"), str),
             keep_default_na=False,
             na_values=[""],
         )
@@ -153,6 +153,8 @@ def brain_age(predictions: pd.DataFrame) -> pd.DataFrame:
             if len(others) > 2:
                 line = age_bias(others["prediction"], others["target"])
                 parts.append(own.assign(corrected=correct_age_bias(own["prediction"], own["target"], line)))
+        if not parts:  # one fold: no other fold to fit the line on
+            continue
         whole = pd.concat(parts)
         slope = np.mean([age_bias(g["prediction"], g["target"]).slope for _, g in given.groupby(repeat)])
         rows.append(
@@ -204,15 +206,12 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
                 }
             )
         ),
+        "",
+        f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; "
+        f"{BETTER.get(main, 'more')} {main} is better):",
+        "",
+        markdown(shown(against[against["metric"] == main].drop(columns=["reference", "metric"]))),
     ]
-    if len(against):
-        page += [
-            "",
-            f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; "
-            f"{BETTER.get(main, 'more')} {main} is better):",
-            "",
-            markdown(shown(against[against["metric"] == main].drop(columns=["reference", "metric"]))),
-        ]
     if len(controls):
         page += [
             "",

@@ -23,7 +23,8 @@ from recipes.celeba.compare import (
     wilson_interval,
 )
 from recipes.celeba.data import celeba_folder, table_path
-from recipes.celeba.report_examples import data_uri, example_cards
+from recipes.celeba.report_examples import example_cards
+from recipes.common.page import figure_html, style
 
 SPLIT = {"train": "training", "valid": "validation", "test": "test"}
 
@@ -75,9 +76,7 @@ def write_report(
     colours = draw.colour_of(runs)
 
     def figure(name: str, drawn: Figure, alt: str) -> str:
-        path = draw.save(drawn, out.parent / "figures" / f"{name}.png")
-        width = round(drawn.get_figwidth() * 100)
-        return f'<img src="{data_uri(path, "png")}" width="{width}" alt="{escape(alt)}">'
+        return figure_html(drawn, out.parent / "figures" / f"{name}.png", alt)
 
     ladder = figure("accuracy", draw.draw_ladder(runs, references | limits), "accuracy of every run and what bounds it")
     curves = [
@@ -100,7 +99,7 @@ def write_report(
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title><style>
-{Path(__file__).with_name("report.css").read_text(encoding="utf-8")}</style></head><body><main>
+{style()}</style></head><body><main>
 <h1>{escape(title)}</h1>
 {f'<p class="note">{escape(synthetic_note)}</p>' if synthetic_note else ""}
 <p>Target <b>{escape(target)}</b>, judged on {len(first.predictions):,d} {SPLIT[split]} images, the same ones for all.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -11,6 +10,8 @@ import pandas as pd
 
 from recipes.celeba import report_figures as draw
 from recipes.celeba.compare import Run
+from recipes.common.figures import save
+from recipes.common.page import data_uri
 
 EXAMPLES = 4  # at most, of each pattern of right and wrong
 
@@ -48,10 +49,5 @@ def example_cards(runs: Sequence[Run], judged: pd.DataFrame, shown: list[str], f
         parts.append(
             f'<h3>{heading.capitalize()} ({len(files):,d} images)</h3><div class="faces">{"".join(cards)}</div>'
         )
-    draw.save(draw.draw_examples(captions), out.parent / "figures" / "examples.png")
+    save(draw.draw_examples(captions), out.parent / "figures" / "examples.png")
     return "".join(parts)
-
-
-def data_uri(path: Path, kind: str) -> str:
-    """A file as an address that holds it: ``kind`` is jpeg or png."""
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

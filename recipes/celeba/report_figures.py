@@ -14,22 +14,9 @@ from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from recipes.celeba.compare import Run, wilson_interval
+from recipes.common.figures import FAINT, INK, STYLE, blank
 
 COLOURS = ("#6b7a8c", "#c2571a", "#2f7f73", "#7d5ba6")  # one per run, in order; told apart without red against green
-INK, FAINT = "#22262b", "#d9dde2"
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9aa3ad",
-    "axes.labelcolor": INK,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "text.color": INK,
-    "xtick.color": "#4a525b",
-    "ytick.color": "#4a525b",
-    "legend.frameon": False,
-}
 
 
 def colour_of(runs: Sequence[Run]) -> dict[str, str]:
@@ -37,22 +24,11 @@ def colour_of(runs: Sequence[Run]) -> dict[str, str]:
     return {run.name: COLOURS[index % len(COLOURS)] for index, run in enumerate(runs)}
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=180, facecolor="white")
-    return path
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 @mpl.rc_context(STYLE)
 def draw_ladder(runs: Sequence[Run], references: Mapping[str, float]) -> Figure:
     """Each run's accuracy with its 95 % interval, and as lines what is reached without a network or by any network."""
     names = [*references, *(run.name for run in runs)]
-    figure = _figure(4.8, 0.55 + 0.3 * len(names))
+    figure = blank(4.8, 0.55 + 0.3 * len(names))
     axes = figure.subplots()
     for row, value in enumerate(references.values()):
         axes.plot(value, row, "D", color="white", markeredgecolor=INK, markersize=5)
@@ -81,7 +57,7 @@ def draw_ladder(runs: Sequence[Run], references: Mapping[str, float]) -> Figure:
 @mpl.rc_context(STYLE)
 def draw_learning(runs: Sequence[Run], metric: str, title: str, references: Mapping[str, float]) -> Figure:
     """One metric against the step: training as a thin line, validation as points, both arms in one picture."""
-    figure = _figure(4.4, 3.1)
+    figure = blank(4.4, 3.1)
     axes = figure.subplots()
     for run in runs:
         colour = colour_of(runs)[run.name]
@@ -112,7 +88,7 @@ def draw_confusion(run: Run, colour: str) -> Figure:
     """Rows are the truth, columns the answer; counts, and shares of the row as shade."""
     matrix = np.asarray(run.result["confusion"], dtype=float)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    figure = _figure(2.7, 2.5)
+    figure = blank(2.7, 2.5)
     axes = figure.subplots()
     fade = mpl.colors.LinearSegmentedColormap.from_list("fade", ["white", colour])
     axes.imshow(shares, cmap=fade, vmin=0, vmax=1.15)
@@ -137,7 +113,7 @@ def draw_groups(runs: Sequence[Run], title: str, table: pd.DataFrame, lowest: fl
     ``lowest`` is where the axis begins, so that several figures share one.
     """
     groups = list(dict.fromkeys(table["group"]))
-    figure = _figure(4.4, 0.95 + 0.52 * len(groups))
+    figure = blank(4.4, 0.95 + 0.52 * len(groups))
     axes: Axes = figure.subplots()
     step = 0.5 / max(1, len(runs) - 1)
     for index, run in enumerate(runs):
@@ -168,7 +144,7 @@ def draw_examples(captions: Sequence[tuple[Path, str]]) -> Figure:
     columns = min(4, len(captions))
     rows = -(-len(captions) // columns)
     lines = max(caption.count("\n") + 1 for _, caption in captions)
-    figure = _figure(1.9 * columns, (2.4 + 0.14 * lines) * rows)
+    figure = blank(1.9 * columns, (2.4 + 0.14 * lines) * rows)
     for axes, (path, caption) in zip(figure.subplots(rows, columns, squeeze=False).flat, captions, strict=False):
         axes.imshow(np.asarray(Image.open(path).convert("RGB")))
         axes.set_xlabel(caption, loc="left", fontsize=7.5)
