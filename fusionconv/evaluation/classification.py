@@ -50,7 +50,7 @@ def roc_auc(target: Any, score: Any) -> float:
 
 
 def balanced_accuracy(target: Any, prediction: Any, classes: Sequence[Any] = (0, 1)) -> float:
-    """The mean over ``classes`` of the share of its rows that are predicted right; a constant answer has 1 / len(classes).
+    """The mean over ``classes`` of the share of its rows that are predicted right; a constant has 1 / len(classes).
 
     NaN where a class has no row: scikit-learn's ``balanced_accuracy_score`` then averages over the other classes, which
     is another figure (Brodersen et al. 2010, ICPR).

@@ -27,6 +27,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on to
 warnings.filterwarnings("ignore", message=".*Be aware that when using `ckpt_path`.*")  # judging needs no callback
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # prepared volumes come from memory
 warnings.filterwarnings("ignore", message=".*Total length of .list. across ranks is zero.*")  # no validation part
+warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # runs.py guards it
 warnings.filterwarnings("ignore", message=".*number of training batches.*log_every_n_steps.*")
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -85,7 +86,7 @@ class BrainCLI(LightningCLI):
             "--part",
             type=str,
             default="1/1",
-            help="crossval: run only every n-th job, such as 2/3 on the second of three machines",
+            help="crossval: run only every n-th fold, such as 2/3 on the second of three machines",
         )
         parser.add_argument(
             "--controls", type=int, default=10, help="crossval: permutations of the covariates at test; 0: no controls"
@@ -138,6 +139,7 @@ class BrainCLI(LightningCLI):
             callbacks.append(
                 ModelCheckpoint(dirpath=folder / "checkpoints", filename=f"{name}-last", enable_version_counter=False)
             )
+        kwargs.setdefault("enable_checkpointing", any(isinstance(c, ModelCheckpoint) for c in callbacks))
         columns = ["train/loss", *(f"val/{m}" for m in task.metrics)]
         kwargs.setdefault("logger", [
             CurvesLogger(folder, columns, resume),

@@ -21,6 +21,8 @@ from recipes.adni.arms import ARMS, count_parameters
 from recipes.adni.configuration import BrainCLI, early_options, with_own_config
 from recipes.adni.covariates_only import fit_linear
 from recipes.adni.data import BrainData
+from recipes.adni.memory import memory_errors
+from recipes.adni.preparation import content_hash
 from recipes.adni.study import BrainStudy
 from recipes.adni.summary import summarise
 from recipes.adni.training import describe, write_predictions, write_result
@@ -163,12 +165,13 @@ def plan(cli: BrainCLI, data: BrainData, splits: pd.DataFrame, part: str | None 
         raise RunError(f"--part should be such as 2/3, the second of three parts, and is {part!r}.")
     common = settings(cli, data)
     jobs = []
-    for fold in splits.columns:
+    for fold in splits.columns[int(said[1]) - 1 :: int(said[2])]:
         for arm, options in arms_of(cli).items():
             folder = cli.folder.path / "folds" / arm / fold
-            text = json.dumps({**common, "arm": options, "fold": fold}, sort_keys=True, default=str)
-            jobs.append(Job(arm, str(fold), options, folder, hashlib.sha256(text.encode()).hexdigest()))
-    return jobs[int(said[1]) - 1 :: int(said[2])]
+            facts = {**common, "arm": options, "fold": fold, "split": splits[fold].tolist()}
+            key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+            jobs.append(Job(arm, str(fold), options, folder, key))
+    return jobs
 
 
 def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     ):
         config.pop(name, None)
     # where the work is done is no part of what is computed
-    for name in ("num_workers", "prepare_workers", "cache", "in_memory", "fold", "on_error"):
+    for name in ("num_workers", "prepare_workers", "cache", "in_memory", "fold", "on_error", "n_repeats"):
         config["data"].pop(name, None)
     for name in ("devices", "num_nodes", "enable_progress_bar", "enable_model_summary", "default_root_dir", "logger"):
         config["trainer"].pop(name, None)
@@ -198,7 +201,10 @@ def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     assert data.prepared is not None
     volumes = [data.prepared.files[str(image)].stem for image in data.frame["image"]]
     rows = data.frame.drop(columns="image").assign(volume=volumes).to_csv(index=False)
-    return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest()}
+    used = [dict(cli.model.hparams), *arms_of(cli).values()]
+    started_from = {str(options["weights"]) for options in used if options.get("weights")}
+    weights = {path: content_hash(path) for path in sorted(started_from) if Path(path).is_file()}
+    return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest(), "weights": weights}
 
 
 def check_encoders(data: BrainData, splits: pd.DataFrame, jobs: list[Job]) -> None:
@@ -251,7 +257,8 @@ def run(cli: BrainCLI, data: BrainData, split: pd.Series, job: Job) -> float:
 def train_and_judge(cli: BrainCLI, data: BrainData, study: BrainStudy, job: Job) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Fit a network; judge the best epoch on validation, or the last where there is no validation part."""
     trainer = cli.trainer_for(job.folder, "fold", keep_last=cli.config.keep_checkpoints, enable_progress_bar=False)
-    trainer.fit(study, datamodule=data)
+    with memory_errors(data):
+        trainer.fit(study, datamodule=data)
     epochs = trainer.current_epoch
     best = [c for c in trainer.checkpoint_callbacks if c.monitor is not None] if data.val_size > 0 else []
     path = best[0].best_model_path if best else ""

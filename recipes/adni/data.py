@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from fusionconv.errors import TableError
+from fusionconv.errors import LeakageWarning, TableError
 from fusionconv.tabular import CovariateEncoder, CovariateTable, check_leakage, covariate_collate, covariate_items
 from fusionconv.tabular.split import holdout, kfold
 from recipes.adni.preparation import Augment, Preparation, Prepared, ReadPrepared, augmentation, prepare
@@ -49,7 +50,7 @@ class BrainData(LightningDataModule):
         stratify: columns whose distribution the parts share; the default is the target.
         preparation: how a volume becomes what the network sees.
         cache: folder of prepared volumes.
-        augment: random transforms of training volumes: none, light or strong.
+        augment: random transforms of training volumes: none, flip, light or strong.
         batch_size: volumes per step and device.
         num_workers: processes that read and transform during training.
         prepare_workers: processes that prepare; the default is one per core.
@@ -213,11 +214,13 @@ class BrainData(LightningDataModule):
         if self.covariates:
             self.encoder = CovariateEncoder(self.covariates, self.kinds, missing=self.missing).fit(train)
             answers = self._labels()
-            report = check_leakage(
-                train.assign(_answer=answers[split == "train"]),
-                self.frame[split != "train"].assign(_answer=answers[split != "train"]),
-                covariates=self.covariates, target="_answer", allow=self.allow_leaks, image=None, raise_on="never",
-            )  # fmt: skip
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
+                report = check_leakage(
+                    train.assign(_answer=answers[split == "train"]),
+                    self.frame[split != "train"].assign(_answer=answers[split != "train"]),
+                    covariates=self.covariates, target="_answer", allow=self.allow_leaks, image=None, raise_on="never",
+                )  # fmt: skip
             found = report.findings
             telling = found[found["kind"].isin(["defining covariate", "telling covariate", "telling missingness"])]
             telling = telling[~telling["name"].isin(self.allow_leaks)]

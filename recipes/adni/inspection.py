@@ -19,11 +19,15 @@ from recipes.adni.volumes import VolumeError, read_header, read_voxels
 
 __all__ = ["VOLUME_COLUMNS", "Inspection", "inspect_volumes", "measure"]
 
-#: The columns of ``Inspection.volumes``: extent_* is the field of view in mm along right, anterior, superior.
+#: The columns of ``Inspection.volumes``: extent_* is the field of view in mm along right, anterior, superior; likeness
+#: the correlation of the volume, turned to RAS and reduced to 8 x 8 x 8 means, with the median of all.
 VOLUME_COLUMNS = (
     "subject", "session", "image", "shape", "spacing", "orientation", "dtype", "size_bytes",
-    "extent_r", "extent_a", "extent_s", "minimum", "p01", "p50", "p99", "maximum", "sha256", "notes", "problem",
+    "extent_r", "extent_a", "extent_s", "minimum", "p01", "p50", "p99", "maximum",
+    "likeness", "sha256", "notes", "problem",
 )  # fmt: skip
+
+THUMBNAIL = 8  # means along each axis
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def inspect_volumes(
     volumes = pd.DataFrame([found[str(path)] for path in rows["image"]], index=rows.index)
     volumes.insert(0, "session", rows["session"])
     volumes.insert(0, "subject", rows["subject"])
+    volumes["likeness"] = _likeness([found[str(path)].get("thumbnail") for path in rows["image"]])
     volumes = volumes.reindex(columns=list(VOLUME_COLUMNS))
     text = describe_all(frame, report, volumes, voxels, covariates, target)
     if out is not None:
@@ -105,7 +110,7 @@ def measure(path: str, voxels: bool = True, allow_unknown_orientation: bool = Fa
     """One volume's row of the table; what is wrong with it is its ``problem``, and never an exception.
 
     Intensities are those of the file (after scl_slope); ``sha256`` is that of the content, unpacked, so that a volume
-    that was compressed twice is known again.
+    that was compressed twice is known again; ``thumbnail`` are 8 x 8 x 8 means, turned to RAS.
     """
     row: dict[str, Any] = {"image": path, "problem": None}
     try:
@@ -121,12 +126,35 @@ def measure(path: str, voxels: bool = True, allow_unknown_orientation: bool = Fa
             levels = np.percentile(data, [0, 1, 50, 99, 100])
             names = ("minimum", "p01", "p50", "p99", "maximum")
             row |= {name: float(level) for name, level in zip(names, levels, strict=True)}
+            row["thumbnail"] = _thumbnail(data, np.asarray(info.affine))
             row["sha256"] = content_hash(path)
     except VolumeError as error:
         row["problem"] = str(error).removeprefix(f"{path}: ")
     except (OSError, MemoryError) as error:  # vanished meanwhile, a share that does not answer
         row["problem"] = f"cannot be read: {error or type(error).__name__}"
     return row
+
+
+def _thumbnail(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    import nibabel as nib
+
+    means = nib.apply_orientation(data, nib.io_orientation(affine))
+    for axis in range(3):
+        starts = np.linspace(0, means.shape[axis], THUMBNAIL, endpoint=False).astype(int)
+        widths = np.diff([*starts, means.shape[axis]])
+        shape = [-1 if i == axis else 1 for i in range(3)]
+        means = np.add.reduceat(means, starts, axis=axis) / widths.reshape(shape)
+    return np.asarray(means, dtype=np.float64).ravel()
+
+
+def _likeness(thumbnails: list[np.ndarray | None]) -> list[float]:
+    """Correlation of each with the median image; NaN where there is none or it is constant."""
+    known = [t / t.std() for t in thumbnails if t is not None and t.std() > 0]
+    middle = np.median(known, axis=0) if known else None
+    return [
+        float("nan") if t is None or middle is None or t.std() == 0 else float(np.corrcoef(t, middle)[0, 1])
+        for t in thumbnails
+    ]
 
 
 _EXTENT = {"L": "extent_r", "R": "extent_r", "P": "extent_a", "A": "extent_a", "I": "extent_s", "S": "extent_s"}

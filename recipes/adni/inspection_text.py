@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["describe_all", "odd_ones"]
+__all__ = ["describe_all", "odd_ones", "unlike_the_others"]
 
 SHOWN = 5  # names of a list that are printed; the rest is counted, and stands in the CSV files
 ODD = 0.05  # a shape, spacing or orientation that fewer images than this share have is named
+LIKENESS = 0.1  # correlation below the median's by this, and by 6 median deviations, is unlike the others
+ENOUGH = 8  # volumes from which on they are compared with each other
 CLASSES = 10  # a numeric target with more values is a measure
 
 
@@ -45,6 +47,19 @@ def odd_ones(values: pd.Series[Any]) -> dict[Any, list[Any]]:
     counts = values.value_counts()
     rare = [value for value, n in counts.items() if n < ODD * len(values) and n < counts.iloc[0]]
     return {value: values.index[values == value].tolist() for value in rare}
+
+
+def unlike_the_others(likeness: pd.Series[Any]) -> list[Any]:
+    """Labels of the volumes whose ``likeness`` (correlation with the median image) is far below that of the others.
+
+    >>> unlike_the_others(pd.Series([0.95, 0.97, 0.93, 0.96, 0.94, 0.96, 0.95, 0.20, 0.94]))
+    [7]
+    """
+    known = likeness.dropna()
+    if len(known) < ENOUGH:
+        return []
+    below = known.median() - known
+    return known.index[below > max(LIKENESS, 6 * float(below.abs().median()))].tolist()
 
 
 def _counts(frame: pd.DataFrame, volumes: pd.DataFrame, usable: pd.DataFrame) -> list[str]:
@@ -120,6 +135,12 @@ def _geometry(good: pd.DataFrame) -> list[str]:
     lines[-3] += "   (left-right, back-front, down-up)"
     for note, part in good.dropna(subset="notes").groupby("notes", sort=False):
         lines.append(f"  note, {len(part):,d} x: {note} ({_list(_name(s, v) for s, v, _ in _who(part))})")
+    if unlike := unlike_the_others(good["likeness"]):
+        names = [f"{_name(*good.loc[i, ['subject', 'session']])} (r = {good.loc[i, 'likeness']:.2f})" for i in unlike]
+        lines.append(
+            f"  odd, {len(unlike):,d} x: unlike the others, r = {good['likeness'].median():.2f} with the median image "
+            f"(turned, cut off, not brain-extracted, another head?): {_list(names)}"
+        )
     if good["p99"].notna().any():
         p99 = good["p99"]
         lines.append(
@@ -152,10 +173,14 @@ def _column(frame: pd.DataFrame, name: str, role: str) -> list[str]:
         levels = values.quantile([0, 0.25, 0.5, 0.75, 1]).tolist()
         return [head + ", lowest {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, highest {:.4g}".format(*levels)]
     counts = values.value_counts()
-    lines = [f"{head}, {_list((f'{v}: {k:,d} ({k / n:.1%})' for v, k in counts.items()), CLASSES)}"]
+    lines = [f"{head}, {_list((f'{_plain(v)}: {k:,d} ({k / n:.1%})' for v, k in counts.items()), CLASSES)}"]
     if role == "target" and len(counts) == 1:
         lines.append("  only one class: there is nothing to learn")
     return lines
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _name(subject: Any, session: Any) -> str:

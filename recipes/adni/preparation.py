@@ -257,14 +257,14 @@ class ReadPrepared:
         return {**item, "image": MetaTensor(torch.from_numpy(array), meta={"filename_or_obj": image})}
 
 
-Augment = Literal["none", "light", "strong"]
+Augment = Literal["none", "flip", "light", "strong"]
 
 
 def augmentation(strength: Augment, size: Sequence[int]) -> list[Any]:
     """Random transforms of training volumes.
 
-    none; light: left and right exchanged in half of them, shifts by up to two voxels, noise; strong: besides, rotations
-    by up to 6 degrees, scaling by up to 5 %, contrast.
+    none; flip: left and right exchanged in half of them; light: besides, shifts by up to two voxels and noise; strong:
+    besides, rotations by up to 6 degrees, scaling by up to 5 %, contrast.
     """
     from monai.transforms import (
         BorderPadd,
@@ -278,6 +278,8 @@ def augmentation(strength: Augment, size: Sequence[int]) -> list[Any]:
     if strength == "none":
         return []
     flip = RandFlipd("image", prob=0.5, spatial_axis=0)  # RAS: the first axis is left to right
+    if strength == "flip":
+        return [flip]
     noise = RandGaussianNoised("image", prob=0.5, std=0.02)
     if strength == "light":
         shift = [BorderPadd("image", 2), RandSpatialCropd("image", roi_size=tuple(size), random_size=False)]

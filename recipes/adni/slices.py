@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from recipes.adni.inspection_text import odd_ones
+from recipes.adni.inspection_text import odd_ones, unlike_the_others
 from recipes.adni.volumes import VolumeError, read_header, read_voxels
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ GAP = 6.0  # mm between slices
 def choose(volumes: pd.DataFrame, shown: int = SHOWN) -> pd.DataFrame:
     """Up to ``shown`` rows, spread evenly over the table; a third of the places goes to bad and odd ones, if any.
 
-    The column ``flag`` says what is wrong or odd: a bad volume's problem, or a rare shape, spacing or orientation.
+    The column ``flag`` says what is wrong or odd: a bad volume's problem, or a rare shape, spacing or orientation, or
+    an image that looks unlike the others.
     """
     flags = {label: str(why) for label, why in volumes["problem"].dropna().items()}
     good = volumes[volumes["problem"].isna()]
@@ -34,6 +35,8 @@ def choose(volumes: pd.DataFrame, shown: int = SHOWN) -> pd.DataFrame:
         for value, labels in odd_ones(good[column]).items():
             for label in labels:
                 flags[label] = "; ".join(filter(None, (flags.get(label), f"odd {column}: {value}")))
+    for label in unlike_the_others(good["likeness"]):
+        flags[label] = "; ".join(filter(None, (flags.get(label), "looks unlike the others")))
     flagged = [label for label in volumes.index if label in flags]
     plain = [label for label in volumes.index if label not in flags]
     room = max(min(len(flagged), shown // 3), shown - len(plain))
@@ -83,12 +86,12 @@ def draw_slices(chosen: pd.DataFrame) -> Figure:
         axes.set_axis_off()
     for axes, (_, row) in zip(grid, chosen.iterrows(), strict=False):
         name = f"{row['subject']} {row['session']}".strip()
-        bad = isinstance(row["problem"], str)
-        colour = BAD if bad else ODD if row["flag"] else INK
+        bad, odd = (isinstance(row[column], str) for column in ("problem", "flag"))
+        colour = BAD if bad else ODD if odd else INK
         if bad:
             about = "BAD"
         else:
-            about = f"{row['shape']}, {row['spacing']} mm, {row['orientation']}" + ("  ODD" if row["flag"] else "")
+            about = f"{row['shape']}, {row['spacing']} mm, {row['orientation']}" + ("   ODD" if odd else "")
         axes.set_title(f"{name}   {about}", fontsize=7.5, color=colour, loc="left", pad=3)
         try:
             if bad:
@@ -124,7 +127,7 @@ def _draw(axes: Any, slices: list[tuple[np.ndarray, tuple[float, float]]]) -> No
         ):
             axes.text(x, y, letter, color="#ffd75e", fontsize=7, ha=ha, va=va, weight="bold")
         left += width + GAP
-    axes.set(xlim=(0, left - GAP), ylim=(0, tallest), aspect="equal")
+    axes.set(xlim=(-1, left - GAP + 1), ylim=(-1, tallest + 1), aspect="equal")
 
 
 def _wrap(text: str) -> str:

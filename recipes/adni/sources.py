@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -21,6 +20,7 @@ from fusionconv.tabular import (
     read_oasis2,
     read_paths_table,
 )
+from recipes.adni.followup import add_follow_up
 
 Kind = Literal["bids", "adni_loni", "adni_bids", "oasis1", "oasis2", "ixi", "table"]
 
@@ -72,7 +72,7 @@ class Source:
         if self.kind == "table" and "image_column" not in options:
             options["image_column"] = "image"
         try:
-            return readers[self.kind](report=True, **options)
+            frame, report = readers[self.kind](report=True, **options)
         except FileNotFoundError as error:
             raise TableError(f"--data.source: {error}. Check --data.source.images and --data.source.table.") from error
         except TypeError as error:
@@ -82,6 +82,9 @@ class Source:
                 f"--data.source.options {options}: {error}. The reader of {self.kind!r} in docs/tables.md tells what "
                 "it takes."
             ) from error
+        if self.kind.startswith("adni") and bool((frame["DX"] == "Dementia").any()):
+            frame = add_follow_up(frame)  # years_to_dementia, dementia_seen
+        return frame, report
 
 
 def choose_rows(
@@ -92,8 +95,8 @@ def choose_rows(
     Args:
         frame: a tidy frame.
         rows: a pandas query such as ``"Age >= 60"``; a row where a column that it needs is missing is not chosen.
-        visits: ``"first"``: each subject's first row after the query, in the order of the table (readers give visits
-            in their order).
+        visits: ``"first"``: each subject's first row after the query: by EXAMDATE where there is one, else by the
+            number in the session's name (bl and names without a number come first), else as in the table.
     """
     counts = {"rows": len(frame)}
     frame = frame[frame["image"].notna()]
@@ -102,13 +105,27 @@ def choose_rows(
         frame = frame[matches(frame, rows, "--data.rows")]
         counts[f"with {rows}"] = len(frame)
     if visits == "first":
-        frame = frame.drop_duplicates("subject")
+        when = frame["EXAMDATE"] if "EXAMDATE" in frame else frame["session"].map(_session_number)
+        order = when.sort_values(kind="stable", na_position="last").index
+        frame = frame.loc[~frame.loc[order].duplicated("subject").reindex(frame.index)]
         counts["first visits"] = len(frame)
     return frame, counts
 
 
+def _session_number(session: object) -> float:
+    """ses-M012, m12, MR2, 3: the last number in the name; -1 where there is none.
+
+    >>> [_session_number(name) for name in ("bl", "m06", "ses-M120", "")]
+    [-1.0, 6.0, 120.0, -1.0]
+    """
+    numbers = re.findall(r"\d+", str(session))
+    return float(numbers[-1]) if numbers else -1.0
+
+
 def matches(frame: pd.DataFrame, query: str, option: str) -> pd.Series:
     """True where a pandas query holds; False where it does not or where a column that it names is missing.
+
+    A query that asks for the missing itself, ``CDR.isna() or CDR == 0``, is taken at its word for that column.
 
     Raises:
         TableError: the query is none, names an absent column, or does not give true or false.
@@ -116,6 +133,8 @@ def matches(frame: pd.DataFrame, query: str, option: str) -> pd.Series:
     >>> frame = pd.DataFrame({"Age": [59, 60, None]})
     >>> matches(frame, "not Age < 60", "--data.rows").tolist()
     [False, True, False]
+    >>> matches(frame, "Age.isna() or Age < 60", "--data.rows").tolist()
+    [True, False, True]
     """
     names = columns_of(query)
     absent = [name for name in names if name not in frame.columns]
@@ -124,6 +143,8 @@ def matches(frame: pd.DataFrame, query: str, option: str) -> pd.Series:
             f"{option} {query!r} names {', '.join(map(repr, absent))}, and the table has {', '.join(map(str, frame))}. "
             "Text stands in quotes; a column such as M/F in backticks."
         )
+    asked = [name for name in names if re.search(rf"`?{re.escape(name)}`?\.(isna|isnull|notna|notnull)\(\)", query)]
+    names = [name for name in names if name not in asked]
     known = frame[names].notna().all(axis=1) if names else pd.Series(True, index=frame.index)
     try:
         held = frame[known].eval(query, engine="python")
@@ -151,8 +172,3 @@ def columns_of(query: str) -> list[str]:
         ) from error
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id != "_quoted_"]
     return list(dict.fromkeys([*quoted, *names]))
-
-
-def source_folder(source: Source) -> Path:
-    """The folder that relative things are beside: the images' or the table's."""
-    return Path(source.images) if source.images else Path(str(source.table)).parent

@@ -115,9 +115,9 @@ class BrainStudy(LightningModule):
         """AdamW; the covariate parameters in a group of their own, without decay."""
         h = self.hparams
         optimizer = torch.optim.AdamW(param_groups(self, h.lr, h.weight_decay, h.covariate_lr))
-        if h.schedule == "constant":
-            return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
+        if h.schedule == "constant" or steps < 8:  # too few steps to go up and down in
+            return optimizer
         if h.schedule == "cosine":
             schedule: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         else:

@@ -206,12 +206,15 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
                 }
             )
         ),
-        "",
-        f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; "
-        f"{BETTER.get(main, 'more')} {main} is better):",
-        "",
-        markdown(shown(against[against["metric"] == main].drop(columns=["reference", "metric"]))),
     ]
+    if len(against):
+        page += [
+            "",
+            f"Against `{reference}`, fold by fold (corrected resampled t-test, Nadeau & Bengio 2003; "
+            f"{BETTER.get(main, 'more')} {main} is better):",
+            "",
+            markdown(shown(against[against["metric"] == main].drop(columns=["reference", "metric"]))),
+        ]
     if len(controls):
         page += [
             "",

@@ -144,7 +144,7 @@ def write_bids(
         root: a folder that is new or empty.
         count: subjects; a multiple of 4 is balanced.
         seed: of everything.
-        spacing: mm, of the volumes: 4 gives 40 x 48 x 40 voxels, 6 gives 27 x 32 x 27.
+        spacing: mm, of the volumes: 4 gives 40 x 52 x 44 voxels, 6 gives 27 x 35 x 29.
         progress: show a bar; None: in a terminal.
 
     Raises:

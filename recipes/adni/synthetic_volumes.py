@@ -11,8 +11,8 @@ __all__ = ["VIEW", "Brain"]
 
 Array = NDArray[np.float32]
 
-VIEW = (160.0, 192.0, 160.0)  # mm along right, anterior, superior: the brain with room to turn
-CENTRE = (0.0, -18.0, 8.0)  # mm, of the view in MNI coordinates
+VIEW = (160.0, 208.0, 176.0)  # mm along right, anterior, superior: the brain with room to turn
+CENTRE = (0.0, -18.0, 4.0)  # mm, of the view in MNI coordinates
 GRID = 2  # mm, of the template that is deformed
 LEVELS = 13  # amounts of atrophy from 0 to 1 that are computed; between them volumes are mixed
 REACH = 7.0  # mm that tissue draws back, at most, at atrophy 1

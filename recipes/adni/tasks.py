@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -56,6 +57,8 @@ class Task:
             raise TableError("--data.task.target should name the column to predict, such as Age, and was not given.")
         if self.kind == "survival" and (self.time is None or self.event is None):
             raise TableError("--data.task.time and --data.task.event should name the two columns of a survival task.")
+        if self.kind == "survival" and self.time == self.event:
+            raise TableError(f"--data.task.time and --data.task.event are both {self.time!r}; they are two columns.")
 
     @property
     def queries(self) -> dict[str, str]:
@@ -214,7 +217,9 @@ def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
         return log_hazard.sum() * 0.0
     log_hazard = log_hazard.float()
     log_hazard = log_hazard - log_hazard.max().detach()  # the likelihood knows only differences; exp must not overflow
-    loss: Tensor = neg_partial_log_likelihood(log_hazard, event, time.float(), "efron", reduction="sum")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Ties in `time`")  # Efron's way with them is what is asked for
+        loss: Tensor = neg_partial_log_likelihood(log_hazard, event, time.float(), "efron", reduction="sum")
     return loss / event.sum()
 
 

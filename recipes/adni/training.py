@@ -1,4 +1,4 @@
-"""The commands prepare, fit and test: the steps stand here in order."""
+"""The commands fit and test: the steps stand here in order."""
 
 from __future__ import annotations
 
@@ -13,41 +13,12 @@ import pandas as pd
 
 from recipes.adni.configuration import BrainCLI, early_options, with_own_config
 from recipes.adni.data import BrainData
+from recipes.adni.memory import memory_errors
 from recipes.common.environment import hardware, versions
 from recipes.common.runs import is_rank_zero
 
 log = logging.getLogger("recipes.adni")
 PACKAGES = ("torch", "monai", "nibabel", "lightning", "torchmetrics", "scikit-learn", "fusionconv")
-
-
-def prepare_command(argv: list[str]) -> None:
-    """Bring every volume of a source into the cache."""
-    cli = BrainCLI("prepare", argv)
-    with cli.folder.logging():
-        data = cli.datamodule
-        data.on_error = "skip"  # list all that fail, not the first
-        data.prepare_volumes()
-        assert data.prepared is not None
-        for line in describe(data):
-            log.info(line)
-        for image, reason in data.skipped.items():
-            log.warning("not usable: %s", reason if image in reason else f"{image}: {reason}")
-        log.info(
-            "%d volumes prepared now, %d were in the cache %s",
-            data.prepared.made,
-            len(data.prepared.files) - data.prepared.made,
-            data.cache,
-        )
-        if data.skipped:
-            skipped = cli.folder.path / "skipped.csv"
-            pd.DataFrame({"image": list(data.skipped), "reason": list(data.skipped.values())}).to_csv(
-                skipped, index=False
-            )
-            log.info(
-                "%d volumes cannot be used, see %s. fit and crossval leave them out with --data.on_error skip",
-                len(data.skipped),
-                skipped,
-            )
 
 
 def fit(argv: list[str]) -> None:
@@ -67,7 +38,8 @@ def fit(argv: list[str]) -> None:
                 log.info(line)
             cli.save_config(cli.folder.config)
         trainer = cli.trainer_for(cli.folder.path, cli.folder.experiment, cli.resume)
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with memory_errors(cli.datamodule):
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         if is_rank_zero():
             best = trainer.checkpoint_callback
             if getattr(best, "best_model_score", None) is not None:
@@ -89,7 +61,8 @@ def test(argv: list[str]) -> None:
         checkpoint = cli.checkpoint(cli.config.ckpt_path or "best")
         cli.datamodule.setup("test")
         trainer = cli.instantiate_trainer()
-        trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
+        with memory_errors(cli.datamodule):
+            trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
         if not is_rank_zero():
             return
         assert cli.model.predictions is not None

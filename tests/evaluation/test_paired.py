@@ -108,6 +108,12 @@ def test_mcnemar_is_the_binomial_sum():
     assert (found.only_a, found.only_b) == (only_a, only_b)
     assert found.both + found.only_a + found.only_b + found.neither == found.n == 80
     assert found.estimate == pytest.approx(a.mean() - b.mean())
+    # Wald's interval of the mean of the rows' differences, after two pseudo-rows, half a row in each of the four cells
+    d = np.concatenate([a.astype(float) - b, [1, -1, 0, 0]])
+    weights = np.concatenate([np.ones(80), np.full(4, 0.5)])
+    mean = np.average(d, weights=weights)
+    error = math.sqrt(np.average((d - mean) ** 2, weights=weights) / 82)
+    assert (found.low, found.high) == pytest.approx((mean - 1.959964 * error, mean + 1.959964 * error), abs=1e-6)
 
 
 def test_mcnemar_interval_covers():

@@ -1,0 +1,120 @@
+"""Calibration: of those given 70 %, do 70 % have it? The reliability table, and its mean gap (ECE)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fusionconv.errors import EvaluationError
+from fusionconv.evaluation.arrays import (
+    Floats,
+    as_array,
+    require_confidence,
+    require_count,
+    require_finite,
+    require_labels,
+    require_rows,
+)
+from fusionconv.evaluation.intervals import wilson
+
+__all__ = ["expected_calibration_error", "reliability_table"]
+
+_ROUNDING = 1e-6  # a mean of float32 probabilities may be 1.0000001
+
+
+def reliability_table(probability: Any, target: Any, bins: int = 10, confidence: float = 0.95) -> pd.DataFrame:
+    """A row for each of ``bins`` bins of equal width: mean probability and observed frequency with Wilson's interval.
+
+    Args:
+        probability: (n,) of class 1; or (n, C) of all classes, of which the most probable one counts (top-label
+            calibration).
+        target: (n,) 0 and 1; or (n,) the number of the class, 0 to C-1.
+        bins: how many; a bin holds its lower edge, the last one also 1.
+        confidence: of the interval of the frequency, for independent rows (one a subject).
+
+    Returns:
+        A DataFrame: low, high (the bin), n, probability (its mean), observed (share of class 1, or of right answers),
+        observed_low, observed_high. An empty bin has n = 0 and NaN.
+
+    Raises:
+        EvaluationError: other lengths, NaN, values outside 0 to 1 (logits), rows that do not add up to 1, or targets
+            that are no classes.
+
+    >>> table = reliability_table([0.1, 0.2, 0.8, 0.9, 1.0], [0, 1, 1, 0, 1], bins=2)
+    >>> table[["low", "high", "n", "probability", "observed"]].round(3).values.tolist()
+    [[0.0, 0.5, 2.0, 0.15, 0.5], [0.5, 1.0, 3.0, 0.9, 0.667]]
+    """
+    p, right = _binary(probability, target)
+    require_count(bins, "bins", 1)
+    require_confidence(confidence)
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.digitize(p, edges[1:-1])
+    rows = []
+    for b in range(bins):
+        inside = place == b
+        n, ones = int(inside.sum()), int(right[inside].sum())
+        found = wilson(ones, n, confidence) if n else None
+        mean = float(p[inside].mean()) if n else np.nan
+        observed = (found.estimate, found.low, found.high) if found else (np.nan,) * 3
+        rows.append((edges[b], edges[b + 1], n, mean, *observed))
+    names = ["low", "high", "n", "probability", "observed", "observed_low", "observed_high"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def expected_calibration_error(probability: Any, target: Any, bins: int = 15) -> float:
+    r"""The mean gap between probability and observed frequency, over bins by their share of rows.
+
+    .. math:: ECE = \sum_b \frac{n_b}{n} \left| \overline{p}_b - \overline{y}_b \right|
+
+    Naeini et al. 2015, AAAI; of several classes the most probable one counts (Guo et al. 2017, ICML). It depends on the
+    number of bins, and is above 0 for a perfectly calibrated model too, the more so with few rows: tell both.
+
+    The bins are those of :func:`reliability_table`, so that figure and table agree. torchmetrics 1.9 differs in two
+    points: probabilities of exactly 1 get a bin of their own there, and values outside 0 to 1, an error here, are taken
+    for logits.
+
+    Args:
+        probability, target: as for :func:`reliability_table`.
+        bins: how many of equal width.
+
+    Raises:
+        EvaluationError: as :func:`reliability_table`.
+
+    >>> round(expected_calibration_error([0.1, 0.2, 0.8, 0.9, 1.0], [0, 1, 1, 0, 1], bins=2), 3)
+    0.28
+    """
+    p, right = _binary(probability, target)
+    require_count(bins, "bins", 1)
+    place = np.digitize(p, np.linspace(0, 1, bins + 1)[1:-1])
+    gaps = np.bincount(place, p - right, minlength=bins)  # n_b times the gap of the bin
+    return float(np.abs(gaps).sum() / len(p))
+
+
+def _binary(probability: Any, target: Any) -> tuple[Floats, Any]:
+    """Probabilities (n,) and whether it came so: of class 1 as they are, of several classes those of the top class."""
+    array = as_array(probability)
+    if array.ndim not in (1, 2) or not array.size:
+        raise EvaluationError(f"probability: expected shape (n,) or (n, classes), came {array.shape}")
+    p = require_finite(array, "probability")
+    if p.min() < -_ROUNDING or p.max() > 1 + _ROUNDING:
+        raise EvaluationError(
+            f"probability: expected values from 0 to 1, came {p.min():g} to {p.max():g}; put logits through softmax or "
+            "sigmoid first"
+        )
+    p = p.clip(0, 1)
+    if p.ndim == 1:
+        right = require_labels(target, "target")
+        require_rows(len(p), "target", right)
+        return p, right
+    if p.shape[1] < 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-3):
+        raise EvaluationError(
+            f"probability: expected rows of at least two classes that add up to 1, came shape {p.shape} with sums from "
+            f"{p.sum(axis=1).min():g} to {p.sum(axis=1).max():g}; one column of class 1 goes in as a vector"
+        )
+    y = as_array(target)
+    require_rows(len(p), "target", y)
+    if y.ndim != 1 or not np.isin(y, np.arange(p.shape[1])).all():
+        raise EvaluationError(f"target: expected class numbers from 0 to {p.shape[1] - 1}, came {np.unique(y)[:5]}")
+    return p.max(axis=1), p.argmax(axis=1) == y

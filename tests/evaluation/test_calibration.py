@@ -1,0 +1,104 @@
+"""Calibration against a loop over bins, scikit-learn's curve, and torchmetrics where it computes the same figure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+
+from fusionconv.errors import EvaluationError
+from fusionconv.evaluation import expected_calibration_error, reliability_table, wilson
+
+
+def slow_ece(p, y, bins):
+    total = 0.0
+    for b in range(bins):
+        last = b == bins - 1
+        inside = [i for i in range(len(p)) if b / bins <= p[i] < (b + 1) / bins or (last and p[i] == 1)]
+        if inside:
+            total += len(inside) / len(p) * abs(np.mean([p[i] for i in inside]) - np.mean([y[i] for i in inside]))
+    return total
+
+
+@pytest.fixture
+def said():
+    random = np.random.default_rng(0)
+    p = random.random(300)
+    return np.append(p, [0.0, 1.0, 1.0]), np.append(random.random(300) < p**1.5, [0, 1, 0]).astype(int)
+
+
+@pytest.mark.parametrize("bins", [1, 7, 16])
+def test_ece_is_the_loop_and_the_table_s_own(said, bins):
+    p, y = said
+    found = expected_calibration_error(p, y, bins)
+    assert found == pytest.approx(slow_ece(p, y, bins))
+    table = reliability_table(p, y, bins).dropna()
+    assert found == pytest.approx((table["n"] * (table["probability"] - table["observed"]).abs()).sum() / len(p))
+
+
+def test_the_table_is_scikit_learns_curve_with_wilsons_intervals(said):
+    p, y = said
+    table = reliability_table(p, y, 8)
+    observed, mean = calibration_curve(y, p, n_bins=8)
+    np.testing.assert_allclose(table["observed"], observed)
+    np.testing.assert_allclose(table["probability"], mean)
+    assert table["n"].sum() == len(p)
+    first = table.iloc[0]
+    expected = wilson(round(first["observed"] * first["n"]), int(first["n"]))
+    assert (first["observed_low"], first["observed_high"]) == (expected.low, expected.high)
+
+
+def test_ece_is_torchmetrics_below_1_for_two_and_three_classes(said):
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+
+    p, y = said[0][:300], said[1][:300]
+    theirs = binary_calibration_error(torch.tensor(p), torch.tensor(y), n_bins=15)
+    assert expected_calibration_error(torch.tensor(p), torch.tensor(y)) == pytest.approx(float(theirs), abs=1e-9)
+    probabilities = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(1)
+    classes = torch.arange(200) % 3
+    theirs = multiclass_calibration_error(probabilities, classes, num_classes=3, n_bins=10)
+    assert expected_calibration_error(probabilities, classes, 10) == pytest.approx(
+        float(theirs), abs=1e-6
+    )  # single precision there
+
+
+def test_torchmetrics_still_differs_at_exactly_1():
+    """Why the figure is our own: .95 and 1 share the bin from .9 to 1. When this fails, take torchmetrics' again."""
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    p, y = [0.95, 1.0], [1, 0]
+    assert expected_calibration_error(p, y, 10) == pytest.approx(abs(0.975 - 0.5))
+    assert float(binary_calibration_error(torch.tensor(p), torch.tensor(y), n_bins=10)) == pytest.approx(0.525)
+
+
+def test_an_empty_bin_is_there_without_a_frequency():
+    table = reliability_table([0.1, 0.9], [0, 1], 4)
+    assert table["n"].tolist() == [1, 0, 0, 1]
+    assert table["observed"].isna().tolist() == [False, True, True, False]
+
+
+def test_rounding_beyond_1_is_1():
+    assert expected_calibration_error(np.float32([1.0000001, 0]), [1, 0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("probability", "target", "says"),
+    [
+        ([0.2, 1.3], [0, 1], "softmax or sigmoid"),
+        ([-2.0, 0.3], [0, 1], "softmax or sigmoid"),
+        ([0.2, float("nan")], [0, 1], "expected finite"),
+        ([0.2, 0.3], [0, 2], "only 0 and 1"),
+        ([0.2, 0.3], [0], "one row for each"),
+        ([[0.2, 0.3], [0.5, 0.5]], [0, 1], "add up to 1"),
+        ([[0.2], [0.5]], [0, 1], "goes in as a vector"),
+        ([[0.2, 0.8], [0.5, 0.5]], [0, 2], "class numbers from 0 to 1"),
+        ([], [], r"came \(0,\)"),
+    ],
+)
+def test_they_refuse(probability, target, says):
+    with pytest.raises(EvaluationError, match=says):
+        expected_calibration_error(probability, target)
+    with pytest.raises(EvaluationError, match="bins"):
+        reliability_table([0.1], [0], bins=0)

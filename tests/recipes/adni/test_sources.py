@@ -1,0 +1,171 @@
+"""Every source format, written by the test with tiny volumes: each volume goes to its own row, and one real volume."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from recipes.adni.data import BrainData
+from recipes.adni.followup import add_follow_up
+from recipes.adni.preparation import Preparation
+from recipes.adni.sources import Source, choose_rows
+from recipes.adni.tasks import Task
+
+TINY = Preparation(spacing=None, size=(12, 12, 12), percentiles=None)
+
+
+def volume(path: Path, age: float) -> None:
+    """A volume whose brightness is its subject's age."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.full((12, 12, 12), age, dtype=np.float32)
+    data[:3] = 0
+    nib.save(nib.Nifti1Image(data, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+
+
+def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
+    """A source of three people, the task, and each one's age."""
+    if kind in ("bids", "caps"):
+        ages = {f"sub-0{i}": 60.0 + i for i in (1, 2, 3)}
+        bids = root / "bids"
+        bids.mkdir()
+        pd.DataFrame({"participant_id": list(ages), "age": list(ages.values()), "sex": ["F", "M", "F"]}).to_csv(
+            bids / "participants.tsv", sep="\t", index=False
+        )
+        for name, age in ages.items():
+            if kind == "bids":
+                volume(bids / name / "ses-M000" / "anat" / f"{name}_ses-M000_T1w.nii.gz", age)
+            else:
+                (bids / name / "ses-M000" / "anat").mkdir(parents=True)
+                stem = f"{name}_ses-M000_space-MNI152NLin2009cSym_desc-Crop_res-1x1x1_T1w.nii.gz"
+                volume(root / "caps" / "subjects" / name / "ses-M000" / "t1_linear" / stem, age)
+        options = {"datatype": "t1_linear", "entities": {"desc": "Crop"}} if kind == "caps" else None
+        table = str(bids) if kind == "caps" else None
+        return Source("bids", str(root / kind), table, options), Task("regression", target="age"), ages
+
+    if kind in ("adni_loni", "adni_bids"):
+        ages = {f"027_S_00{i}": float(i) for i in (71, 72, 73)}
+        rows = [
+            {
+                "PTID": name, "VISCODE": "bl", "EXAMDATE": "2006-01-10", "EXAMDATE_bl": "2006-01-10", "AGE": age,
+                "PTGENDER": "Male", "PTEDUCAT": 16, "APOE4": 1, "DX_bl": "CN", "DX": "CN",
+            }
+            for name, age in ages.items()
+        ]  # fmt: skip
+        pd.DataFrame(rows).to_csv(root / "ADNIMERGE.csv", index=False)
+        for i, (name, age) in enumerate(ages.items()):
+            if kind == "adni_loni":
+                folder = root / "images" / name / "MPRAGE" / "2006-01-12_10_11_12.0" / f"I10{i}"
+                volume(folder / f"ADNI_{name}_MR_MPRAGE_br_raw_20060112_I10{i}.nii", age)
+            else:
+                sub = f"sub-ADNI{name.replace('_', '')}"
+                volume(root / "images" / sub / "ses-M000" / "anat" / f"{sub}_ses-M000_T1w.nii.gz", age)
+        return Source(kind, str(root / "images"), str(root / "ADNIMERGE.csv")), Task("regression", target="age"), ages
+
+    if kind == "oasis1":
+        ages = {f"OAS1_000{i}": 60.0 + i for i in (1, 2, 3)}
+        lines = ["ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay"]
+        for name, age in ages.items():
+            lines.append(f"{name}_MR1,F,R,{age:.0f},2,3,29,0,1344,0.743,1.306,N/A")
+            volume(root / "images" / f"{name}_MR1_mpr_n4_anon_111_t88_masked_gfc.nii", age)
+        (root / "t.csv").write_text("\n".join(lines) + "\n")
+        return Source(kind, str(root / "images"), str(root / "t.csv")), Task("regression", target="Age"), ages
+
+    if kind == "oasis2":
+        ages = {f"OAS2_000{i}": 60.0 + i for i in (1, 2, 3)}
+        lines = ["Subject ID,MRI ID,Group,Visit,MR Delay,M/F,Hand,Age,EDUC,SES,MMSE,CDR,eTIV,nWBV,ASF"]
+        for name, age in ages.items():
+            lines.append(f"{name},{name}_MR1,Nondemented,1,0,M,R,{age:.0f},14,2,27,0,1987,0.696,0.883")
+            volume(root / "images" / f"{name}_MR1" / "mpr-1.nifti.nii.gz", age)
+        (root / "t.csv").write_text("\n".join(lines) + "\n")
+        return Source(kind, str(root / "images"), str(root / "t.csv")), Task("regression", target="Age"), ages
+
+    if kind == "ixi":
+        ages = {f"IXI00{i}": 30.5 + i for i in (2, 3, 4)}
+        lines = ['IXI_ID,"SEX_ID (1=m, 2=f)",HEIGHT,AGE']
+        for name, age in ages.items():
+            lines.append(f"{int(name[3:])},2,164,{age}")
+            volume(root / "images" / f"{name}-Guys-0828-T1.nii.gz", age)
+        (root / "t.csv").write_text("\n".join(lines) + "\n")
+        return Source(kind, str(root / "images"), str(root / "t.csv")), Task("regression", target="AGE"), ages
+
+    ages = {"anna": 61.0, "bert": 72.0, "carl": 83.0}
+    for name, age in ages.items():
+        volume(root / "scans" / f"{name[0]}.nii.gz", age)
+    pd.DataFrame({"id": list(ages), "age": list(ages.values()), "file": [f"scans/{n[0]}.nii.gz" for n in ages]}).to_csv(
+        root / "study.csv", index=False
+    )
+    options = {"image_column": "file", "subject": "id"}
+    return Source("table", None, str(root / "study.csv"), options), Task("regression", target="age"), ages
+
+
+@pytest.mark.parametrize("kind", ["bids", "caps", "adni_loni", "adni_bids", "oasis1", "oasis2", "ixi", "table"])
+def test_each_volume_goes_to_its_own_row(tmp_path, kind):
+    source, task, ages = write(tmp_path, kind)
+    data = BrainData(source, task, [], preparation=TINY, cache=str(tmp_path / "cache"), prepare_workers=0)
+    data.prepare_volumes()
+    assert data.frame["subject"].tolist() == list(ages)
+    assert data.report.empty
+    assert data.values["target"].tolist() == list(ages.values())
+    for image, age in zip(data.frame["image"], ages.values(), strict=True):
+        assert np.load(data.prepared.files[image]).max() == pytest.approx(age)
+
+
+def test_the_first_visit_is_the_earliest_whatever_the_order_of_the_table():
+    frame = pd.DataFrame(
+        {
+            "subject": ["a", "a", "b", "b", "b"],
+            "session": ["ses-M120", "ses-M006", "ses-M012", "ses-M000", "ses-M024"],
+            "image": ["1", "2", "3", None, "5"],
+        }
+    )
+    chosen, counts = choose_rows(frame, None, "first")
+    assert chosen["image"].tolist() == ["2", "3"]
+    assert counts == {"rows": 5, "with an image": 4, "first visits": 2}
+    dated = frame.assign(
+        EXAMDATE=pd.to_datetime(["2010-01-01", "2012-01-01", "2010-01-01", "2009-01-01", "2008-01-01"])
+    )
+    assert choose_rows(dated, None, "first")[0]["image"].tolist() == ["1", "5"]
+
+
+def test_time_to_dementia_follows_the_visits():
+    visits = pd.DataFrame(
+        {
+            "subject": ["a", "a", "a", "b", "b", "c", "c", "d"],
+            "DX": ["MCI", "MCI", "Dementia", "CN", "MCI", "Dementia", "MCI", "MCI"],
+            "EXAMDATE": ["2010-01-01", "2011-01-01", "2013-01-01", "2010-01-01", "2014-01-01", "2010-01-01", "2011-01-01", "2010-01-01"],
+        }
+    )  # fmt: skip
+    found = add_follow_up(visits)
+    days = [1096, 731, None, 1461, None, None, None, None]  # 2012 is a leap year
+    expected = [None if d is None else d / 365.25 for d in days]
+    assert [None if pd.isna(v) else round(v, 9) for v in found["years_to_dementia"]] == [
+        None if e is None else round(e, 9) for e in expected
+    ]
+    assert [None if pd.isna(v) else v for v in found["dementia_seen"]] == [1, 1, None, 0, None, None, None, None]
+
+
+def test_a_real_volume_of_ds002748_is_prepared(tmp_path):
+    root = os.environ.get("FUSIONCONV_TEST_DATA")
+    if root is None or not (Path(root) / "ds002748_mini").is_dir():
+        pytest.skip("set FUSIONCONV_TEST_DATA to a folder that holds ds002748_mini/ (OpenNeuro ds002748, CC0)")
+    data = BrainData(
+        Source("bids", str(Path(root) / "ds002748_mini")),
+        Task("regression", target="age"),
+        ["gender"],
+        preparation=Preparation(spacing=4.0, size=(48, 56, 48)),
+        cache=str(tmp_path / "cache"),
+        prepare_workers=0,
+    )
+    data.read()
+    data.frame, data.values = data.frame.iloc[:1], data.values.iloc[:1]
+    data.prepare_volumes()
+    array = np.load(next(iter(data.prepared.files.values())))
+    assert array.shape == (1, 48, 56, 48)
+    assert (array.min(), array.max()) == (0, 1)
+    assert 0.1 < array.mean() < 0.6
+    assert len(data.report) == 66  # 72 participants, six images
