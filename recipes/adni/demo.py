@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     _run(started, ["inspect", *where])
     _run(started, ["prepare", *where])
     _run(started, ["crossval", *where, "--keep_checkpoints"])
-    _run(started, ["report", "--experiment", "demo", "--root_dir", str(out)])
+    _run(started, ["report", "--experiment", "demo", "--root_dir", str(out), "--note", NOTE])
     print(
         f"\nThe best that can be expected: {BAYES['covariates only']:.0%} accuracy from covariates alone, "
         f"{BAYES['image only']:.0%} from the image alone, {BAYES['image and covariates']:.0%} from both."

@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
         out = write_report(
             folder.path,
             options.out,
+            note=options.note,
             by=options.by,
             attribution=not options.skip_attribution,
             subject=options.subject,
@@ -123,6 +124,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
         metavar="COLUMN",
         help="columns of the subgroups (default: sex and age, if the table has them)",
     )
+    parser.add_argument("--note", help="a line to stand first, such as that the data are synthetic")
     parser.add_argument("--skip_attribution", action="store_true", help="no Grad-CAM; faster")
     parser.add_argument("--subject", help="write this subject's saliency as NIfTI (default: the first test subject)")
     parser.add_argument(

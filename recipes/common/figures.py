@@ -10,6 +10,7 @@ INK, FAINT = "#22262b", "#d9dde2"
 # Okabe and Ito's, told apart by colour-blind readers too; yellow is left out, it is too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4a525b", "#7d5ba6")
 MARKERS = "osD^vPX*"
+DPI = 180
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -33,5 +34,5 @@ def blank(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=180, facecolor="white")
+    figure.savefig(path, dpi=DPI, facecolor="white")
     return path

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+
+from tests.helpers.brains import crossval_arguments, write_brains
 
 SHAPE = (16, 18, 16)
 # What makes a run on these volumes quick; goes behind every command.
@@ -73,3 +76,16 @@ def arguments(bids, tmp_path) -> list[str]:
         "--config", "recipes/adni/configs/bids-ad-cn.yaml", "--data.source.images", str(bids),
         "--root_dir", str(tmp_path / "runs"), "--data.cache", str(tmp_path / "cache"), *TINY,
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    """(images folder, table, run folder) of a crossval with --keep_checkpoints: image, covariates and hybrid, two folds."""
+    from recipes.adni.crossval import main
+
+    root = tmp_path_factory.mktemp("kept")
+    table = write_brains(root / "images", 20)
+    arms = {"image": {"arm": "image"}, "covariates": {"arm": "covariates"}, "hybrid": {"arm": "hybrid"}}
+    more = ["--keep_checkpoints", f"--arms={json.dumps(arms)}"]
+    main(crossval_arguments(root / "images", root, "run", "classification", *more))
+    return root / "images", table, root / "run"
