@@ -79,6 +79,12 @@ def test_an_empty_bin_is_there_without_a_frequency():
     assert table["observed"].isna().tolist() == [False, True, True, False]
 
 
+def test_a_bin_holds_its_lower_edge_and_the_last_one_also_1():
+    p, y = [0.0, 0.25, 0.5, 1.0], [1, 0, 1, 1]
+    assert reliability_table(p, y, 4)["n"].tolist() == [1, 1, 1, 1]
+    assert expected_calibration_error(p, y, 4) == pytest.approx((1 + 0.25 + 0.5 + 0) / 4)
+
+
 def test_rounding_beyond_1_is_1():
     assert expected_calibration_error(np.float32([1.0000001, 0]), [1, 0]) == 0
 

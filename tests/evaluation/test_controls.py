@@ -82,6 +82,16 @@ def test_a_column_keeps_its_covariates_together(encoder, table):
     assert sorted(map(tuple, found["permuted"])) == sorted(map(tuple, s))
 
 
+def test_groups_hold_for_every_permutation(encoder, table):
+    s, groups = encoder.transform(table), [f"p{i // 3}" for i in range(30)]  # three visits each, all ages differ
+    ages = dict(zip(s[1:, 0].tolist(), groups[1:], strict=True))
+    place = encoder.groups["age"].start
+    for control in control_inputs(s, encoder=encoder, groups=groups, n_permutations=3):
+        if control.name in ("permuted", "permuted: age"):
+            givers = [ages.get(age, "p0") for age in control.rows[:, place].tolist()]  # row 0 has no age
+            assert all(givers[i] == givers[i - i % 3] != groups[i] for i in range(30))
+
+
 def test_zero_and_mean(encoder, table):
     s = encoder.transform(table)
     mean = s[:20].mean(axis=0)
@@ -161,13 +171,14 @@ def test_figures_are_those_worked_out_by_hand(encoder, table):
         mean_error,
         encoder=encoder,
         reference=reference,
-        groups={name: name for name in table["subject"]},
+        groups={name: int(name[1:]) // 2 for name in table["subject"]},  # two visits each
         n_permutations=2,
         seed=5,
     ).set_index("control")
     assert (model.training, model.dropout.training, model.frozen.training) == (True, True, False)
     inputs = {}
-    for control in control_inputs(s, encoder=encoder, reference=reference, n_permutations=2, seed=5):
+    pairs = np.arange(30) // 2
+    for control in control_inputs(s, encoder=encoder, reference=reference, groups=pairs, n_permutations=2, seed=5):
         inputs.setdefault(control.name, []).append(control.rows)
     for name, rows in inputs.items():
         values = [np.abs(y - (np.arange(30) + r @ weights)).mean() for r in rows]
