@@ -17,7 +17,7 @@ from recipes.common.runs import RunFolder
 
 log = logging.getLogger("recipes.adni")
 
-TEXT = ("group", "note", "setting")  # columns that hold words
+TEXT = ("arm", "control", "group", "layer", "note", "setting")  # columns that hold words
 
 
 def main(argv: list[str]) -> None:
@@ -60,7 +60,7 @@ def write_report(
         by: columns of the subgroups; the default is sex and age where the table has them.
         attribution: Grad-CAM of the networks that were kept (crossval --keep_checkpoints).
         subject: whose saliency is written as NIfTI; the default is the first test subject.
-        layer: the module whose feature maps Grad-CAM looks at, see `attribution.choose_layer`.
+        layer: the module whose feature maps Grad-CAM looks at, see `gradcam.choose_layer`.
         volumes: of each arm and class, how many are averaged at most.
 
     Raises:

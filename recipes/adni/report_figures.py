@@ -69,7 +69,10 @@ def draw_arms(results: pd.DataFrame, summary: pd.DataFrame, metric: str, task: T
         axes.annotate(text, (1.015, row), xycoords=("axes fraction", "data"), va="center", fontsize=8,
                       annotation_clip=False)  # fmt: skip
     _rows(axes, arms)
-    _constant(axes, chance(metric, task))
+    if (constant := chance(metric, task)) is not None:  # from 0 to 1; the interval of a few folds may go beyond
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -0.02), min(high, 1.02))
+    _constant(axes, constant)
     axes.set_xlabel(name_of(metric, task))
     return figure
 

@@ -66,13 +66,13 @@ def results(run: CrossRun) -> list[Section]:
     for name in metrics:
         text[name] = [_interval(row, name) for _, row in summary.iterrows()]
     text["parameters"] = [f"{n:,d}" for n in summary["parameters"]]
-    text["of them for covariates"] = [f"{n:,d}" for n in summary["covariate_parameters"]]
     text["folds"] = summary["folds"].astype(str)
     arms = Section(
         "Results per arm",
         [
             "Mean over folds [95 % interval of the mean, Nadeau & Bengio's variance]. Points are folds, diamonds "
-            "means, bars intervals; n counts the folds where the metric is defined. One fold has no interval."
+            "means, bars intervals; n counts the folds where the metric is defined. One fold has no "
+            "interval, nor have equal values."
         ],
         [text],
         {

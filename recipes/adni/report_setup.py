@@ -80,9 +80,10 @@ def _arms(run: CrossRun) -> pd.DataFrame:
         rows.append(
             {
                 "arm": arm,
-                "setting": _joined({k: v for k, v in facts[0]["options"].items() if k != "arm"} or {"as": "above"}),
+                "setting": _joined(facts[0]["options"]),
                 "epochs of the judged network": _span(pd.Series(epochs)) if epochs else "-",
                 "parameters": f"{facts[0]['parameters']:,d}",
+                "of them for covariates": f"{facts[0]['covariate_parameters']:,d}",
                 "folds": str(len(facts)),
                 "seconds": f"{sum(fact['seconds'] for fact in facts):,.0f}",
             }

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recipes.adni.attribution import GradCam, attribution_section, choose_layer, require_same_answer
+from recipes.adni.attribution import attribution_section, require_same_answer
 from recipes.adni.attribution_figures import draw_averages, to_ras
+from recipes.adni.gradcam import GradCam, choose_layer
 from recipes.adni.preparation import Preparation
 from recipes.adni.report_run import read_run
 from recipes.adni.saliency import in_subject_space, save_in_subject_space
