@@ -30,6 +30,9 @@ warnings.filterwarnings("ignore", message=".*Total length of .list. across ranks
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # runs.py guards it
 warnings.filterwarnings("ignore", message=".*number of training batches.*log_every_n_steps.*")
 
+# advertising for another product, at every Trainer
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda said: "litlogger" not in said.getMessage())
+
 CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTIONS = {
     "inspect": "Say what a source holds: rows, images, what matched, headers, odd ones out; with a picture of slices.",
