@@ -26,6 +26,7 @@ the ranges is wrong only if |e| > 0.095.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def write_bids(
     truth = pd.DataFrame([sample_subject(seed, index) for index in range(count)])
     truth["education"] = truth["education"].astype("Int64")
     _write_texts(root, truth)
-    brain = Brain(spacing)
+    brain = _brain(spacing)
     bar = tqdm(truth["participant_id"], desc="drawing brains", disable=None if progress is None else not progress)
     for index, subject in enumerate(bar):
         image = nib.Nifti1Image(draw_subject(brain, seed, index), brain.affine)
@@ -170,6 +171,12 @@ def write_bids(
         anat.mkdir(parents=True)
         image.to_filename(anat / f"{subject}_T1w.nii.gz")
     return truth
+
+
+@lru_cache(maxsize=1)
+def _brain(spacing: float) -> Brain:
+    """Seconds of work on the template, kept for the next folder of the same spacing."""
+    return Brain(spacing)
 
 
 def _write_texts(root: Path, truth: pd.DataFrame) -> None:

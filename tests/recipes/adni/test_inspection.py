@@ -201,3 +201,37 @@ def test_a_constant_background_and_one_volume_can_be_drawn(tmp_path):
     drawn = [axes for axes in figure.axes if axes.images]
     assert len(drawn) == 1
     assert len(drawn[0].images) == 3
+
+
+def test_only_odd_and_bad_ones_are_marked_so(inspected):
+    chosen = choose(inspected[0].volumes)
+    titles = [axes.get_title(loc="left") for axes in draw_slices(chosen).axes]
+    marked = {title.split()[0] for title in titles if title.endswith(("ODD", "BAD"))}
+    assert marked == set(chosen.loc[chosen["flag"].notna(), "subject"])
+    assert 0 < len(marked) < len(titles)
+
+
+def test_a_volume_that_lies_otherwise_than_its_header_says_is_named(tmp_path):
+    """Ten alike, bright above: one stored in other axes with a header that says so, one upside down with none."""
+    shape = np.linspace(0, 1000, 16)[None, None, :] * np.ones((16, 16, 1))
+    flip = np.diag([-2.0, -2.0, 2.0, 1.0])
+    paths = []
+    for i in range(10):
+        data = shape + np.random.default_rng(i).normal(0, 100, (16, 16, 16))
+        data = data[::-1, ::-1] if i == 3 else data[:, :, ::-1] if i == 6 else data
+        affine = flip if i == 3 else np.diag([2.0, 2.0, 2.0, 1.0])
+        paths.append(save(tmp_path / f"{i}.nii", affine=affine, data=data.astype("float32")))
+    frame = pd.DataFrame({"subject": [f"p{i}" for i in range(10)], "session": "", "image": paths})
+    inspection = inspect_volumes(frame, NOTHING)
+    assert len(lines_with(inspection.text, "unlike the others", "p6 (r = -")) == 1
+    likeness = inspection.volumes["likeness"]
+    assert likeness.drop(6).min() > 0.9 > -0.9 > likeness[6]
+    chosen = choose(inspection.volumes)
+    assert chosen["flag"].dropna().to_dict() == {6: "looks unlike the others"}
+
+
+def test_the_thumbnail_is_block_means_in_ras(tmp_path):
+    data = np.random.default_rng(0).normal(size=(16, 24, 8)).astype("float32")
+    thumbnail = measure(save(tmp_path / "a.nii", affine=(-1, 1, 1), data=data))["thumbnail"]
+    by_hand = data[::-1].reshape(8, 2, 8, 3, 8, 1).mean(axis=(1, 3, 5))
+    assert np.allclose(thumbnail, by_hand.ravel(), atol=1e-5)
