@@ -104,6 +104,7 @@ class BrainData(LightningDataModule):
         self.report: pd.DataFrame | None = None  # what did not match, from the reader
         self.values: pd.DataFrame | None = None  # the targets, beside frame
         self.counts: dict[str, int] = {}
+        self.unused: dict[str, dict[Any, int]] = {}  # column of the task -> its values in rows without a target
         self.skipped: dict[str, str] = {}  # image -> reason
         self.prepared: Prepared | None = None
         self.encoder: CovariateEncoder | None = None
@@ -148,6 +149,12 @@ class BrainData(LightningDataModule):
                 f"--data.covariates: the table has no column {', '.join(absent)}; it has "
                 f"{', '.join(map(str, frame.columns))}."
             )
+        others = frame.drop(index=targets.rows.index)
+        self.unused = {
+            column: others[column].value_counts(dropna=False).head(6).to_dict()
+            for column in self.task.columns
+            if len(others) and others[column].nunique() <= 50
+        }
         self.frame = targets.rows.reset_index(drop=True)
         self.values = targets.values.reset_index(drop=True)
 

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     where = [
         "--config", str(CONFIG), "--root_dir", str(out), "--data.source.images", str(out / "bids"),
         "--data.cache", str(out / "cache"), "--seed_everything", str(options.seed),
-        "--data.split_seed", str(options.seed),
+        "--data.split_seed", str(options.seed), "--data.prepare_workers", "0",
     ]  # fmt: skip
     if options.epochs is not None:
         where += ["--trainer.max_epochs", str(options.epochs)]
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, default=Path("runs/adni-demo"), help="folder to write (%(default)s)")
-    parser.add_argument("--subjects", type=int, default=240, help="how many to make (%(default)s)")
+    parser.add_argument("--subjects", type=int, default=210, help="how many to make (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the volumes, the split and the training (%(default)s)")
     parser.add_argument("--epochs", type=int, help="instead of those of configs/demo.yaml")
     parser.add_argument("--overwrite", action="store_true", help="run again over a finished demo")

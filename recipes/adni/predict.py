@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_paths_table, read_table
@@ -95,17 +96,26 @@ def predict_rows(
 
 def rows_of(options: argparse.Namespace) -> pd.DataFrame:
     """The table's rows with an image, among --images; what does not match is printed, never guessed."""
-    header = read_table(options.table, numbers=False)
-    lacking = [name for name in ("subject", "image") if name not in header]
+    reading = dict(options.table_options or {})
+    columns = {"subject": reading.pop("subject", "subject"), "image": reading.pop("image_column", "image")}
+    columns["session"] = reading.pop("session", "session")
+    try:
+        header = read_table(options.table, **{**reading, "numbers": False})
+    except TypeError as error:
+        raise TableError(f"--table_options {reading}: {error}. docs/tables.md tells what read_table takes.") from None
+    lacking = [columns[name] for name in ("subject", "image") if columns[name] not in header]
     if lacking:
         raise TableError(
-            f"--table {options.table}: expected the columns subject, image, perhaps session, and the covariates, and "
-            f"{', '.join(lacking)} is not among {', '.join(map(str, header))}. Rename the columns."
+            f"--table {options.table}: expected the columns {columns['subject']}, {columns['image']}, perhaps "
+            f"{columns['session']}, and the covariates, and {', '.join(lacking)} is not among "
+            f"{', '.join(map(str, header))}. Name yours: --table_options '{{subject: id, image_column: file}}'."
         )
     folder = options.images[0] if len(options.images) == 1 and options.images[0].is_dir() else None
-    session = "session" if "session" in header else None
+    session = columns["session"] if columns["session"] in header else None
     try:
-        frame, report = read_paths_table(options.table, "image", folder, session=session, report=True)
+        frame, report = read_paths_table(
+            options.table, columns["image"], folder, subject=columns["subject"], session=session, report=True, **reading
+        )
     except FileNotFoundError as error:
         raise TableError(str(error)) from None
     for line in report.fillna("").itertuples():
@@ -125,6 +135,8 @@ def volumes_alone(images: list[Path]) -> pd.DataFrame:
     """The volumes without a table; a file's name stands for the subject."""
     files = files_of(images)
     names = [file.name.removesuffix(".gz").rsplit(".", 1)[0] for file in files]
+    if len(set(names)) < len(names):  # s01/T1.nii.gz, s02/T1.nii.gz: only their paths tell them apart
+        names = [str(file) for file in files]
     return pd.DataFrame({"subject": names, "session": "", "image": [str(file) for file in files]})
 
 
@@ -159,6 +171,14 @@ def _options(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="the folder of the volumes, or files")
     parser.add_argument("--table", type=Path, help="CSV, TSV, Excel or Parquet: subject, image, the covariates")
+    parser.add_argument(
+        "--table_options",
+        type=yaml.safe_load,
+        default={},
+        metavar="YAML",
+        help="how the table is read, as --data.source.options was in training: {image_column: file, subject: id, "
+        "session: visit, decimal: ','}",
+    )
     parser.add_argument("--out", type=Path, required=True, help="CSV to write: subject, session, image, the answers")
     parser.add_argument("--overwrite", action="store_true", help="write over --out")
     parser.add_argument("--batch_size", type=_positive, default=4, help="volumes at a time (default 4)")

@@ -73,6 +73,12 @@ class Source:
             options["image_column"] = "image"
         try:
             frame, report = readers[self.kind](report=True, **options)
+        except TableError as error:
+            if "decimal=" not in str(error):
+                raise
+            raise TableError(
+                f"{error} (On the command line: --data.source.options \"{{decimal: ','}}\", beside the other options.)"
+            ) from error
         except FileNotFoundError as error:
             raise TableError(f"--data.source: {error}. Check --data.source.images and --data.source.table.") from error
         except TypeError as error:
@@ -95,8 +101,11 @@ def choose_rows(
     Args:
         frame: a tidy frame.
         rows: a pandas query such as ``"Age >= 60"``; a row where a column that it needs is missing is not chosen.
-        visits: ``"first"``: each subject's first row after the query: by EXAMDATE where there is one, else by the
-            number in the session's name (bl and names without a number come first), else as in the table.
+        visits: ``"first"``: each subject's first visit after the query: by EXAMDATE where there is one, else by the
+            sessions' names, where these tell an order.
+
+    Raises:
+        TableError: the query; sessions whose order their names do not tell.
     """
     counts = {"rows": len(frame)}
     frame = frame[frame["image"].notna()]
@@ -105,21 +114,51 @@ def choose_rows(
         frame = frame[matches(frame, rows, "--data.rows")]
         counts[f"with {rows}"] = len(frame)
     if visits == "first":
-        when = frame["EXAMDATE"] if "EXAMDATE" in frame else frame["session"].map(_session_number)
-        order = when.sort_values(kind="stable", na_position="last").index
-        frame = frame.loc[~frame.loc[order].duplicated("subject").reindex(frame.index)]
+        frame = frame[~frame.index.isin(_later_visits(frame))]
         counts["first visits"] = len(frame)
     return frame, counts
 
 
-def _session_number(session: object) -> float:
-    """ses-M012, m12, MR2, 3: the last number in the name; -1 where there is none.
+def _later_visits(frame: pd.DataFrame) -> pd.Index:
+    """The rows of each subject but the first visit's."""
+    several = frame[frame["subject"].duplicated(keep=False)]
+    if "EXAMDATE" in frame and pd.api.types.is_datetime64_any_dtype(frame["EXAMDATE"]):
+        when: pd.Series = several["EXAMDATE"]
+    else:
+        places = {subject: _visit_places(subject, rows["session"]) for subject, rows in several.groupby("subject")}
+        when = pd.concat(list(places.values())) if places else pd.Series(dtype=float)
+    order = when.reindex(several.index).sort_values(kind="stable", na_position="last").index
+    return order[several.loc[order, "subject"].duplicated()]
 
-    >>> [_session_number(name) for name in ("bl", "m06", "ses-M120", "")]
-    [-1.0, 6.0, 120.0, -1.0]
+
+def _visit_places(subject: object, sessions: pd.Series) -> pd.Series:
+    """Each session's place in time, by its name: bl, sc, baseline; ses-M012, m12, MR2, visit-3, 3; 2020-01-31.
+
+    Raises:
+        TableError: the names do not tell an order.
+
+    >>> _visit_places("a", pd.Series(["bl", "m06", "m120"])).tolist()
+    [-1.0, 6.0, 120.0]
+    >>> _visit_places("a", pd.Series(["2020-01-05", "2019-12-31"])).rank().tolist()
+    [2.0, 1.0]
     """
-    numbers = re.findall(r"\d+", str(session))
-    return float(numbers[-1]) if numbers else -1.0
+    names = [str(name).removeprefix("ses-").lower() for name in sessions]
+    if len(set(names)) == 1:  # several images of one visit: as in the table
+        return pd.Series(0.0, sessions.index)
+    dates = [re.fullmatch(r"(\d{4})-?(\d{2})-?(\d{2})", name) for name in names]
+    if all(dates):
+        return pd.Series([float("".join(date.groups())) for date in dates if date], sessions.index)
+    numbers = [re.fullmatch(r"([a-z]*)[-_ ]?(\d+)", name) for name in names]
+    starts = [name in ("bl", "sc", "baseline", "screening") for name in names]
+    told = all(number or start for number, start in zip(numbers, starts, strict=True)) and sum(starts) < 2
+    if not told or len({number[1] for number in numbers if number}) > 1:
+        shown = ", ".join(map(repr, list(dict.fromkeys(map(str, sessions)))[:4]))
+        raise TableError(
+            f"--data.visits first: the sessions of {subject} are {shown}, whose names do not tell which comes "
+            "first (m06 or ses-M012, bl, MR1, 2020-01-31 would). Choose by --data.rows, such as \"session == 'A'\", "
+            "or take --data.visits all."
+        )
+    return pd.Series([float(number[2]) if number else -1.0 for number in numbers], sessions.index)
 
 
 def matches(frame: pd.DataFrame, query: str, option: str) -> pd.Series:

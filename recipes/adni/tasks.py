@@ -142,8 +142,9 @@ class Task:
             if (values["time"] <= 0).any() or not values["event"].isin([0, 1]).all():
                 raise TableError(
                     f"--data.task: {self.time} should be positive and {self.event} 0 or 1; came times from "
-                    f"{values['time'].min():g} and events {sorted(values['event'].unique())[:5]}. Leave out visits "
-                    "after the event with --data.rows."
+                    f"{values['time'].min():g} and events {sorted(values['event'].unique())[:5]}. A visit after "
+                    f"the event, or without any time behind it, tells nothing: leave it out with "
+                    f"--data.rows '{self.time} > 0'."
                 )
         else:
             values.columns = pd.Index(["target"])

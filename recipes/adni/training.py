@@ -90,6 +90,9 @@ def describe(data: BrainData) -> list[str]:
             + ", ".join(f"{count:,d} {kind}" for kind, count in kinds.items())
             + " (inspect lists them)"
         )
+    for column, values in data.unused.items():
+        told = ", ".join(f"{value} ({count:,d})" for value, count in values.items())
+        lines.append(f"left out, without a target: {column} {told}")
     assert data.values is not None
     parts: dict[Any, pd.DataFrame] = {"all": data.values}
     if data.split is not None:

@@ -85,6 +85,34 @@ def test_the_arm_image_needs_no_table(kept, tmp_path):
     assert few.index.tolist() == ["sub-003", "sub-001"]
 
 
+def test_a_table_with_other_names_and_decimal_commas_gives_the_same_answers(kept, tmp_path):
+    images, table, run = kept
+    german = table.rename(columns={"subject": "Patient", "image": "Datei"})
+    german.to_csv(tmp_path / "studie.csv", index=False, sep=";", decimal=",")
+    table.to_csv(tmp_path / "study.csv", index=False)
+    options = "{subject: Patient, image_column: Datei, decimal: ','}"
+    found = predict(
+        checkpoint(run, "hybrid"),
+        images,
+        tmp_path / "a.csv",
+        "--table",
+        tmp_path / "studie.csv",
+        "--table_options",
+        options,
+    )
+    plain = predict(checkpoint(run, "hybrid"), images, tmp_path / "b.csv", "--table", tmp_path / "study.csv")
+    np.testing.assert_allclose(found["p_AD"], plain.loc[found.index, "p_AD"], rtol=0, atol=1e-7)
+
+
+def test_volumes_of_one_name_in_two_folders_keep_apart(kept, tmp_path):
+    images, _, run = kept
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        shutil.copy(images / f"sub-00{'ab'.index(name)}.nii.gz", tmp_path / "in" / name / "T1.nii.gz")
+    found = predict(checkpoint(run, "image"), tmp_path / "in", tmp_path / "out.csv")
+    assert [name.split("/")[-2] for name in found.index] == ["a", "b"]
+
+
 def test_what_does_not_match_is_told_and_left_out(kept, tmp_path, capsys):
     images, table, run = kept
     folder = tmp_path / "images"

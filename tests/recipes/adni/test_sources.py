@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fusionconv.errors import TableError
 from recipes.adni.data import BrainData
 from recipes.adni.followup import add_follow_up
 from recipes.adni.preparation import Preparation
@@ -130,6 +131,34 @@ def test_the_first_visit_is_the_earliest_whatever_the_order_of_the_table():
         EXAMDATE=pd.to_datetime(["2010-01-01", "2012-01-01", "2010-01-01", "2009-01-01", "2008-01-01"])
     )
     assert choose_rows(dated, None, "first")[0]["image"].tolist() == ["1", "5"]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "first"),
+    [
+        (["2020-01-05", "2019-12-31"], 1),
+        (["20200105", "20191231"], 1),
+        (["m120", "m06", "bl"], 2),
+        (["visit-10", "visit-2"], 1),
+        (["MR2", "MR1"], 1),
+        (["2", "1"], 1),
+        (["", ""], 0),
+    ],
+)
+def test_the_first_visit_by_the_sessions_names(sessions, first):
+    frame = pd.DataFrame({"subject": "a", "session": sessions, "image": [str(i) for i in range(len(sessions))]})
+    assert choose_rows(frame, None, "first")[0]["image"].tolist() == [str(first)]
+
+
+@pytest.mark.parametrize(
+    "sessions",
+    [["31.12.2019", "05.01.2020"], ["Follow-up", "Baseline"], ["12m_3T", "24m_1.5T"], ["m06", "w04"], ["sc", "bl"]],
+)
+def test_sessions_whose_names_tell_no_order_are_an_error(sessions):
+    frame = pd.DataFrame({"subject": "a", "session": sessions, "image": ["1", "2"]})
+    with pytest.raises(TableError, match="do not tell which comes first"):
+        choose_rows(frame, None, "first")
+    assert len(choose_rows(frame, None, "all")[0]) == 2
 
 
 def test_time_to_dementia_follows_the_visits():
