@@ -192,6 +192,14 @@ def fit_column(frame: pd.DataFrame, name: str, declared: Kind | None, defaults: 
                 f"column {name!r}: expected missing='error', 'mean', 'zero' or a value of the column, came "
                 f"missing={kind.missing!r} ({error})"
             ) from error
+    with np.errstate(over="ignore"):
+        holds = fill is None or bool(np.isfinite(np.asarray(fill, dtype=np.float64).astype(np.float32)).all())
+    if not holds:
+        column.fail(
+            "what stands for a missing value to fit float32 when standardised",
+            f"{fill}",
+            "the values hardly differ from each other: leave the column out, or give it scaling='none'",
+        )
     indicator = kind.indicator == "always" or (kind.indicator == "auto" and bool(missing.any()))
     suspects, notes = doubts(column, kind, learnt, declared is None)
     if declared is not None and declared.missing_codes is not None:
