@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusionconv.layers import METHODS
+import fusionconv
+from fusionconv.layers import METHODS, CovariateLayer
+from tests.helpers.networks import small_net
 
 K = 2
 KINDS: dict[str, tuple[Any, tuple[int, ...]]] = {  # a plain layer of each kind, and the shape of a sample
@@ -142,3 +144,32 @@ def one_sample(p, own, method, options, plain, x, s) -> torch.Tensor:
             alpha = 2 * alpha if activation == "sigmoid" else 1 + alpha
         y = over_maps(alpha, y) * y
     return y if shift is None else y + over_maps(shift, y)
+
+
+def where(method: str) -> list[int]:
+    """The layers of `small_net` that the network tests fuse: two convolutions and the head, or what the method takes."""
+    return {"concat": [8], "condconv": [0, 5]}.get(method, [0, 5, 8])
+
+
+def fuse(model: nn.Module, method: str, options: dict[str, Any], prefix: str = "") -> nn.Module:
+    """`small_net`, or a module that holds one under ``prefix``, fused and with everything that is new at random."""
+    fusionconv.fuse_into(model, [f"{prefix}{i}" for i in where(method)], K, method=method, **options)
+    torch.manual_seed(3)
+    for layer in model.modules():
+        if isinstance(layer, CovariateLayer):
+            randomise(layer, std=0.4)
+    return model
+
+
+def fused_net(method: str, options: dict[str, Any], seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    net: Any = fuse(small_net().double().eval(), method, options)
+    return net
+
+
+def net_by_hand(net: nn.Sequential, method: str, options: dict[str, Any], x, s) -> torch.Tensor:
+    """What a `small_net` fused so is to give, in eval mode, as a function of its own parameters."""
+    plain = small_net().double()
+    for i, module in enumerate(net):
+        x = by_hand(module, method, options, plain[i], x, s) if i in where(method) else module(x)
+    return x
