@@ -15,8 +15,8 @@ __all__ = ["Concat"]
 class Concat(Modulated):
     r"""``y_i = U f_i + b + C s_i``: the linear layer of the features with the covariates appended to them.
 
-    ``U f + C s = [U C] [f; s]``. It is the baseline of most papers on the matter, among them Poelsterl et al.,
-    MICCAI 2021 ("Concat-1FC", "Concat-2FC"). With ``hidden`` the covariates pass a hidden layer of their own first,
+    ``U f + C s = [U C] [f; s]``. Source: none in particular; it is the baseline of most papers on the matter, among
+    them Poelsterl et al., MICCAI 2021. With ``hidden`` the covariates pass a hidden layer of their own first,
     ``C2 relu(C1 s + c1)``. C (or C2) is 0 at the start: the layer is the one that it was.
 
     For linear layers only. In ``fuse_into(..., method="concat")`` ints and predicates therefore see the linear layers
