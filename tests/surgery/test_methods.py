@@ -173,6 +173,28 @@ def test_all_export_with_a_free_batch(strict) -> None:
             program(*model.inputs(images, 1)[:2], model.inputs(rows, 1)[2])
 
 
+def test_all_in_onnxruntime_with_another_batch() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = every_case(ONE_EACH).float()  # onnxruntime has no float64 convolution
+
+    def inputs(n):
+        return tuple(t.float() for t in model.inputs(n, seed=n))
+
+    batches = ({0: torch.export.Dim("batch")},) * 3
+    program = torch.onnx.export(model, inputs(4), dynamo=True, dynamic_shapes=batches, verbose=False)
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+
+    def run(*args):
+        return session.run(None, {i.name: a.numpy() for i, a in zip(session.get_inputs(), args, strict=True)})
+
+    for n in (1, 7):
+        for got, expected in zip(run(*inputs(n)), model.by_hand(*inputs(n)), strict=True):
+            same(torch.from_numpy(got), expected.detach(), 1e-4)
+    with pytest.raises(Exception, match=r"(?i)concat"):
+        run(*inputs(5)[:2], inputs(1)[2])
+
+
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit", "ignore:.torch.jit")
 @one_each
 def test_a_trace_leaves_the_batch_free_and_refuses_other_rows(method, options) -> None:
