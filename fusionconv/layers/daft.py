@@ -22,11 +22,11 @@ class Daft(Modulated):
 
     Source: Poelsterl, Wolf, Wachinger, "Combining 3D Image and Tabular Data via the Dynamic Affine Feature Map
     Transform", MICCAI 2021 (arXiv 2107.05990), section 2. There ``alpha = activation(a)`` with the activation linear
-    (the paper's choice), tanh or sigmoid, the shift has none, and C2 starts as any linear layer, which changes a
+    (its authors' default), tanh or sigmoid, the shift has none, and C2 starts as any linear layer, which changes a
     pretrained network from the first step on. Here, by default, C2 = 0 at the start and ``alpha = 1 + a``,
     ``1 + tanh(a)`` or ``2 sigmoid(a)``, so that the layer is the one that it was; ``identity=False`` gives the
-    published form and start. The published block stands after a batch norm without affine parameters, in the last
-    residual block of a 3-D network; here it is the convolution's own output, before what follows.
+    published form and start. The published module stands in the last residual block of a 3-D network (its authors
+    tried several places there) and transforms the maps that it is given; here these are the convolution's own output.
 
     The scale and shift depend on the image: `merge` refuses.
 

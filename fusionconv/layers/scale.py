@@ -20,8 +20,8 @@ class Scale(Modulated):
     channel-wise product of feature maps with a vector that a network makes from the non-imaging data. There the
     product is ``m(s) * maps`` with m from its ordinary start, which changes a pretrained network from the first step
     on. Here, by default, 1 is added and C2 = 0 at the start, so that the layer is the one that it was.
-    ``identity=False`` gives the published product with torch's usual start of C2. What the published network shares
-    between its levels (one network of the covariates feeds all of them) is not copied: each fused layer has its own.
+    ``identity=False`` gives the published product with torch's usual start of C2. In the form in which DAFT's authors
+    compare with it, the vector of each level is made from that of the level before; here each layer has its own.
 
     Options:
         hidden: H hidden units.
