@@ -16,7 +16,15 @@ from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
 from fusionconv.strategies.rows import is_recorded, tie_rows
 
-__all__ = ["check_covariates", "check_strategy", "hybrid_conv", "hybrid_conv_transpose", "hybrid_linear"]
+__all__ = [
+    "check_covariates",
+    "check_strategy",
+    "hybrid_conv",
+    "hybrid_conv_transpose",
+    "hybrid_linear",
+    "ready_covariates",
+    "refuse_fx",
+]
 
 
 def hybrid_conv(
@@ -31,6 +39,8 @@ def hybrid_conv(
     dilation: IntOrInts = 1,
     groups: int = 1,
     strategy: str = "auto",
+    *,
+    check_finite: bool = True,
 ) -> Tensor:
     r"""Convolve sample i of ``x`` with the kernel ``W + sum_j s_ij V_j``, in 1-D, 2-D or 3-D.
 
@@ -46,6 +56,8 @@ def hybrid_conv(
         covariate_bias: c, (K, C_out), or None.
         stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``, "same" and "valid" included.
         strategy: how to compute it: "auto", "loop", "grouped", "stacked", "scaled" or "distinct"; same result.
+        check_finite: False for numbers that the network itself has made from the image (a routing): NaN among them then
+            goes on to the output, as NaN in an image does, and is no error.
 
     Returns:
         (N, C_out, \*spatial_out).
@@ -68,7 +80,7 @@ def hybrid_conv(
         True
     """
     geometry = Geometry(weight.ndim - 2, stride, padding, dilation, groups)
-    return _run(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy)
+    return _run(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy, check_finite)
 
 
 def hybrid_conv_transpose(
@@ -84,6 +96,8 @@ def hybrid_conv_transpose(
     groups: int = 1,
     dilation: IntOrInts = 1,
     strategy: str = "auto",
+    *,
+    check_finite: bool = True,
 ) -> Tensor:
     r"""The transposed form of `hybrid_conv`, with the arguments of ``torch.nn.functional.conv_transposeNd``.
 
@@ -98,7 +112,7 @@ def hybrid_conv_transpose(
         torch.Size([2, 6, 16])
     """
     geometry = Geometry(weight.ndim - 2, stride, padding, dilation, groups, True, output_padding)
-    return _run(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy)
+    return _run(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy, check_finite)
 
 
 def hybrid_linear(
@@ -109,6 +123,8 @@ def hybrid_linear(
     bias: Tensor | None = None,
     covariate_bias: Tensor | None = None,
     strategy: str = "auto",
+    *,
+    check_finite: bool = True,
 ) -> Tensor:
     r"""Apply ``W + sum_j s_ij V_j`` to sample i: ``torch.nn.functional.linear`` with one weight matrix per sample.
 
@@ -121,7 +137,7 @@ def hybrid_linear(
         covariate_weight: V, (K, out_features, in_features).
         bias: b, (out_features), or None.
         covariate_bias: c, (K, out_features), or None.
-        strategy: as in `hybrid_conv`.
+        strategy, check_finite: as in `hybrid_conv`.
 
     Returns:
         (N, \*, out_features).
@@ -138,7 +154,7 @@ def hybrid_linear(
         >>> torch.allclose(y[1], torch.nn.functional.linear(x[1], W + 3 * V[0]), atol=1e-5)
         True
     """
-    _refuse_tracing(covariates, x)
+    refuse_fx(covariates, x)
     if weight.ndim != 2:
         raise ValueError(f"weight must have shape (out_features, in_features), got {tuple(weight.shape)}")
     if x.ndim < 2 or x.shape[-1] != weight.shape[1]:
@@ -154,7 +170,7 @@ def hybrid_linear(
     positions = x[:, None] if x.ndim == 2 else x.flatten(1, -2)  # (N, L, in_features)
     y = hybrid_conv(
         positions.transpose(1, 2), covariates, weight[..., None], covariate_weight[..., None], bias, covariate_bias,
-        strategy=strategy,
+        strategy=strategy, check_finite=check_finite,
     )  # fmt: skip
     return y.transpose(1, 2).reshape(*x.shape[:-1], weight.shape[0])
 
@@ -168,13 +184,15 @@ def _run(
     covariate_bias: Tensor | None,
     geometry: Geometry,
     strategy: str,
+    check_finite: bool,
 ) -> Tensor:
     check_strategy(strategy)
-    _refuse_tracing(covariates, x)
+    refuse_fx(covariates, x)
     _check_shapes(x, weight, covariate_weight, bias, covariate_bias, geometry)
-    covariates = check_covariates(covariates, covariate_weight.shape[0], x)
+    k = covariate_weight.shape[0]
+    covariates = check_covariates(covariates, k, x, check_finite)
     if covariates.dtype != weight.dtype:
-        covariates = check_covariates(covariates.to(weight.dtype), covariate_weight.shape[0])  # float16 ends at 65504
+        covariates = check_covariates(covariates.to(weight.dtype), k, None, check_finite)  # float16 ends at 65504
     if x.shape[0] == 0:
         # no sample, no kernel; the empty sum keeps every parameter in the graph (DDP waits for their gradients)
         nothing = sum((s.sum() for s in (covariate_weight, covariate_bias) if s is not None), covariates.sum()) * 0
@@ -192,7 +210,21 @@ def check_strategy(strategy: str) -> None:
         raise ValueError(f"strategy must be one of {['auto', *STRATEGIES]}, got {strategy!r}")
 
 
-def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None = None) -> Tensor:
+def ready_covariates(covariates: Tensor, num_covariates: int, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``covariates``, checked against ``x``, in ``dtype``, and in a recorded model tied to the rows of ``x``.
+
+    Raises:
+        CovariateError, CovariateTypeError, FusionError: as `check_covariates`; a value beyond ``dtype``.
+    """
+    s = check_covariates(covariates, num_covariates, x)
+    if s.dtype != dtype:
+        s = check_covariates(s.to(dtype), num_covariates)  # float16 ends at 65504
+    return tie_rows(s, x) if is_recorded() else s
+
+
+def check_covariates(
+    covariates: Tensor, num_covariates: int, x: Tensor | None = None, check_finite: bool = True
+) -> Tensor:
     """Return ``covariates`` unchanged if they are a finite floating-point (N, K) tensor that fits ``x``; raise if not.
 
     Never broadcasts, repeats or casts an integer: a wrong row is a wrong patient. Values that cannot be read
@@ -202,7 +234,7 @@ def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None =
         CovariateError, CovariateTypeError: what was expected, what came, what to do.
         FusionError: torch.fx is tracing, where a tensor has neither shape nor values.
     """
-    _refuse_tracing(covariates, x)
+    refuse_fx(covariates, x)
     if not isinstance(covariates, Tensor):
         raise CovariateTypeError(
             f"covariates must be a floating-point torch.Tensor of shape (N, {num_covariates}), got "
@@ -230,7 +262,7 @@ def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None =
                 f"covariates must be on the device of the input, {x.device}, got {covariates.device}; "
                 f"use covariates.to({str(x.device)!r})"
             )
-    if not _is_finite(covariates):
+    if check_finite and not _is_finite(covariates):
         bad = (~torch.isfinite(covariates)).nonzero()
         rows = ", ".join(str(r) for r in bad[:, 0].unique().tolist()[:5])
         raise CovariateError(
@@ -240,14 +272,15 @@ def check_covariates(covariates: Tensor, num_covariates: int, x: Tensor | None =
     return covariates
 
 
-def _refuse_tracing(*values: object) -> None:
+def refuse_fx(*values: object) -> None:
     """Raise where torch.fx traces: a `Proxy` has neither shape nor values, so nothing can be checked."""
     if any(isinstance(value, Proxy) for value in values):
         raise FusionError(
-            "torch.fx cannot trace a hybrid layer (symbolic_trace, create_feature_extractor, prepare_fx), since its "
-            "covariates cannot be checked against the batch there; use torch.export or forward hooks, make the feature "
-            "extractor first and fuse torch.nn.Sequential(extractor), or for a layer that your forward hands its "
-            "covariates to name its class a leaf: tracer_kwargs={'leaf_modules': [fusionconv.HybridConv2d]}"
+            "torch.fx cannot trace a hybrid layer, or another that takes covariates (symbolic_trace, prepare_fx, "
+            "create_feature_extractor), since they cannot be checked against the batch there; use torch.export or "
+            "forward hooks, make the feature extractor first and fuse torch.nn.Sequential(extractor), or for a layer "
+            "that your forward hands its covariates to name its class a leaf: "
+            "tracer_kwargs={'leaf_modules': [fusionconv.HybridConv2d]}"
         )
 
 

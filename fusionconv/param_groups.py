@@ -1,8 +1,8 @@
 """Parameter groups for an optimizer: the backbone's parameters, and those that the covariates multiply.
 
 Weight decay pulls a parameter towards 0, which for V is the network without covariates. V starts there, its gradient
-is often small beside W's, and the decay that suits a pretrained backbone then keeps it there. So V, c and the map get a
-group of their own, without decay unless asked for.
+is often small beside W's, and the decay that suits a pretrained backbone then keeps it there. So V, c and the map, and
+whatever the other methods add, get a group of their own, without decay unless asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from fusionconv.errors import SurgeryError
-from fusionconv.layers.base import COVARIATE_PARAMETERS, HybridLayer
+from fusionconv.layers import CovariateLayer
 
 __all__ = ["param_groups"]
 
@@ -29,9 +29,10 @@ def param_groups(
     """The trainable parameters of ``model`` in the groups "backbone" and "covariates", as torch optimizers take them.
 
     "covariates" holds covariate_weight (V), covariate_bias (c) and covariate_map of every hybrid layer, fused or built
-    by hand, also inside DDP, ``fully_shard`` and ``torch.compile``; "backbone" holds everything else. Parameters with
-    ``requires_grad=False`` are left out, one that is registered several times stands once, and an empty group is left
-    out: a model without hybrid layers gives "backbone" alone, so that both arms of a study can use the same line.
+    by hand, and what any other method adds to a layer, also inside DDP, ``fully_shard`` and ``torch.compile``;
+    "backbone" holds everything else. Parameters with ``requires_grad=False`` are left out, one that is registered
+    several times stands once, and an empty group is left out: a model without such layers gives "backbone" alone, so
+    that both arms of a study can use the same line.
     Call it after the surgery, and after ``fully_shard``, which replaces the parameters.
 
     Args:
@@ -83,15 +84,17 @@ def param_groups(
 
 
 def _covariate_parameters(model: nn.Module) -> set[int]:
-    """The ids of V, c and the map of each hybrid layer, also where a parametrization or pruning has renamed them."""
+    """The ids of what each fusion layer adds, also where a parametrization or pruning has renamed it."""
     found: set[int] = set()
     for layer_name, layer in model.named_modules():
-        if not isinstance(layer, HybridLayer):
+        if not isinstance(layer, CovariateLayer):
             continue
-        own: dict[str, nn.Parameter] = {name: p for name, p in layer.named_parameters() if _is_of_covariates(name)}
+        own: dict[str, nn.Parameter] = {
+            name: p for name, p in layer.named_parameters() if _is_of_covariates(name, layer.ADDED)
+        }
         if not own:
             raise SurgeryError(
-                f"the hybrid layer {layer_name!r} has no covariate_weight among its parameters, got "
+                f"the {layer.METHOD} layer {layer_name!r} has no covariate_weight among its parameters, got "
                 f"{[name for name, _ in layer.named_parameters()]}; FullyShardedDataParallel flattens them into one "
                 "unless it is made with use_orig_params=True (fully_shard leaves them apart)"
             )
@@ -99,10 +102,10 @@ def _covariate_parameters(model: nn.Module) -> set[int]:
     return found
 
 
-def _is_of_covariates(name: str) -> bool:
+def _is_of_covariates(name: str, added: tuple[str, ...]) -> bool:
     """ "covariate_weight", "covariate_weight_orig" (pruning), "parametrizations.covariate_weight.original"."""
     parts = name.removeprefix("parametrizations.").split(".")
-    return any(parts[0] in (known, f"{known}_orig") for known in COVARIATE_PARAMETERS)
+    return any(parts[0] in (known, f"{known}_orig") for known in added)
 
 
 def _number(name: str, value: object) -> float:

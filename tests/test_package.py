@@ -21,6 +21,17 @@ def test_public_names() -> None:
         assert getattr(fusionconv, name).__doc__, name
 
 
+def test_fusion_methods() -> None:
+    from fusionconv.layers import METHODS
+
+    assert list(METHODS) == ["hybrid", "hyper", "film", "daft", "scale", "attention", "concat", "condconv"]
+    for name, method in METHODS.items():
+        assert name == method.METHOD
+        assert method.__doc__
+        if name != "hybrid":  # its docstring is HybridConv2d's
+            assert all(word in method.__doc__ for word in ("Source:", "Cost", "parameters:", "FLOPs", ">>>"))
+
+
 def test_import_loads_only_torch_and_einops() -> None:
     heavy = ["pandas", "torchvision", "monai", "lightning", "matplotlib", "sklearn", "torchmetrics", "safetensors"]
     code = f"import sys, fusionconv; print([m for m in {heavy} if m in sys.modules])"

@@ -167,7 +167,7 @@ def _fuse_and_fill(backbone: nn.Module, manifest: Manifest, tensors: dict[str, T
     try:
         with torch.random.fork_rng({p.device for p in backbone.parameters() if p.is_cuda}):  # the start values are lost
             for plan in manifest.layers:
-                fuse_into(backbone, modules[plan.name][0], manifest.num_covariates, plan.method, **plan.options())
+                fuse_into(backbone, modules[plan.name][0], manifest.num_covariates, plan.method, **plan.options)
         backbone.load_state_dict(state)
         after = backbone.state_dict()
         wrong = [repr(key) for key, t in tensors.items() if key not in after or not same_bits(after[key], t)]

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from fusionconv.errors import CheckpointError
-from fusionconv.layers.base import check_options
+from fusionconv.layers import METHODS
 
 __all__ = ["MANIFEST_FILE", "LayerPlan", "Manifest", "WeightsFile", "is_manifest", "read_manifest"]
 
@@ -20,31 +20,20 @@ FORMAT, VERSION = "fusionconv.checkpoint", 1
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """One fused layer: its state-dict name, the torch class that it was, and the options of `fuse_into`."""
+    """One fused layer: its state-dict name, the torch class that it was, the method and the options of `fuse_into`."""
 
     name: str
     kind: str
-    covariate_bias: bool
-    rank: int | None
-    init: str
-    strategy: str
+    options: dict[str, Any]
     method: str = "hybrid"
 
-    def options(self) -> dict[str, Any]:
-        """The layer options for `fuse_into`."""
-        return {o: getattr(self, o) for o in ("covariate_bias", "rank", "init", "strategy")}
+    def entry(self) -> dict[str, Any]:
+        """As it stands in fusion.json: the options beside the name."""
+        return {"name": self.name, "kind": self.kind, **self.options, "method": self.method}
 
     def new_shapes(self, layer: nn.Module, num_covariates: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters that fusing adds to ``layer``, a convolution or a linear layer."""
-        kernels = num_covariates if self.rank is None else self.rank
-        weight: Any = layer.weight
-        shapes: dict[str, tuple[int, ...]] = {"covariate_weight": (kernels, *weight.shape)}
-        if self.covariate_bias:
-            outputs: Any = layer.out_features if hasattr(layer, "out_features") else layer.out_channels
-            shapes["covariate_bias"] = (kernels, outputs)
-        if self.rank is not None:
-            shapes["covariate_map"] = (self.rank, num_covariates)
-        return shapes
+        return METHODS[self.method].added_shapes(layer, num_covariates, self.options)
 
 
 @dataclass(frozen=True)
@@ -71,7 +60,8 @@ class Manifest:
 
     def to_text(self) -> str:
         """The text of fusion.json."""
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n"
+        content = {**asdict(self), "layers": [layer.entry() for layer in self.layers]}
+        return json.dumps({"format": FORMAT, "version": VERSION, **content}, indent=1) + "\n"
 
 
 def is_manifest(path: Path) -> bool:
@@ -155,22 +145,18 @@ def _parse(saved: Any) -> Manifest:
 def _layer(saved: Any, num_covariates: int) -> LayerPlan:
     if type(saved) is not dict:
         raise _DamagedError(f"every entry of 'layers' must be an object, came {_words(saved)}")
-    plan = LayerPlan(
-        name=_field(saved, "name", str),
-        kind=_field(saved, "kind", str),
-        covariate_bias=_field(saved, "covariate_bias", bool),
-        rank=_field(saved, "rank", int, type(None)),
-        init=_field(saved, "init", str),
-        strategy=_field(saved, "strategy", str),
-        method=_field(saved, "method", str),
-    )
-    if plan.method != "hybrid":
-        raise _DamagedError(f"layer {plan.name!r}: method must be 'hybrid', came {plan.method!r}")
+    name, kind, method = (_field(saved, field, str) for field in ("name", "kind", "method"))
+    if method not in METHODS:
+        raise _DamagedError(
+            f"layer {name!r}: method must be one of {', '.join(map(repr, METHODS))}, came {method!r}, which a newer "
+            "fusionconv may have written"
+        )
+    options = {option: _field(saved, option, *o.kinds) for option, o in METHODS[method].OPTIONS.items()}
     try:
-        check_options(num_covariates, **plan.options())
+        options = METHODS[method].check_options(num_covariates, options)
     except ValueError as error:
-        raise _DamagedError(f"layer {plan.name!r}: {error}") from None
-    return plan
+        raise _DamagedError(f"layer {name!r}: {error}") from None
+    return LayerPlan(name, kind, options, method)
 
 
 def _field(record: dict[str, Any], name: str, *types: type) -> Any:

@@ -124,14 +124,7 @@ def _plan(model: nn.Module, owner: Owner, tensors: dict[str, Tensor]) -> tuple[L
     layers = []
     for full_name, layer in fused_layers(model).items():
         name = key_name(full_name)
-        plan = LayerPlan(
-            name=name,
-            kind=module_kind(layer, owner),
-            covariate_bias=layer.covariate_bias is not None,
-            rank=None if layer.covariate_map is None else layer.covariate_map.shape[0],
-            init=layer.init,
-            strategy=layer.strategy,
-        )
+        plan = LayerPlan(name, module_kind(layer, owner), layer.layer_options(), layer.METHOD)
         for parameter, shape in plan.new_shapes(layer, owner.num_covariates).items():
             came = tensors.get(state_key(name, parameter))
             if came is None or tuple(came.shape) != shape or came.dtype != layer.weight.dtype:

@@ -1,139 +1,176 @@
-"""What all hybrid layers share: the covariate parameters on top of torch's own modules.
+"""What all fusion layers share: torch's own layer, and parameters by which covariates act on it.
 
-A hybrid layer *is* torch's layer (same attributes, same parameter names, same state-dict keys) plus
-``covariate_weight`` and, on request, ``covariate_bias`` and ``covariate_map``.
+A fusion layer *is* torch's layer (same attributes, same parameter names, same state-dict keys) plus the parameters
+that its method adds. One class a method (hybrid.py, film.py, daft.py, ...) says which parameters and options these are,
+what they compute, and what they become when one covariate vector is baked in.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from fusionconv.functional import check_covariates, check_strategy
-from fusionconv.strategies.kernels import full_precision
+__all__ = ["CONVOLUTIONS", "EVERY_LAYER", "CovariateLayer", "Option", "Shapes", "num_outputs", "precise", "variants"]
 
-__all__ = ["COVARIATE_PARAMETERS", "HybridLayer", "check_options"]
+Layer = TypeVar("Layer", bound="CovariateLayer")
+Shapes = dict[str, tuple[int, ...]]
 
-COVARIATE_PARAMETERS = ("covariate_weight", "covariate_bias", "covariate_map")
-INITS = ("zeros", "kaiming")
-
-Layer = TypeVar("Layer", bound="HybridLayer")
-
-
-def check_options(
-    num_covariates: int,
-    covariate_bias: bool = False,
-    rank: int | None = None,
-    init: str = "zeros",
-    strategy: str = "auto",
-) -> None:
-    """Raise unless these are options that a hybrid layer can take."""
-    if not isinstance(num_covariates, int) or isinstance(num_covariates, bool) or num_covariates < 1:
-        raise ValueError(
-            f"num_covariates must be an integer of at least 1, got {num_covariates!r}; without covariates use the "
-            "plain layer"
-        )
-    if rank is not None and (not isinstance(rank, int) or not 1 <= rank <= num_covariates):
-        raise ValueError(f"rank must be None or an integer from 1 to num_covariates = {num_covariates}, got {rank!r}")
-    if init not in INITS:
-        raise ValueError(f"init must be one of {list(INITS)}, got {init!r}")
-    check_strategy(strategy)
+CONVOLUTIONS: tuple[type[nn.Module], ...] = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+EVERY_LAYER = (*CONVOLUTIONS, nn.Linear)
 
 
-class HybridLayer(nn.Module):
-    """Base of the hybrid layers; the subclasses say which torch layer they extend and how to run it."""
+@dataclass(frozen=True)
+class Option:
+    """A layer option: its default, the types that it may have, and, where it is one of a few words, which."""
+
+    default: Any
+    kinds: tuple[type, ...]
+    choices: tuple[str, ...] = ()
+
+    def problem(self, name: str, value: Any) -> str | None:
+        """What is wrong with ``value``, in words, or None; whole numbers start at 1."""
+        if self.choices and value not in self.choices:
+            return f"{name} must be one of {list(self.choices)}, got {value!r}"
+        if type(value) not in self.kinds or (type(value) is int and value < 1):
+            words = {bool: "True or False", int: "an integer of at least 1", type(None): "None", str: "text"}
+            return f"{name} must be {' or '.join(words[kind] for kind in self.kinds)}, got {value!r}"
+        return None
+
+
+class Merged(NamedTuple):
+    """Weight and bias of the plain layer that one covariate vector makes, in float64; None: as they are."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+class CovariateLayer(nn.Module):
+    """Base of every fusion layer; a subclass is one method, and its variants extend one torch layer each."""
+
+    METHOD: ClassVar[str]
+    ADDED: ClassVar[tuple[str, ...]]  # the parameters on top of torch's; one that an option leaves out is None
+    OPTIONS: ClassVar[dict[str, Option]]
+    ATTRIBUTES: ClassVar[tuple[str, ...]] = ("num_covariates", "covariate_options")
+    VARIANTS: ClassVar[dict[type[nn.Module], type[CovariateLayer]]]
+    PLAIN: ClassVar[type[nn.Module]]  # of a variant: what it extends
 
     weight: Tensor
     bias: Tensor | None
-    covariate_weight: nn.Parameter
-    covariate_bias: nn.Parameter | None
-    covariate_map: nn.Parameter | None
     num_covariates: int
-    strategy: str
+    covariate_options: dict[str, Any]
 
-    def attach_covariates(
-        self,
-        num_covariates: int,
-        covariate_bias: bool = False,
-        rank: int | None = None,
-        init: str = "zeros",
-        strategy: str = "auto",
-    ) -> None:
-        """Add the covariate parameters, on the device and in the dtype of ``weight``."""
-        check_options(num_covariates, covariate_bias, rank, init, strategy)
-        kernels = num_covariates if rank is None else rank
-        self.num_covariates, self.init, self.strategy = num_covariates, init, strategy
-        like, shape = self.weight.detach(), self.weight.shape
-        self.covariate_weight = nn.Parameter(like.new_empty(kernels, *shape))
-        bias = nn.Parameter(like.new_empty(kernels, self.num_outputs())) if covariate_bias else None
-        self.register_parameter("covariate_bias", bias)
-        mapping = nn.Parameter(like.new_empty(rank, num_covariates)) if rank is not None else None
-        self.register_parameter("covariate_map", mapping)
-        self.reset_covariate_parameters()
+    @classmethod
+    def check_options(cls, num_covariates: int, options: dict[str, Any]) -> dict[str, Any]:
+        """``options`` with the defaults filled in.
 
-    def num_outputs(self) -> int:
-        """The length of a bias: C_out of a convolution, the output features of a linear layer."""
+        Raises:
+            ValueError: a value that no layer can have. TypeError: an option that this method does not have.
+        """
+        if not isinstance(num_covariates, int) or isinstance(num_covariates, bool) or num_covariates < 1:
+            raise ValueError(
+                f"num_covariates must be an integer of at least 1, got {num_covariates!r}; without covariates use the "
+                "plain layer"
+            )
+        unknown = sorted(set(options) - set(cls.OPTIONS))
+        if unknown:
+            raise TypeError(
+                f"method {cls.METHOD!r}: layer options are {', '.join(cls.OPTIONS)}, got {', '.join(unknown)}"
+            )
+        complete = {name: options.get(name, option.default) for name, option in cls.OPTIONS.items()}
+        for name, option in cls.OPTIONS.items():
+            problem = option.problem(name, complete[name])
+            if problem:
+                raise ValueError(problem)
+        return complete
+
+    @classmethod
+    def added_shapes(cls, plain: nn.Module, num_covariates: int, options: dict[str, Any]) -> Shapes:
+        """Names and shapes of the parameters that these (complete) options add to ``plain``."""
         raise NotImplementedError
+
+    def attach_covariates(self, num_covariates: int, **options: Any) -> None:
+        """Add the method's parameters, on the device and in the dtype of ``weight``."""
+        complete = self.check_options(num_covariates, options)
+        self.num_covariates = num_covariates
+        self.keep_options(complete)
+        shapes = self.added_shapes(self, num_covariates, complete)
+        like = self.weight.detach()
+        for name in self.ADDED:
+            parameter = nn.Parameter(like.new_empty(shapes[name])) if name in shapes else None
+            self.register_parameter(name, parameter)
+        self.reset_covariate_parameters()
 
     def detach_covariates(self) -> None:
         """Remove what `attach_covariates` added; the module's class is the caller's to restore."""
-        for name in COVARIATE_PARAMETERS:
+        for name in self.ADDED:
             self._parameters.pop(name, None)
-        for name in ("num_covariates", "init", "strategy"):
+        for name in self.ATTRIBUTES:
             self.__dict__.pop(name, None)
 
-    @torch.no_grad()
-    def reset_covariate_parameters(self) -> None:
-        """V by ``init`` ("zeros", or "kaiming": each V_j as He-normal, fan_out, as large as a new W); c = 0.
+    def keep_options(self, options: dict[str, Any]) -> None:
+        """Remember the (complete) options."""
+        self.covariate_options = options
 
-        With ``rank`` the K -> R map starts with orthonormal rows, so that V = 0 still gets a gradient.
-        """
-        if self.init == "zeros":
-            nn.init.zeros_(self.covariate_weight)
-        else:
-            for kernel in self.covariate_weight:
-                nn.init.kaiming_normal_(kernel, mode="fan_out", nonlinearity="relu")
-        if self.covariate_bias is not None:
-            nn.init.zeros_(self.covariate_bias)
-        if self.covariate_map is not None:
-            values = torch.empty(self.covariate_map.shape, dtype=torch.float32, device=self.covariate_map.device)
-            self.covariate_map.copy_(nn.init.orthogonal_(values))  # no half-precision QR: made in float32
+    def layer_options(self) -> dict[str, Any]:
+        """The options that would make this layer again, complete, as JSON knows them."""
+        return dict(self.covariate_options)
+
+    def reset_covariate_parameters(self) -> None:
+        """Give the added parameters their start."""
+        raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """Reset W and b as torch does and the covariate parameters by ``init``."""
+        """Reset W and b as torch does and the added parameters as the method starts them."""
         super().reset_parameters()  # type: ignore[misc]  # torch's layer comes next in the order of classes
-        if "covariate_weight" in self._parameters:  # not yet while torch's constructor runs
+        if "num_covariates" in self.__dict__:  # not yet while torch's constructor runs
             self.reset_covariate_parameters()
 
-    @classmethod
-    def from_plain(
-        cls: type[Layer],
-        plain: nn.Module,
-        num_covariates: int,
-        init: str = "zeros",
-        *,
-        covariate_bias: bool = False,
-        rank: int | None = None,
-        strategy: str = "auto",
-    ) -> Layer:
-        """A hybrid layer that shares ``plain``'s own Parameter objects, options, hooks and mode.
+    def covariate_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those of the added parameters that this layer has, by name."""
+        for name in self.ADDED:
+            parameter = self._parameters.get(name)
+            if parameter is not None:
+                yield name, parameter
 
-        With ``init="zeros"`` its output equals ``plain``'s for every covariate vector until V is trained.
-        ``plain`` itself is not changed. Convolutions call it ``from_conv``, the linear layer ``from_linear``.
+    def merged(self, s: Tensor) -> Merged:
+        """The plain layer that the covariates ``s`` (K,) in float64 make of this one.
 
         Raises:
-            TypeError: ``plain`` is not exactly the torch class that this layer extends.
+            NotImplementedError: there is none, since what the layer does depends on the image; the reason.
         """
-        expected = cls.plain_class()
-        if type(plain) is not expected:
-            raise TypeError(
-                f"{cls.__name__} can be made from exactly a torch.nn.{expected.__name__}, got {type(plain).__name__}"
-            )
-        layer = cls.__new__(cls)
+        raise NotImplementedError
+
+    @classmethod
+    def from_plain(cls: type[Layer], plain: nn.Module, num_covariates: int, **options: Any) -> Layer:
+        """A fusion layer that shares ``plain``'s own Parameter objects, options, hooks and mode.
+
+        Unless an option says otherwise its output equals ``plain``'s for every covariate vector until it is trained.
+        ``plain`` itself is not changed. It is called as ``layer(x, covariates)``.
+
+        Raises:
+            TypeError: ``plain`` is not exactly a torch class that this method can extend.
+        """
+        own = issubclass(cls, EVERY_LAYER)  # one variant, not the method
+        known: dict[type[nn.Module], Any] = {cls.plain_class(): cls} if own else dict(cls.VARIANTS)
+        if type(plain) not in known:
+            kinds = " or ".join(kind.__name__ for kind in known)
+            raise TypeError(f"{cls.__name__} can be made from exactly a torch.nn.{kinds}, got {type(plain).__name__}")
+        variant: type[Layer] = known[type(plain)]
+        layer = variant.__new__(variant)
         layer.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in plain.__dict__.items()}
-        layer.attach_covariates(num_covariates, covariate_bias, rank, init, strategy)
+        layer.attach_covariates(num_covariates, **options)
         return layer
 
     @classmethod
@@ -141,20 +178,39 @@ class HybridLayer(nn.Module):
         """The torch class that this layer extends."""
         return next(base for base in cls.__mro__ if base.__module__.startswith("torch.nn."))
 
-    def kernel_covariates(self, covariates: Tensor, x: Tensor) -> Tensor:
-        """The numbers that multiply the V_j: the covariates, or with ``rank`` their image under the learned map."""
-        if self.covariate_map is None:
-            return covariates  # the function under the layer checks them
-        check_covariates(covariates, self.num_covariates, x)
-        with full_precision(covariates):
-            return nn.functional.linear(covariates.to(self.covariate_map.dtype), self.covariate_map)
-
     def extra_repr(self) -> str:
-        """Torch's own text plus the covariate options."""
-        text: str = super().extra_repr()
-        text += f", num_covariates={self.num_covariates}"
-        if self.covariate_map is not None:
-            text += f", rank={self.covariate_map.shape[0]}"
-        if self.covariate_bias is not None:
-            text += ", covariate_bias=True"
-        return text + (f", strategy={self.strategy}" if self.strategy != "auto" else "")
+        """Torch's own text plus the options that are not at their defaults."""
+        text: str = super().extra_repr() + f", num_covariates={self.num_covariates}"
+        changed = {k: v for k, v in self.layer_options().items() if v != self.OPTIONS[k].default}
+        return text + "".join(f", {name}={value}" for name, value in changed.items())
+
+
+def variants(
+    method: type[CovariateLayer],
+    plain: tuple[type[nn.Module], ...],
+    bases: Mapping[type[nn.Module], type[nn.Module]] | None = None,
+) -> None:
+    """Make ``method``'s variant of each class in ``plain`` (`Film` of Conv2d: FilmConv2d), and `VARIANTS` of them.
+
+    They stand in the module of ``method``, where pickle looks for them. ``bases`` names another base than the plain
+    class itself.
+    """
+    module = sys.modules[method.__module__]
+    method.VARIANTS = {}
+    for kind in plain:
+        name = method.__name__ + kind.__name__
+        doc = f"`{method.__name__}` on ``nn.{kind.__name__}``."
+        body = {"__module__": method.__module__, "__doc__": doc, "PLAIN": kind}
+        method.VARIANTS[kind] = type(name, (method, kind if bases is None else bases[kind]), body)
+        setattr(module, name, method.VARIANTS[kind])
+
+
+def num_outputs(layer: nn.Module) -> int:
+    """The length of a bias: C_out of a convolution, the output features of a linear layer."""
+    outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    return cast(int, outputs)
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """In float64 and on the CPU (not every device has float64); a meta tensor stays one."""
+    return tensor.detach().to(tensor.device if tensor.is_meta else "cpu", torch.float64)

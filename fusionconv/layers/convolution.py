@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.errors import FusionError
-from fusionconv.layers.base import HybridLayer
+from fusionconv.layers.hybrid import HybridLayer
 
 __all__ = ["HybridConvolution"]
 
@@ -18,10 +18,6 @@ Layer = TypeVar("Layer", bound="HybridConvolution")
 
 class HybridConvolution(HybridLayer, _ConvNd):
     """A hybrid layer that is one of torch's convolutions, plain or transposed."""
-
-    def num_outputs(self) -> int:
-        """C_out."""
-        return self.out_channels
 
     @classmethod
     def from_conv(cls: type[Layer], conv: nn.Module, num_covariates: int, init: str = "zeros", **options: Any) -> Layer:
@@ -34,7 +30,7 @@ class HybridConvolution(HybridLayer, _ConvNd):
             >>> layer.weight is conv.weight
             True
         """
-        return cls.from_plain(conv, num_covariates, init, **options)
+        return cls.from_plain(conv, num_covariates, init=init, **options)
 
     def _conv_forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """torch's inner step, which some networks call by themselves: it would leave the covariates out."""

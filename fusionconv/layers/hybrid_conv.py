@@ -40,7 +40,7 @@ class _HybridConvNd(HybridConvolution):
             self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
             device, dtype,
         )  # fmt: skip
-        self.attach_covariates(num_covariates, covariate_bias, rank, init, strategy)
+        self.attach_covariates(num_covariates, rank=rank, covariate_bias=covariate_bias, init=init, strategy=strategy)
 
     def forward(self, x: Tensor, covariates: Tensor) -> Tensor:
         r"""``x`` (N, C_in, \*spatial), ``covariates`` (N, K) -> (N, C_out, \*spatial_out)."""
@@ -51,7 +51,7 @@ class _HybridConvNd(HybridConvolution):
             padding = (0,) * (x.ndim - 2)
         return hybrid_conv(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
-            self.stride, padding, self.dilation, self.groups, self.strategy,
+            self.stride, padding, self.dilation, self.groups, self.strategy, check_finite=not self.GENERATED,
         )  # fmt: skip
 
 

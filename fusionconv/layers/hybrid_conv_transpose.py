@@ -41,7 +41,7 @@ class _HybridConvTransposeNd(HybridConvolution):
             self, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
             padding_mode, device, dtype,
         )  # fmt: skip
-        self.attach_covariates(num_covariates, covariate_bias, rank, init, strategy)
+        self.attach_covariates(num_covariates, rank=rank, covariate_bias=covariate_bias, init=init, strategy=strategy)
 
     def forward(self, x: Tensor, covariates: Tensor, output_size: list[int] | None = None) -> Tensor:
         r"""``x`` (N, C_in, \*spatial), ``covariates`` (N, K) -> (N, C_out, \*spatial_out)."""
@@ -53,7 +53,7 @@ class _HybridConvTransposeNd(HybridConvolution):
         )
         return hybrid_conv_transpose(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
-            stride, padding, output_padding, self.groups, dilation, self.strategy,
+            stride, padding, output_padding, self.groups, dilation, self.strategy, check_finite=not self.GENERATED,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusionconv.functional import hybrid_linear
-from fusionconv.layers.base import HybridLayer
+from fusionconv.layers.hybrid import HybridLayer
 
 __all__ = ["HybridLinear"]
 
@@ -59,11 +59,7 @@ class HybridLinear(HybridLayer, nn.Linear):  # type: ignore[misc]
         dtype: Any = None,
     ) -> None:
         nn.Linear.__init__(self, in_features, out_features, bias, device, dtype)
-        self.attach_covariates(num_covariates, covariate_bias, rank, init, strategy)
-
-    def num_outputs(self) -> int:
-        """The output features."""
-        return self.out_features
+        self.attach_covariates(num_covariates, rank=rank, covariate_bias=covariate_bias, init=init, strategy=strategy)
 
     @classmethod
     def from_linear(cls, linear: nn.Module, num_covariates: int, init: str = "zeros", **options: Any) -> HybridLinear:
@@ -75,9 +71,12 @@ class HybridLinear(HybridLayer, nn.Linear):  # type: ignore[misc]
             >>> layer
             HybridLinear(in_features=4, out_features=2, bias=True, num_covariates=1)
         """
-        return cls.from_plain(linear, num_covariates, init, **options)
+        return cls.from_plain(linear, num_covariates, init=init, **options)
 
     def forward(self, x: Tensor, covariates: Tensor) -> Tensor:  # type: ignore[override]
         r"""``x`` (N, \*, in_features), ``covariates`` (N, K) -> (N, \*, out_features)."""
         s = self.kernel_covariates(covariates, x)
-        return hybrid_linear(x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias, self.strategy)
+        return hybrid_linear(
+            x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias, self.strategy,
+            check_finite=not self.GENERATED,
+        )  # fmt: skip

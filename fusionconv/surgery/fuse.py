@@ -1,4 +1,4 @@
-"""fuse_into and unfuse: put hybrid layers into a network that exists, and take them out again."""
+"""fuse_into and unfuse: put fusion layers into a network that exists, and take them out again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from fusionconv.errors import SurgeryError
-from fusionconv.layers.base import COVARIATE_PARAMETERS, check_options
+from fusionconv.layers import method_class
 from fusionconv.surgery.frames import Owner
 from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
 from fusionconv.surgery.root import base_class, fused_class, is_fused_root, owner_of
@@ -22,10 +22,11 @@ Model = TypeVar("Model", bound=nn.Module)
 def fuse_into(
     model: Model, layer_idx: LayerIndex, num_covariates: int, method: str = "hybrid", **layer_options: Any
 ) -> Model:
-    """Make layers of ``model`` hybrid, in place, so that it is called as ``model(images, covariates)``.
+    """Make layers of ``model`` take covariates, in place, so that it is called as ``model(images, covariates)``.
 
-    Each chosen layer gets kernel_i = W + sum_j s_ij V_j. W and b stay the very Parameter objects that they
-    were, and V = 0: until V is trained the model gives the outputs that it gave before, for any covariates. Its
+    Each chosen layer gets kernel_i = W + sum_j s_ij V_j, or what another ``method`` does (docs/methods.md compares
+    them). W and b stay the very Parameter objects that they were, and V = 0: until V is trained the model gives the
+    outputs that it gave before, for any covariates; so it is with every method, unless an option says otherwise. Its
     class becomes a subclass ``Fused<Name>`` whose forward takes ``covariates`` behind the required arguments.
     Everything is checked first; a call that raises has changed nothing. An optimizer made before knows W but not V:
     make it after the surgery, or give it the new parameters with ``add_param_group``.
@@ -34,17 +35,20 @@ def fuse_into(
         model: any nn.Module with convolutions. To fuse more layers, call again with the same ``num_covariates``.
         layer_idx: an int among the convolutions in registration order (negative from the end), a dotted name such
             as "features.0", a predicate ``(name, module) -> bool``, or a list of ints and names. See `list_convs`.
-            Ints and the predicate see convolutions only; an nn.Linear is chosen by its name.
+            Ints and the predicate see convolutions only; an nn.Linear is chosen by its name. With "concat", which
+            takes linear layers only, they see those: -1 is the last nn.Linear.
         num_covariates: K, the length of the covariate vector.
-        method: "hybrid".
-        **layer_options: ``covariate_bias``, ``rank``, ``init``, ``strategy``, as in `HybridConv2d`.
+        method: what the covariates do there, one of `fusionconv.layers.METHODS`: "hybrid", "hyper", "film", "daft",
+            "scale", "attention", "concat", "condconv". More calls may put other methods into other layers.
+        **layer_options: for "hybrid" ``covariate_bias``, ``rank``, ``init``, ``strategy``, as in `HybridConv2d`; for
+            the others see their classes in `fusionconv.layers`.
 
     Returns:
         The same model object.
 
     Raises:
         SurgeryError: no such layer; a layer or a root that cannot be fused; another ``num_covariates`` than before.
-        ValueError, TypeError: options that no layer can have.
+        ValueError, TypeError: an unknown method, or options that no layer of it can have.
 
     Example:
         >>> import torch, fusionconv
@@ -56,13 +60,8 @@ def fuse_into(
         True
     """
     refuse_wrapped_root(model)
-    if method != "hybrid":
-        raise ValueError(f"method must be 'hybrid', got {method!r}")
-    unknown = sorted(set(layer_options) - {"covariate_bias", "rank", "init", "strategy"})
-    if unknown:
-        raise TypeError(f"layer options are covariate_bias, rank, init and strategy, got {', '.join(unknown)}")
-    check_options(num_covariates, **layer_options)
-    names = resolve(model, layer_idx)
+    layer_options = method_class(method).check_options(num_covariates, layer_options)
+    names = resolve(model, layer_idx, method)
     owner = owner_of(model) if is_fused_root(model) else Owner(num_covariates, type(model).__name__)
     if is_fused_root(model):
         base_class(model)  # raises where the root is parametrized
@@ -75,7 +74,7 @@ def fuse_into(
     try:
         for name in names:
             layer: Any = model.get_submodule(name)
-            layer.__class__ = FUSED_CLASSES[type(layer)]
+            layer.__class__ = FUSED_CLASSES[method][type(layer)]
             fused.append(layer)
             layer.attach_covariates(num_covariates, **layer_options)
             layer.fusion_owner, layer.fusion_name = owner, name
@@ -91,9 +90,9 @@ def fuse_into(
 
 
 def unfuse(model: Model) -> Model:
-    """Take all hybrid layers of ``model`` out again: same object, same classes, same keys, same hooks as before.
+    """Take all fusion layers of ``model`` out again: same object, same classes, same keys, same hooks as before.
 
-    W and b keep what they have learned; V, c and the map are dropped.
+    W and b keep what they have learned; V and whatever else was added is dropped.
 
     Raises:
         SurgeryError: ``model`` is not the root of a fused network, or a layer of it is parametrized since; nothing was
@@ -116,7 +115,7 @@ def unfuse(model: Model) -> Model:
 
 
 def fused_layers(model: nn.Module) -> dict[str, FusedLayer]:
-    """The layers by name that `fuse_into` made hybrid in ``model``; not those of a fused model inside it.
+    """The layers by name that `fuse_into` has fused in ``model``; not those of a fused model inside it.
 
     Raises:
         SurgeryError: ``model`` is not the root of a fused network, or a layer's class was changed since.
@@ -132,12 +131,12 @@ def fused_layers(model: nn.Module) -> dict[str, FusedLayer]:
                 f"layer {name!r} is sharded (fully_shard made its parameters {', '.join(sharded)}); load the full "
                 "state dict into a model that is not, and go on with that"
             )
-        if type(layer) not in FUSED_CLASSES.values() and layer is not model:
+        if type(layer) not in FUSED_CLASSES[layer.METHOD].values() and layer is not model:
             raise SurgeryError(
                 f"layer {name!r} was changed to {type(layer).__name__} since it was fused (a parametrization does "
                 "that); undo that first: torch.nn.utils.parametrize.remove_parametrizations"
             )
-        if any(name not in layer._parameters for name in COVARIATE_PARAMETERS):
+        if any(name not in layer._parameters for name in layer.ADDED):
             raise SurgeryError(
                 f"layer {name!r}: its covariate parameters are computed by a hook since it was fused (pruning, "
                 "weight_norm); remove that first, such as by torch.nn.utils.prune.remove"

@@ -1,4 +1,4 @@
-"""The hybrid layers as they stand inside a fused network: called with the image alone, covariates from the frame.
+"""The fusion layers as they stand inside a fused network: called with the image alone, covariates from the frame.
 
 Fusing changes the class of the existing module and adds the covariate parameters; nothing else is touched. So
 parameters, hooks, names and every reference to the module (also under a second name) stay what they were.
@@ -6,20 +6,22 @@ parameters, hooks, names and every reference to the module (also under a second 
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from fusionconv.errors import FusionError
 from fusionconv.layers import (
+    METHODS,
+    CovariateLayer,
     HybridConv1d,
     HybridConv2d,
     HybridConv3d,
     HybridConvTranspose1d,
     HybridConvTranspose2d,
     HybridConvTranspose3d,
-    HybridLayer,
     HybridLinear,
 )
 from fusionconv.surgery.frames import Owner, current_frame, missing_covariates
@@ -28,7 +30,7 @@ from fusionconv.surgery.window_guard import check_windows
 __all__ = ["FUSED_CLASSES", "FusedLayer"]
 
 
-class FusedLayer(HybridLayer):
+class FusedLayer(CovariateLayer):
     """Mixin: ``fusion_owner`` says whose covariates the layer takes, ``fusion_name`` what the owner calls it."""
 
     fusion_owner: Owner
@@ -110,7 +112,41 @@ class FusedLinear(FusedLayer, HybridLinear):  # type: ignore[misc]  # torch does
         return HybridLinear.forward(self, x, self.call_covariates())
 
 
-FUSED_CLASSES: dict[type[nn.Module], type[FusedLayer]] = {
+class _FusedCall(FusedLayer):
+    """The forward of a fused layer of any other method."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` as the plain layer takes it."""
+        result: Tensor = super().forward(x, self.call_covariates())
+        return result
+
+
+class _FusedTransposedCall(FusedLayer):
+    """The same for a transposed convolution, which may be told its output's size."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """``x`` as the plain layer takes it."""
+        result: Tensor = super().forward(x, self.call_covariates(), output_size)
+        return result
+
+
+def _fused(variant: type[CovariateLayer]) -> type[FusedLayer]:
+    """The fused form of one variant of a method (FilmConv2d: FusedFilmConv2d), in this module, for pickle."""
+    call: Any = _FusedTransposedCall if issubclass(variant, _ConvTransposeNd) else _FusedCall
+    name = f"Fused{variant.__name__}"
+    doc = f"A `{variant.__name__}` inside a fused network."
+    made: type[FusedLayer] = type(name, (call, variant), {"__module__": __name__, "__doc__": doc})
+    globals()[name] = made
+    return made
+
+
+# method -> torch's class -> the class that it becomes
+FUSED_CLASSES: dict[str, dict[type[nn.Module], type[FusedLayer]]] = {
+    name: {plain: _fused(variant) for plain, variant in method.VARIANTS.items()}
+    for name, method in METHODS.items()
+    if name != "hybrid"
+}
+FUSED_CLASSES["hybrid"] = {
     nn.Conv1d: FusedConv1d,
     nn.Conv2d: FusedConv2d,
     nn.Conv3d: FusedConv3d,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fusionconv.errors import CovariateError, SurgeryError
 from fusionconv.functional import check_covariates
+from fusionconv.layers.base import precise
 from fusionconv.surgery.frames import Owner
 from fusionconv.surgery.fuse import fused_layers, unfuse
 from fusionconv.surgery.fused_layers import FusedLayer
@@ -21,6 +22,8 @@ Model = TypeVar("Model", bound=nn.Module)
 
 def merge(model: Model, covariates: Tensor) -> Model:
     """Bake one covariate vector into ``model``, in place: plain layers again, with ``W + sum_j s_j V_j``.
+
+    Of other methods too, where for fixed covariates the layer is a plain one (film: ``(1 + gamma) W`` and so on).
 
     The result is the original class with the original keys, called as ``model(images)``, and gives what the fused
     model gives when every sample has these covariates. The sums are taken in float64 and rounded once to the
@@ -35,8 +38,8 @@ def merge(model: Model, covariates: Tensor) -> Model:
         The same model object.
 
     Raises:
-        SurgeryError: ``model`` is not fused (or merged already), or a layer has a parametrization since. Nothing was
-            changed.
+        SurgeryError: ``model`` is not fused (or merged already), a layer has a parametrization since, or is of a method
+            whose effect depends on the image. Nothing was changed.
         CovariateError: several rows, another K, not finite; or a merged weight that its dtype cannot hold.
 
     Example:
@@ -67,7 +70,7 @@ def _one_vector(covariates: Tensor, owner: Owner) -> Tensor:
             f"merge bakes in one covariate vector, of shape ({owner.num_covariates},) or (1, {owner.num_covariates}), "
             f"got {len(rows)} rows; merge a copy.deepcopy of the model for each"
         )
-    return _precise(rows[0])
+    return precise(rows[0])
 
 
 @torch.no_grad()
@@ -78,27 +81,25 @@ def _merged(name: str, layer: FusedLayer, s: Tensor) -> tuple[nn.Parameter, nn.P
             f"layer {name!r}: its weight is computed by a hook since it was fused (pruning, weight_norm); remove that "
             "first, such as by torch.nn.utils.prune.remove"
         )
-    if layer.covariate_map is not None:
-        s = _precise(layer.covariate_map) @ s
+    try:
+        merged = layer.merged(s)
+    except NotImplementedError as error:
+        raise SurgeryError(
+            f"layer {name!r} (method {layer.METHOD!r}) cannot be merged: {error}; no plain layer gives what it gives. "
+            "Serve the fused model, with the same covariates in every row"
+        ) from error
     results = []
-    for base, basis in ((layer.weight, layer.covariate_weight), (layer.bias, layer.covariate_bias)):
-        if basis is None:
+    for base, total in ((layer.weight, merged.weight), (layer.bias, merged.bias)):
+        if total is None:
             results.append(base)
             continue
-        total = torch.tensordot(s, _precise(basis), dims=1)
-        if base is not None:
-            total = total + _precise(base)
-        like = basis if base is None else base
-        result = torch.empty_like(like if base is not None else basis[0]).copy_(total)
+        like = layer.weight.new_empty(total.shape) if base is None else base
+        learns = any(p.requires_grad for _, p in layer.covariate_parameters()) if base is None else base.requires_grad
+        result = torch.empty_like(like).copy_(total)
         if not result.is_meta and torch.isfinite(total).all() and not torch.isfinite(result).all():
             raise CovariateError(
                 f"layer {name!r}: merged with these covariates its parameters reach {total.abs().max():g}, which "
                 f"{result.dtype} cannot hold; check the covariates' units, or merge model.float()"
             )
-        results.append(nn.Parameter(result, requires_grad=like.requires_grad))
+        results.append(nn.Parameter(result, requires_grad=learns))
     return cast("tuple[nn.Parameter, nn.Parameter | None]", tuple(results))
-
-
-def _precise(tensor: Tensor) -> Tensor:
-    """In float64 and on the CPU (not every device has float64); a meta tensor stays one."""
-    return tensor.detach().to(tensor.device if tensor.is_meta else "cpu", torch.float64)

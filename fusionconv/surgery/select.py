@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.errors import SurgeryError
-from fusionconv.layers import HybridLayer
+from fusionconv.layers import CovariateLayer
 from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
 from fusionconv.surgery.wrappers import inside_a_wrapper, is_sharded
 
@@ -57,36 +57,43 @@ def list_convs(model: nn.Module) -> list[ConvInfo]:
     ]
 
 
-def why_not(module: nn.Module) -> str | None:
-    """Why ``module`` cannot be fused, or None if it can."""
-    if isinstance(module, HybridLayer):
-        return "it is a hybrid layer already"
+def why_not(module: nn.Module, method: str = "hybrid") -> str | None:
+    """Why ``module`` cannot be fused by ``method``, or None if it can."""
+    if isinstance(module, CovariateLayer):
+        return f"it is a {module.METHOD} layer already"
     if not isinstance(module, (_ConvNd, nn.Linear)):
         return f"it is a {type(module).__name__}, neither a convolution nor a linear layer"
     if nn.utils.parametrize.is_parametrized(module) or "weight" not in module._parameters:
         return "its weight is computed by a parametrization or a hook (weight_norm, spectral_norm); remove that first"
-    if type(module) not in FUSED_CLASSES:
+    if type(module) not in FUSED_CLASSES["hybrid"]:
         return f"it is a {type(module).__name__}, a class of its own, not exactly a torch.nn convolution or Linear"
+    if type(module) not in FUSED_CLASSES[method]:
+        kinds = ", ".join(kind.__name__ for kind in FUSED_CLASSES[method])
+        return f"it is a {type(module).__name__}, and method {method!r} takes only: {kinds}"
     if is_sharded(module.weight):
         return f"its weight is a {type(module.weight).__name__} (sharded or quantised); fuse first, then fully_shard"
     return None
 
 
-def resolve(model: nn.Module, layer_idx: LayerIndex) -> list[str]:
+def resolve(model: nn.Module, layer_idx: LayerIndex, method: str = "hybrid") -> list[str]:
     """The names of the layers that ``layer_idx`` means, checked, in registration order, without duplicates.
+
+    Ints and predicates see the convolutions, or for a method that takes linear layers only, the linear layers.
 
     Raises:
         SurgeryError: no such layer, none at all, or one that cannot be fused.
         TypeError: ``layer_idx`` is of no known kind.
     """
-    convs = [conv.name for conv in list_convs(model)]
+    linear = list(FUSED_CLASSES[method]) == [nn.Linear]
+    kind = "nn.Linear" if linear else "convolution(s)"
+    counted = [name for name, m in model.named_modules() if isinstance(m, nn.Linear if linear else _ConvNd)]
     if callable(layer_idx) and not isinstance(layer_idx, nn.Module):
         modules = dict(model.named_modules())
-        names = [name for name in convs if layer_idx(name, modules[name])]
+        names = [name for name in counted if layer_idx(name, modules[name])]
         if not names:
+            other = "" if linear else " (linear layers are chosen by name only)"
             raise SurgeryError(
-                f"layer_idx: the predicate chose none of the {len(convs)} convolution(s) (linear layers are chosen by "
-                f"name only); {_hint(model)}"
+                f"layer_idx: the predicate chose none of the {len(counted)} {kind}{other}; {_hint(model)}"
             )
     else:
         one = isinstance(layer_idx, (int, str))
@@ -98,33 +105,37 @@ def resolve(model: nn.Module, layer_idx: LayerIndex) -> list[str]:
             )
         if not wanted:
             raise SurgeryError(f"layer_idx is an empty list; {_hint(model)}")
-        names = [_name(model, convs, want) for want in wanted]
+        names = [_name(model, counted, want, linear) for want in wanted]
     for name in names:
-        reason = inside_a_wrapper(model, name) or why_not(model.get_submodule(name)) or _read_by_parent(model, name)
+        reason = (
+            inside_a_wrapper(model, name) or why_not(model.get_submodule(name), method) or _read_by_parent(model, name)
+        )
         if reason:
             raise SurgeryError(f"layer {name!r} of {type(model).__name__} cannot be fused: {reason}")
     return [name for name, _ in model.named_modules() if name in names]
 
 
-def _name(model: nn.Module, convs: list[str], want: int | str) -> str:
+def _name(model: nn.Module, counted: list[str], want: int | str, linear: bool) -> str:
     if isinstance(want, bool) or not isinstance(want, (int, str)):
         raise TypeError(f"layer_idx must hold ints and dotted names, got {want!r} ({type(want).__name__})")
     if isinstance(want, int):
-        if not convs:
+        if not counted:
             raise SurgeryError(
-                f"{type(model).__name__} holds no convolution (torch.nn.Conv or ConvTranspose, 1-D to 3-D), which "
+                f"{type(model).__name__} holds no nn.Linear, which layer_idx counts for this method"
+                if linear
+                else f"{type(model).__name__} holds no convolution (torch.nn.Conv or ConvTranspose, 1-D to 3-D), which "
                 "layer_idx counts; a linear layer is chosen by its name"
             )
-        if not -len(convs) <= want < len(convs):
+        if not -len(counted) <= want < len(counted):
             raise SurgeryError(
-                f"layer_idx must be from {-len(convs)} to {len(convs) - 1}, since {type(model).__name__} has "
-                f"{len(convs)} convolution(s), got {want}; {_hint(model)}"
+                f"layer_idx must be from {-len(counted)} to {len(counted) - 1}, since {type(model).__name__} has "
+                f"{len(counted)} {'nn.Linear' if linear else 'convolution(s)'}, got {want}; {_hint(model)}"
             )
-        return convs[want]
+        return counted[want]
     modules = dict(model.named_modules(remove_duplicate=False))
     if want not in modules:
-        linear = [name for name, m in modules.items() if isinstance(m, nn.Linear)]
-        near = difflib.get_close_matches(want, convs + linear, n=3)
+        known = [name for name, m in modules.items() if isinstance(m, (nn.Linear, _ConvNd))]
+        near = difflib.get_close_matches(want, known, n=3)
         raise SurgeryError(
             f"layer_idx names {want!r}, which {type(model).__name__} does not have"
             + (f"; nearest: {', '.join(map(repr, near))}" if near else "")
@@ -152,7 +163,7 @@ def _hint(model: nn.Module) -> str:
 
 
 def _kind(module: nn.Module) -> str:
-    return module.plain_class().__name__ if isinstance(module, HybridLayer) else type(module).__name__
+    return module.plain_class().__name__ if isinstance(module, CovariateLayer) else type(module).__name__
 
 
 def _shape(module: _ConvNd) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from fusionconv import fuse_into
 from fusionconv.errors import SurgeryError
+from fusionconv.layers import CovariateLayer
 from recipes.adni.networks import build_backbone
 
 Arm = Literal["image", "covariates", "concat", "hybrid"]
@@ -50,26 +51,18 @@ def build_network(
 
 
 def concatenate(model: nn.Module, num_covariates: int) -> nn.Module:
-    """Append covariates to the features before the last linear layer: ``y = U f + b + C s``.
-
-    ``[U C] [f; s] + b`` is a linear layer of the concatenated features. A hybrid linear layer whose V is kept at zero
-    is exactly that: its covariate bias is C. C starts at zero, so that the network starts as it was.
-    """
-    linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
-    if not linear:
+    """Append covariates to the features before the last linear layer: ``y = U f + b + C s``, from C = 0 on."""
+    if not any(isinstance(module, nn.Linear) for module in model.modules()):
         raise SurgeryError(
             f"the arm 'concat' appends covariates before the last linear layer, and {type(model).__name__} has no "
             "nn.Linear. Choose another network or the arm 'hybrid'."
         )
-    fused = fuse_into(model, linear[-1], num_covariates, covariate_bias=True)
-    fused.get_submodule(linear[-1]).covariate_weight.requires_grad_(False)
-    return fused
+    return fuse_into(model, -1, num_covariates, method="concat")  # -1: the last linear layer
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """All trainable parameters, and those among them that only the covariates use."""
-    from fusionconv.layers.base import COVARIATE_PARAMETERS
-
-    sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    of_covariates = sum(size for name, size in sizes.items() if name.rsplit(".", 1)[-1] in COVARIATE_PARAMETERS)
-    return {"parameters": sum(sizes.values()), "covariate_parameters": of_covariates}
+    layers = [module for module in model.modules() if isinstance(module, CovariateLayer)]
+    of_covariates = {id(p): p.numel() for layer in layers for _, p in layer.covariate_parameters() if p.requires_grad}
+    every = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"parameters": every, "covariate_parameters": sum(of_covariates.values())}

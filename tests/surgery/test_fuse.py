@@ -395,7 +395,7 @@ def test_a_failure_half_way_is_undone(monkeypatch) -> None:
     [
         ({"num_covariates": 0}, ValueError, "at least 1"),
         ({"num_covariates": 2, "rank": 3}, ValueError, "rank"),
-        ({"num_covariates": 2, "method": "film"}, ValueError, "'hybrid', got 'film'"),
+        ({"num_covariates": 2, "method": "flim"}, ValueError, "'hybrid'.*'film'.*got 'flim'"),
         ({"num_covariates": 2, "kernel_size": 3}, TypeError, "layer options are.*got kernel_size"),
     ],
 )

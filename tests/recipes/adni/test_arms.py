@@ -32,10 +32,9 @@ def test_concat_is_a_linear_layer_of_the_features_with_the_covariates_appended()
     fused = concatenate(network, 4)
     joined = torch.randn(2, 4, dtype=torch.float64)
     with torch.no_grad():
-        fused.fc.covariate_bias.copy_(joined.T)
+        fused.fc.covariate_out_weight.copy_(joined)
     expected = torch.cat([features, covariates], 1) @ torch.cat([weight, joined], 1).T + bias
     torch.testing.assert_close(fused(volumes, covariates), expected)
-    assert not fused.fc.covariate_weight.requires_grad
     assert count_parameters(fused)["covariate_parameters"] == 2 * 4
 
 
