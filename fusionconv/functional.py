@@ -189,16 +189,11 @@ def _run(
     check_strategy(strategy)
     refuse_fx(covariates, x)
     _check_shapes(x, weight, covariate_weight, bias, covariate_bias, geometry)
-    k = covariate_weight.shape[0]
-    covariates = check_covariates(covariates, k, x, check_finite)
-    if covariates.dtype != weight.dtype:
-        covariates = check_covariates(covariates.to(weight.dtype), k, None, check_finite)  # float16 ends at 65504
+    covariates = ready_covariates(covariates, covariate_weight.shape[0], x, weight.dtype, check_finite)
     if x.shape[0] == 0:
         # no sample, no kernel; the empty sum keeps every parameter in the graph (DDP waits for their gradients)
         nothing = sum((s.sum() for s in (covariate_weight, covariate_bias) if s is not None), covariates.sum()) * 0
         return geometry.conv(x, weight, bias) + nothing.to(x.dtype)
-    if is_recorded():
-        covariates = tie_rows(covariates, x)
     if strategy == "auto":
         strategy = choose(x, covariate_weight)
     return STRATEGIES[strategy](x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
@@ -210,15 +205,17 @@ def check_strategy(strategy: str) -> None:
         raise ValueError(f"strategy must be one of {['auto', *STRATEGIES]}, got {strategy!r}")
 
 
-def ready_covariates(covariates: Tensor, num_covariates: int, x: Tensor, dtype: torch.dtype) -> Tensor:
+def ready_covariates(
+    covariates: Tensor, num_covariates: int, x: Tensor, dtype: torch.dtype, check_finite: bool = True
+) -> Tensor:
     """``covariates``, checked against ``x``, in ``dtype``, and in a recorded model tied to the rows of ``x``.
 
     Raises:
         CovariateError, CovariateTypeError, FusionError: as `check_covariates`; a value beyond ``dtype``.
     """
-    s = check_covariates(covariates, num_covariates, x)
+    s = check_covariates(covariates, num_covariates, x, check_finite)
     if s.dtype != dtype:
-        s = check_covariates(s.to(dtype), num_covariates)  # float16 ends at 65504
+        s = check_covariates(s.to(dtype), num_covariates, None, check_finite)  # float16 ends at 65504
     return tie_rows(s, x) if is_recorded() else s
 
 

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from fusionconv.functional import check_covariates
 from fusionconv.layers.base import CONVOLUTIONS, Merged, Option, Shapes, variants
 from fusionconv.layers.covariate_net import reset_linear
-from fusionconv.layers.hybrid import STRATEGY, HybridLayer
+from fusionconv.layers.generated import GeneratedKernels
+from fusionconv.layers.hybrid import STRATEGY
 from fusionconv.layers.hybrid_layers import HYBRID_LAYERS
 from fusionconv.strategies.kernels import full_precision
 
 __all__ = ["CondConv"]
 
 
-class CondConv(HybridLayer):
+class CondConv(GeneratedKernels):
     r"""``kernel_i = W + sum_e r_e(x_i) V_e`` with ``r(x) = sigmoid(R mean(x) + r0)``, mean over all positions of x.
 
     Source: Yang, Bender, Le, Ngiam, "CondConv: Conditionally Parameterized Convolutions for Efficient Inference",
@@ -56,14 +57,12 @@ class CondConv(HybridLayer):
 
     METHOD = "condconv"
     ADDED: ClassVar[tuple[str, ...]] = ("covariate_weight", "covariate_bias", "routing_weight", "routing_bias")
-    ATTRIBUTES: ClassVar[tuple[str, ...]] = ("num_covariates", "strategy")
     OPTIONS: ClassVar[dict[str, Option]] = {
         "experts": Option(4, (int,)),
         "covariate_bias": Option(False, (bool,)),
         "ignore_covariates": Option(False, (bool,)),
         "strategy": STRATEGY,
     }
-    GENERATED = True
 
     routing_weight: nn.Parameter
     routing_bias: nn.Parameter
@@ -71,7 +70,7 @@ class CondConv(HybridLayer):
     @classmethod
     def check_options(cls, num_covariates: int, options: dict[str, Any]) -> dict[str, Any]:
         """See `CovariateLayer.check_options`."""
-        complete = super(HybridLayer, cls).check_options(num_covariates, options)
+        complete = super().check_options(num_covariates, options)
         if not complete["ignore_covariates"]:
             raise ValueError(
                 "method 'condconv' chooses its kernels by the image and ignores the covariates; say that this is meant "
@@ -87,10 +86,6 @@ class CondConv(HybridLayer):
         routing: Shapes = {"routing_weight": (experts, channels), "routing_bias": (experts,)}
         return {**cls.kernel_shapes(plain, experts, options), **routing}
 
-    def keep_options(self, options: dict[str, Any]) -> None:
-        """As attributes; the other options show in the parameters."""
-        self.strategy = options["strategy"]
-
     def layer_options(self) -> dict[str, Any]:
         """The options that would make this layer again."""
         return {
@@ -103,9 +98,7 @@ class CondConv(HybridLayer):
     @torch.no_grad()
     def reset_covariate_parameters(self) -> None:
         """V = 0 and c = 0; the routing as torch starts linear layers."""
-        nn.init.zeros_(self.covariate_weight)
-        if self.covariate_bias is not None:
-            nn.init.zeros_(self.covariate_bias)
+        self.reset_kernels()
         reset_linear(self.routing_weight, self.routing_bias)
 
     def kernel_covariates(self, covariates: Tensor, x: Tensor) -> Tensor:

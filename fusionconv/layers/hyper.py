@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from fusionconv.functional import ready_covariates
 from fusionconv.layers.base import Option, Shapes, precise, variants
 from fusionconv.layers.covariate_net import reset_linear, run_net
+from fusionconv.layers.generated import GeneratedKernels
 from fusionconv.layers.hybrid import STRATEGY, HybridLayer
 from fusionconv.layers.hybrid_layers import HYBRID_LAYERS
 
 __all__ = ["Hyper"]
 
 
-class Hyper(HybridLayer):
+class Hyper(GeneratedKernels):
     r"""``kernel_i = W + sum_r h_r(s_i) V_r`` with ``h(s) = relu(C1 s + c1)``: the hybrid layer behind hidden units.
 
     Source: Duenias, Nichyporuk, Arbel, Riklin Raviv, "HyperFusion: A Hypernetwork Approach to Multimodal Integration
@@ -56,14 +57,12 @@ class Hyper(HybridLayer):
 
     METHOD = "hyper"
     ADDED: ClassVar[tuple[str, ...]] = (*HybridLayer.ADDED, "covariate_hidden_weight", "covariate_hidden_bias")
-    ATTRIBUTES: ClassVar[tuple[str, ...]] = ("num_covariates", "strategy")
     OPTIONS: ClassVar[dict[str, Option]] = {
         "hidden": Option(8, (int,)),
         "rank": Option(None, (int, type(None))),
         "covariate_bias": Option(False, (bool,)),
         "strategy": STRATEGY,
     }
-    GENERATED = True
 
     covariate_hidden_weight: nn.Parameter
     covariate_hidden_bias: nn.Parameter
@@ -71,7 +70,7 @@ class Hyper(HybridLayer):
     @classmethod
     def check_options(cls, num_covariates: int, options: dict[str, Any]) -> dict[str, Any]:
         """See `CovariateLayer.check_options`; a rank is from 1 to H."""
-        complete = super(HybridLayer, cls).check_options(num_covariates, options)
+        complete = super().check_options(num_covariates, options)
         if complete["rank"] is not None and complete["rank"] > complete["hidden"]:
             raise ValueError(
                 f"rank must be None or an integer from 1 to hidden = {complete['hidden']}, got {complete['rank']!r}"
@@ -86,10 +85,6 @@ class Hyper(HybridLayer):
         shapes |= {"covariate_hidden_weight": (hidden, num_covariates), "covariate_hidden_bias": (hidden,)}
         return shapes if rank is None else {**shapes, "covariate_map": (rank, hidden)}
 
-    def keep_options(self, options: dict[str, Any]) -> None:
-        """As attributes; the other options show in the parameters."""
-        self.strategy = options["strategy"]
-
     def layer_options(self) -> dict[str, Any]:
         """The options that would make this layer again."""
         return {
@@ -102,9 +97,7 @@ class Hyper(HybridLayer):
     @torch.no_grad()
     def reset_covariate_parameters(self) -> None:
         """V = 0 and c = 0; the hidden units (and A) as torch starts linear layers."""
-        nn.init.zeros_(self.covariate_weight)
-        if self.covariate_bias is not None:
-            nn.init.zeros_(self.covariate_bias)
+        self.reset_kernels()
         reset_linear(self.covariate_hidden_weight, self.covariate_hidden_bias)
         if self.covariate_map is not None:
             reset_linear(self.covariate_map)

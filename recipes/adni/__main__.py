@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-
-from fusionconv.errors import FusionError
+from recipes.common.commands import run_command
 
 # command -> (module under recipes.adni, function, one line for --help)
 COMMANDS = {
@@ -54,25 +50,8 @@ Everything of a run goes to runs/EXPERIMENT/ (config.yaml, log.txt, curves, chec
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command. An error of ours is printed in plain words and ends with exit code 2."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv or bool(os.environ.get("FUSIONCONV_DEBUG"))
-    argv = [word for word in argv if word != "--debug"]
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return
-    command, rest = argv[0], argv[1:]
-    if command not in COMMANDS:
-        print(f"error: unknown command {command!r}; expected one of {', '.join(COMMANDS)}\n\n{HELP}", file=sys.stderr)
-        raise SystemExit(2)
-    module, function, _ = COMMANDS[command]
-    try:
-        getattr(importlib.import_module(f"recipes.adni.{module}"), function)(rest)
-    except FusionError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    """Run one command."""
+    run_command("recipes.adni", COMMANDS, HELP, argv)
 
 
 if __name__ == "__main__":

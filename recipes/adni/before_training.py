@@ -18,11 +18,11 @@ def inspect(argv: list[str]) -> None:
     cli = BrainCLI("inspect", argv)
     with cli.folder.logging():
         data = cli.datamodule
-        frame, report = data.source.read()
+        frame = data.read_source()
         target = None if data.task.kind == "classification" else data.task.columns[-1]
         covariates = [name for name in data.covariates if name in frame.columns]
         found = inspect_volumes(
-            frame, report, cli.folder.path / "inspect", data.prepare_workers, voxels=not cli.config.skip_voxels,
+            frame, data.report, cli.folder.path / "inspect", data.prepare_workers, voxels=not cli.config.skip_voxels,
             covariates=covariates, target=target,
         )  # fmt: skip
         log.info("%s", found.text)

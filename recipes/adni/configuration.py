@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import logging
 import warnings
@@ -18,7 +17,7 @@ from recipes.adni.data import BrainData
 from recipes.adni.study import BrainStudy
 from recipes.common.checkpoint import check_checkpoint
 from recipes.common.curves import CurvesLogger
-from recipes.common.runs import RunError, RunFolder, is_rank_zero
+from recipes.common.runs import RunFolder, is_rank_zero
 
 log = logging.getLogger("recipes.adni")
 # jsonargparse 4.49 renames what Lightning 2.6 calls by the old names.
@@ -166,27 +165,3 @@ class BrainCLI(LightningCLI):
         path = self.folder.checkpoint(asked) if asked in ("best", "last") else Path(asked)
         self.model.require_same(check_checkpoint(path, "adni"))
         return str(path)
-
-
-def early_options(argv: list[str]) -> argparse.Namespace:
-    """The few options that decide which configuration is read, before it is read."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--experiment", default="adni")
-    early.add_argument("--root_dir", default="runs")
-    early.add_argument("-c", "--config", action="append")
-    early.add_argument("--resume", action="store_true")
-    early.add_argument("-h", "--help", action="store_true")
-    return early.parse_known_args(argv)[0]
-
-
-def with_own_config(early: argparse.Namespace, argv: list[str]) -> list[str]:
-    """Put the run's own config.yaml before the other options (they still win)."""
-    folder = RunFolder(Path(early.root_dir), early.experiment)
-    if early.help:
-        return argv
-    if not folder.config.is_file():
-        raise RunError(
-            f"there is no run {folder.path} (no config.yaml in it). Fit it first, or say which run with --experiment "
-            "and --root_dir, or give --config and --ckpt_path."
-        )
-    return ["--config", str(folder.config), *argv]

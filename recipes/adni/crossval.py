@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from recipes.adni.arms import ARMS, count_parameters
-from recipes.adni.configuration import BrainCLI, early_options, with_own_config
+from recipes.adni.configuration import BrainCLI
 from recipes.adni.covariates_only import fit_linear
 from recipes.adni.data import BrainData
 from recipes.adni.memory import memory_errors
@@ -26,6 +26,7 @@ from recipes.adni.preparation import content_hash
 from recipes.adni.study import BrainStudy
 from recipes.adni.summary import summarise
 from recipes.adni.training import describe, write_predictions, write_result
+from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import RunError, is_rank_zero
 
 log = logging.getLogger("recipes.adni")
@@ -64,7 +65,7 @@ class Job:
 
 def main(argv: list[str]) -> None:
     """Run the cross-validation, or what is left of it."""
-    early = early_options(argv)
+    early = early_options(argv, "adni")
     if not early.config and not early.help:
         argv = with_own_config(early, argv)
     cli = BrainCLI("crossval", argv)
@@ -75,7 +76,8 @@ def main(argv: list[str]) -> None:
         data.fold = "all"
         data.prepare_volumes()
         splits = data.splits()
-        jobs = plan(cli, data, splits)
+        every = plan(cli, data, splits)
+        jobs = [job for job in every if job.fold in folds_of_part(cli.config.part, splits)]
         if cli.config.overwrite and is_rank_zero():
             clear(cli.folder.path)
         waiting = [job for job in jobs if not job.done]
@@ -116,7 +118,7 @@ def main(argv: list[str]) -> None:
                     left / 60,
                 )
         if is_rank_zero():
-            undone = [job for job in plan(cli, data, splits, part="1/1") if not job.done]
+            undone = [job for job in every if not job.done]
             if undone:
                 log.info("%d jobs of other parts are not done yet; the last part to end writes the tables", len(undone))
                 return
@@ -157,15 +159,19 @@ def arms_of(cli: BrainCLI) -> dict[str, dict[str, Any]]:
     return arms
 
 
-def plan(cli: BrainCLI, data: BrainData, splits: pd.DataFrame, part: str | None = None) -> list[Job]:
-    """The jobs of this part: fold by fold, so that a run that is stopped has all arms of the folds that it finished."""
-    part = part or cli.config.part
+def folds_of_part(part: str, splits: pd.DataFrame) -> list[str]:
+    """The folds of --part: of 2/3 the second of every three."""
     said = re.fullmatch(r"(\d+)/(\d+)", part)
     if not said or not 1 <= int(said[1]) <= int(said[2]):
         raise RunError(f"--part should be such as 2/3, the second of three parts, and is {part!r}.")
+    return list(splits.columns[int(said[1]) - 1 :: int(said[2])])
+
+
+def plan(cli: BrainCLI, data: BrainData, splits: pd.DataFrame) -> list[Job]:
+    """All jobs: fold by fold, so that a run that is stopped has all arms of the folds that it finished."""
     common = settings(cli, data)
     jobs = []
-    for fold in splits.columns[int(said[1]) - 1 :: int(said[2])]:
+    for fold in splits.columns:
         for arm, options in arms_of(cli).items():
             folder = cli.folder.path / "folds" / arm / fold
             facts = {**common, "arm": options, "fold": fold, "split": splits[fold].tolist()}

@@ -100,6 +100,7 @@ class BrainData(LightningDataModule):
         self.prepare_workers = cores if prepare_workers is None else prepare_workers
         self.on_error, self.in_memory = on_error, in_memory
         self._check_covariates()
+        self.found: pd.DataFrame | None = None  # the source's rows, all of them
         self.frame: pd.DataFrame | None = None  # the rows in use, index 0 ... N-1
         self.report: pd.DataFrame | None = None  # what did not match, from the reader
         self.values: pd.DataFrame | None = None  # the targets, beside frame
@@ -126,12 +127,17 @@ class BrainData(LightningDataModule):
 
     # ---- from the source to rows with a target and a prepared volume ----
 
+    def read_source(self) -> pd.DataFrame:
+        """The source's tidy frame, read once; what did not match goes to ``report``."""
+        if self.found is None:
+            self.found, self.report = self.source.read()
+        return self.found
+
     def read(self) -> None:
         """Read the source, choose rows and targets. Looks at no volume."""
         if self.frame is not None:
             return
-        found, self.report = self.source.read()
-        frame, self.counts = choose_rows(found, self.rows, self.visits)
+        frame, self.counts = choose_rows(self.read_source(), self.rows, self.visits)
         if frame.empty:
             raise TableError(
                 f"--data.source: no row is left: {', '.join(f'{n:,d} {what}' for what, n in self.counts.items())}. "
@@ -186,7 +192,7 @@ class BrainData(LightningDataModule):
         """A column per fold of the cross-validation, or one column ``holdout``: train, val, test for each row."""
         assert self.frame is not None
         assert self.values is not None
-        rows = self.frame.drop(columns=["_target"], errors="ignore").assign(_target=self.values.iloc[:, -1])
+        rows = self.frame.assign(_target=self.values.iloc[:, -1])
         strata = self.stratify or ["_target"]
         if self.fold is None:
             sizes = {"train": 1.0 - self.test_size - self.val_size, "val": self.val_size, "test": self.test_size}
@@ -195,7 +201,7 @@ class BrainData(LightningDataModule):
         return kfold(rows, self.n_splits, self.n_repeats, stratify=strata, val_size=self.val_size, seed=self.split_seed)
 
     def use(self, split: pd.Series) -> None:
-        """Take a split, and fit the encoder on its training rows (unless a checkpoint brought one)."""
+        """Take a split, and fit the encoder on its training rows."""
         assert self.frame is not None
         assert self.values is not None
         self.split = split
@@ -293,8 +299,8 @@ class BrainData(LightningDataModule):
         columns = ["subject", "session"] if (self.frame["session"] != "").all() else ["subject"]
         return [*columns, "image"] if self.frame.duplicated(columns).any() else columns
 
-    def dataset(self, part: str) -> Any:
-        """MONAI's CacheDataset of a part: image, covariates, target, id."""
+    def dataset(self, part: str) -> tuple[Any, CovariateTable]:
+        """MONAI's CacheDataset of a part (image, covariates, target, id), and the table to check its rows by."""
         from monai.data import CacheDataset
         from monai.transforms import Compose
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
 
 from recipes.adni.synthetic import BAYES, write_bids
-from recipes.common.runs import RunError
+from recipes.common.demos import MARK, clear, run, say
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
-MARK = "demo.json"  # the demo's settings; a folder without it is not ours to clear
-OURS = ("bids", "cache", "demo", MARK)
+OURS = ("bids", "cache", "demo")
 
 NOTE = (
     "The volumes are SYNTHETIC: one template brain (MNI152, from nilearn) with atrophy made by a program. No person "
@@ -31,10 +29,10 @@ def main(argv: list[str]) -> None:
     if report.is_file() and not options.overwrite:
         print(f"\nThis demo has been run before; its report is {report}. To run it again: --overwrite")
         return
-    _clear(out)
+    clear(out, OURS)
     (out / MARK).write_text(json.dumps({"subjects": options.subjects, "seed": options.seed}) + "\n", encoding="utf-8")
 
-    _say(started, f"making {options.subjects} synthetic brains in {out / 'bids'}")
+    say(started, f"making {options.subjects} synthetic brains in {out / 'bids'}")
     write_bids(out / "bids", options.subjects, seed=options.seed)
     where = [
         "--config", str(CONFIG), "--root_dir", str(out), "--data.source.images", str(out / "bids"),
@@ -43,10 +41,10 @@ def main(argv: list[str]) -> None:
     ]  # fmt: skip
     if options.epochs is not None:
         where += ["--trainer.max_epochs", str(options.epochs)]
-    _run(started, ["inspect", *where])
-    _run(started, ["prepare", *where])
-    _run(started, ["crossval", *where, "--keep_checkpoints"])
-    _say(started, "writing the report")
+    run(started, "recipes.adni", ["inspect", *where])
+    run(started, "recipes.adni", ["prepare", *where])
+    run(started, "recipes.adni", ["crossval", *where, "--keep_checkpoints"])
+    say(started, "writing the report")
     from recipes.adni.report import write_report  # brings Lightning: after the first line is printed
 
     write_report(out / "demo", title="Image alone and image with age and sex, on synthetic brains", note=NOTE)
@@ -70,27 +68,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, help="instead of those of configs/demo.yaml")
     parser.add_argument("--overwrite", action="store_true", help="run again over a finished demo")
     return parser
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier demo left in ``out``; refuse a folder that holds anything else."""
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise RunError(
-            f"{out} is not empty and is not a demo's folder (no {MARK} in it), so nothing there is touched. "
-            "Give an empty or new folder with --out."
-        )
-    for name in OURS:
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def _run(started: float, argv: list[str]) -> None:
-    from recipes.adni.__main__ import main as recipe
-
-    _say(started, "python -m recipes.adni " + " ".join(argv))
-    recipe(argv)
-
-
-def _say(started: float, text: str) -> None:
-    print(f"\n[{time.perf_counter() - started:4.0f} s] {text}", flush=True)

@@ -100,7 +100,7 @@ def _who(part: pd.DataFrame) -> Iterable[tuple[Any, Any, Any]]:
 def _bad(volumes: pd.DataFrame, voxels: bool) -> list[str]:
     bad = volumes[volumes["problem"].notna()].drop_duplicates("image")
     good = volumes["image"].nunique() - len(bad)
-    how = "header and voxels" if voxels else "headers only; without --voxels false the voxels are read too"
+    how = "header and voxels" if voxels else "headers only; without --skip_voxels the voxels are read too"
     lines = [f"Volumes ({how}): {good:,d} good, {len(bad):,d} bad" + (" (problem in volumes.csv)" if len(bad) else "")]
     for image, problem in bad[["image", "problem"]].head(4 * SHOWN).itertuples(index=False):
         lines.append(f"  {image}: {problem}")

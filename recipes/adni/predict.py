@@ -13,12 +13,13 @@ import yaml
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_paths_table, read_table
+from fusionconv.tabular.images import NIFTI
 from recipes.adni.preparation import ReadPrepared, prepare
 from recipes.adni.study import BrainStudy
 from recipes.adni.trained import answers, device_of, encode, open_study, preparation_of
 from recipes.common.runs import RunError
 
-SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mnc", ".img")
+SUFFIXES = (*NIFTI, ".mgz")
 
 
 def main(argv: list[str]) -> None:

@@ -160,6 +160,13 @@ class BrainStudy(LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({"train/loss": float(loss), "epoch": self.current_epoch}, step=self.global_step)
 
+    def answers(self, outputs: Tensor) -> dict[str, Any]:
+        """The columns of predictions.csv that outputs become; those of a regression in the target's unit."""
+        columns = self.task.rows(outputs)
+        if self.task.kind == "regression":
+            columns["prediction"] = columns["prediction"] * self.scale[1] + self.scale[0]
+        return columns
+
     # ---- validation and test: rows are collected, and measured once over all processes ----
 
     def _collect(self, batch: dict[str, Any]) -> None:
@@ -168,9 +175,7 @@ class BrainStudy(LightningModule):
             given[name] = torch.stack([rows[i] for i in batch["id"]]).to(batch["covariates"])
         for control, covariates in given.items():
             outputs = self(batch["image"], covariates).float()
-            columns = self.task.rows(outputs)
-            if self.task.kind == "regression":
-                columns["prediction"] = columns["prediction"] * self.scale[1] + self.scale[0]
+            columns = self.answers(outputs)
             target = batch["target"].double().cpu().numpy()
             names = ["time", "event"] if self.task.kind == "survival" else ["target"]
             answers = dict(zip(names, target.reshape(len(target), -1).T, strict=True))

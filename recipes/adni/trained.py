@@ -70,10 +70,7 @@ def answers(study: BrainStudy, outputs: Tensor) -> pd.DataFrame:
         raise RunError(
             "the network's answer is not a number: its weights are NaN or infinite. Take another checkpoint of the run."
         )
-    columns = study.task.rows(outputs.float())
-    if study.task.kind == "regression":
-        columns["prediction"] = columns["prediction"] * study.scale[1] + study.scale[0]
-    return pd.DataFrame(columns)
+    return pd.DataFrame(study.answers(outputs.float()))
 
 
 def device_of(asked: str) -> torch.device:

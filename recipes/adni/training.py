@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from recipes.adni.configuration import BrainCLI, early_options, with_own_config
+from recipes.adni.configuration import BrainCLI
 from recipes.adni.data import BrainData
 from recipes.adni.memory import memory_errors
 from recipes.common.environment import hardware, versions
+from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import is_rank_zero
 
 log = logging.getLogger("recipes.adni")
@@ -23,7 +24,7 @@ PACKAGES = ("torch", "monai", "nibabel", "lightning", "torchmetrics", "scikit-le
 
 def fit(argv: list[str]) -> None:
     """Train one arm."""
-    early = early_options(argv)
+    early = early_options(argv, "adni")
     if early.resume and not early.config:
         argv = with_own_config(early, argv)
     cli = BrainCLI("fit", argv)
@@ -53,7 +54,7 @@ def fit(argv: list[str]) -> None:
 
 def test(argv: list[str]) -> None:
     """Judge a run's checkpoint on its test part."""
-    early = early_options(argv)
+    early = early_options(argv, "adni")
     if not early.config:
         argv = with_own_config(early, argv)
     cli = BrainCLI("test", argv)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import pandas as pd
 
 from fusionconv.tabular import read_celeba_attributes
 from recipes.celeba.synthetic import BAYES_RATES, COVARIATE, RULE, write_celeba
-from recipes.common.runs import RunError
+from recipes.common.demos import MARK, clear, run, say
 
 ARMS = ("plain", "hybrid")
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
-MARK = "demo.json"  # the demo's settings; a folder without it is not ours to clear
-OURS = ("data", *ARMS, "figures", "report.html", MARK)
+OURS = ("data", *ARMS, "figures", "report.html")
 
 NOTE = (
     "The images are SYNTHETIC: faces drawn by a program, with attributes that are true by construction. "
@@ -56,12 +54,12 @@ def main(argv: list[str]) -> None:
     if report.is_file() and not options.overwrite:
         print(f"\nThis demo has been run before; its report is {report}. To run it again: --overwrite")
         return
-    _clear(out)
+    clear(out, OURS)
     settings = {"seed": options.seed, "images": options.images, "epochs": options.epochs}
     (out / MARK).write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
     train, valid, test = options.images
-    _say(started, f"drawing {train} training, {valid} validation and {test} test images into {out / 'data'}")
+    say(started, f"drawing {train} training, {valid} validation and {test} test images into {out / 'data'}")
     write_celeba(out / "data", train, valid, test, seed=options.seed)
     for arm in ARMS:
         which = ["--experiment", arm, "--root_dir", str(out)]
@@ -71,11 +69,11 @@ def main(argv: list[str]) -> None:
         ]  # fmt: skip
         if options.epochs is not None:
             arguments += ["--trainer.max_epochs", str(options.epochs)]
-        _run(started, ["fit", *arguments])
-        _run(started, ["test", *which])
+        run(started, "recipes.celeba", ["fit", *arguments])
+        run(started, "recipes.celeba", ["test", *which])
         (out / arm / "checkpoints" / f"{arm}-last.ckpt").unlink(missing_ok=True)  # 200 MB to resume from; not needed
 
-    _say(started, "writing the report")
+    say(started, "writing the report")
     comparison = report_on(out)
     print(f"\n{comparison}\n\nreport: {report}")
     print(f"({time.perf_counter() - started:.0f} seconds in all; the images are synthetic)")
@@ -116,27 +114,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, help="instead of the 4 of configs/demo.yaml")
     parser.add_argument("--overwrite", action="store_true", help="run again over a finished demo")
     return parser
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier demo left in ``out``; refuse a folder that holds anything else."""
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise RunError(
-            f"{out} is not empty and is not a demo's folder (no {MARK} in it), so nothing there is touched. "
-            "Give an empty or new folder with --out."
-        )
-    for name in OURS:
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def _run(started: float, argv: list[str]) -> None:
-    from recipes.celeba.__main__ import main as recipe
-
-    _say(started, "python -m recipes.celeba " + " ".join(argv))
-    recipe(argv)
-
-
-def _say(started: float, text: str) -> None:
-    print(f"\n[{time.perf_counter() - started:4.0f} s] {text}", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ from recipes.celeba.study import CelebAStudy
 from recipes.common.checkpoint import check_checkpoint
 from recipes.common.curves import CurvesLogger
 from recipes.common.gathering import gather
+from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import RunError, RunFolder, is_rank_zero
 
 log = logging.getLogger("recipes.celeba")
@@ -121,9 +121,9 @@ class CelebACLI(LightningCLI):
 
 def fit(argv: list[str]) -> None:
     """Train one arm; choose the best checkpoint on the validation split."""
-    early = _early(argv)
+    early = early_options(argv, "celeba")
     if early.resume and not early.config:
-        argv = _with_own_config(early, argv)
+        argv = with_own_config(early, argv)
     cli = CelebACLI("fit", argv)
     with cli.folder.logging():
         checkpoint = cli.checkpoint("last" if cli.resume else cli.config.ckpt_path)
@@ -163,9 +163,9 @@ def test(argv: list[str]) -> None:
 
 
 def _judge(command: str, argv: list[str]) -> None:
-    early = _early(argv)
+    early = early_options(argv, "celeba")
     if not early.config:
-        argv = _with_own_config(early, argv)
+        argv = with_own_config(early, argv)
     cli = CelebACLI(command, argv)
     if command == "test" and cli.model.hparams.mode == "as_published":
         raise RunError(
@@ -196,27 +196,3 @@ def _judge(command: str, argv: list[str]) -> None:
         for line in describe({split: frame}, data.target, data.covariates):
             log.info(line)
         log.info("wrote results-%s.json and predictions-%s.csv to %s", split, split, cli.folder.path)
-
-
-def _early(argv: list[str]) -> argparse.Namespace:
-    """The few options that decide which configuration is read, before it is read."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--experiment", default="celeba")
-    early.add_argument("--root_dir", default="runs")
-    early.add_argument("-c", "--config", action="append")
-    early.add_argument("--resume", action="store_true")
-    early.add_argument("-h", "--help", action="store_true")
-    return early.parse_known_args(argv)[0]
-
-
-def _with_own_config(early: argparse.Namespace, argv: list[str]) -> list[str]:
-    """Put the run's own config.yaml before the other options (they still win)."""
-    folder = RunFolder(Path(early.root_dir), early.experiment)
-    if early.help:
-        return argv
-    if not folder.config.is_file():
-        raise RunError(
-            f"there is no run {folder.path} (no config.yaml in it). Fit it first, or say which run with --experiment "
-            "and --root_dir, or give --config and --ckpt_path."
-        )
-    return ["--config", str(folder.config), *argv]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,8 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 from fusionconv.tabular.column import Column
-from fusionconv.tabular.kinds.base import Block, Kind, Learnt
+from fusionconv.tabular.kinds.base import Block, Kind
+from fusionconv.tabular.kinds.scaled import Scaled
 from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
 from fusionconv.tabular.labels import Label
 from fusionconv.tabular.textnumbers import ISO_DATE
@@ -124,22 +124,12 @@ def _readable(text: str, form: str | None) -> bool:
 
 
 @dataclass(frozen=True)
-class LearntAge(Learnt):
+class LearntAge(Scaled):
     """A fitted age column."""
 
     at: str
     format: str | None
     scale: Scale
-
-    @property
-    def width(self) -> int:
-        """1."""
-        return 1
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """The mean age, encoded."""
-        return (self.scale.encoded_mean,)
 
     def names(self, name: str) -> list[str]:
         """``<column>_age``."""
@@ -162,8 +152,3 @@ class LearntAge(Learnt):
     def describe(self) -> str:
         """Until when, and the scale of the years."""
         return f"years until {self.at}; {self.scale.describe()}"
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
-        """With its scale."""
-        return cls(**{**saved, "scale": Scale(**saved["scale"])})

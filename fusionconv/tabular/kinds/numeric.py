@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fusionconv.tabular.column import Column
-from fusionconv.tabular.kinds.base import Block, Kind, Learnt
+from fusionconv.tabular.kinds.base import Block, Kind
+from fusionconv.tabular.kinds.scaled import Scaled
 from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
 
 __all__ = ["LearntNumeric", "Numeric"]
@@ -38,24 +38,10 @@ class Numeric(Kind):
 
 
 @dataclass(frozen=True)
-class LearntNumeric(Learnt):
+class LearntNumeric(Scaled):
     """A fitted numeric column."""
 
     scale: Scale
-
-    @property
-    def width(self) -> int:
-        """1."""
-        return 1
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """The training mean, encoded."""
-        return (self.scale.encoded_mean,)
-
-    def names(self, name: str) -> list[str]:
-        """The column's own name."""
-        return [name]
 
     def encode(self, column: Column) -> Block:
         """(N, 1)."""
@@ -68,8 +54,3 @@ class LearntNumeric(Learnt):
     def describe(self) -> str:
         """Center and scale."""
         return self.scale.describe()
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
-        """With its scale."""
-        return cls(**{**saved, "scale": Scale(**saved["scale"])})

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.tabular.column import Column
-from fusionconv.tabular.kinds.base import Block, Kind, Learnt
+from fusionconv.tabular.kinds.base import Block, Kind
 from fusionconv.tabular.kinds.categorical import refuse_unknown
+from fusionconv.tabular.kinds.scaled import Scaled
 from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
 from fusionconv.tabular.labels import Label, plain_labels
 
@@ -63,7 +64,7 @@ def _ranks(column: Column, levels: tuple[Label, ...]) -> npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LearntOrdinal(Learnt):
+class LearntOrdinal(Scaled):
     """A fitted ordinal column: its levels, lowest first, and the scale of the ranks."""
 
     levels: tuple[Label, ...]
@@ -71,20 +72,6 @@ class LearntOrdinal(Learnt):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", plain_labels(self.levels, "levels", least=2))
-
-    @property
-    def width(self) -> int:
-        """1."""
-        return 1
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """The mean rank, encoded."""
-        return (self.scale.encoded_mean,)
-
-    def names(self, name: str) -> list[str]:
-        """The column's own name."""
-        return [name]
 
     def encode(self, column: Column) -> Block:
         """(N, 1)."""
@@ -98,8 +85,3 @@ class LearntOrdinal(Learnt):
     def describe(self) -> str:
         """The levels and the scale of their ranks."""
         return f"{' < '.join(str(v) for v in self.levels)}; rank: {self.scale.describe()}"
-
-    @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
-        """With its scale."""
-        return cls(**{**saved, "scale": Scale(**saved["scale"])})

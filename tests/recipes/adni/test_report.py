@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from recipes.adni.report_run import read_run, with_rows
 from recipes.adni.report_survival import kaplan_meier, risk_groups
 from recipes.common.runs import RunError
 from tests.helpers.brains import TASKS
+from tests.helpers.pages import Page
 
 ARMS = ("image", "covariates", "hybrid-first")
 SUBJECTS = 40
@@ -114,22 +114,6 @@ def quick(monkeypatch):
     """Intervals are the library's and dots an inch are nothing to test; here they only cost time."""
     monkeypatch.setattr("recipes.common.figures.DPI", 50)
     monkeypatch.setattr("recipes.adni.report_groups.RESAMPLES", 20)
-
-
-class Page(HTMLParser):
-    """Every address on a page, and its tags' balance."""
-
-    def __init__(self):
-        super().__init__()
-        self.addresses, self.open = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.addresses += [value for key, value in attrs if key in ("src", "href", "srcset", "action")]
-        if tag not in ("meta", "img", "br", "link", "input"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")

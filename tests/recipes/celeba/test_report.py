@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from recipes.celeba.compare import accuracy_by_group, load_runs, mcnemar, wilson
 from recipes.celeba.report import write_report
 from recipes.celeba.synthetic import write_celeba
 from recipes.common.runs import RunError
+from tests.helpers.pages import Page
 
 TEST = 16  # images 000025.jpg ... 000040.jpg
 
@@ -64,22 +64,6 @@ def made(tmp_path_factory):
         fake_run(root / "runs", root / "data", "hybrid", hybrid, target, files),
     ]
     return root, runs, rows
-
-
-class Page(HTMLParser):
-    """Every address on a page, and its tags' balance."""
-
-    def __init__(self):
-        super().__init__()
-        self.addresses, self.open = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.addresses += [value for key, value in attrs if key in ("src", "href", "srcset", "action")]
-        if tag not in ("meta", "img", "br", "link", "input"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (10, 10), (81, 263), (397, 400), (1, 2)])
