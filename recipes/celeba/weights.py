@@ -31,7 +31,7 @@ def load_weights(network: VGG, weights: str, images: Callable[[], Tensor] | None
     """
     if weights == "none":
         return
-    state = VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(progress=True) if weights == "imagenet" else _read(weights)
+    state = _imagenet() if weights == "imagenet" else read_state(weights)
     if "features.1.running_mean" in state:  # the first batch norm
         _copy(network, state, weights)
     elif all(state.get(f"features.{i}.weight", torch.empty(0)).ndim == 4 for i in VGG16_CONVS):
@@ -48,7 +48,17 @@ def load_weights(network: VGG, weights: str, images: Callable[[], Tensor] | None
         )
 
 
-def _read(path: str) -> dict[str, Tensor]:
+def _imagenet() -> dict[str, Tensor]:
+    try:
+        return VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+    except OSError as error:  # no network, a quota, a disk that is full
+        raise CheckpointError(
+            f"the ImageNet weights of vgg16_bn could not be fetched: {error}. Give --model.weights FILE or none."
+        ) from None
+
+
+def read_state(path: str) -> dict[str, Tensor]:
+    """The state dict in a file, without executing anything in it."""
     if not Path(path).is_file():
         raise CheckpointError(
             f"--model.weights should be 'imagenet', 'none' or a file, and {path!r} is no file. Check the path."
