@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import CovariateEncoder, read_celeba_attributes, read_celeba_partition, require_columns
 from recipes.celeba.images import FaceImages, collate
+from recipes.common.resuming import ResumableOrder
 
 log = logging.getLogger("recipes.celeba")
 
@@ -62,6 +64,7 @@ class CelebAData(LightningDataModule):
         num_workers: processes that decode images; the default is up to 8, one per available core.
         on_error: what to do about an image that is absent or does not decode: stop, or leave it out and count it.
         limit: use only the first so many images of each split (a trial run).
+        constant: give the network this number in place of every encoded covariate, in all splits (a control).
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class CelebAData(LightningDataModule):
         num_workers: int | None = None,
         on_error: Literal["fail", "skip"] = "fail",
         limit: int | None = None,
+        constant: float | None = None,
     ) -> None:
         super().__init__()
         if target in covariates:
@@ -87,6 +91,7 @@ class CelebAData(LightningDataModule):
             raise TableError(f"--data.limit should be at least 1 image per split, but is {limit}.")
         self.root, self.target, self.covariates = root, target, list(covariates)
         self.image_size, self.batch_size, self.on_error, self.limit = image_size, batch_size, on_error, limit
+        self.constant = constant
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.num_workers = min(8, cores) if num_workers is None else num_workers
         self.frames: dict[str, pd.DataFrame] = {}  # split -> rows, index = file name
@@ -141,13 +146,17 @@ class CelebAData(LightningDataModule):
         if self.covariates:
             assert self.encoder is not None, "setup('fit') or a checkpoint gives the encoder"
             encoded = self.encoder.transform(rows)
+        if self.constant is not None:
+            encoded = np.full_like(encoded, self.constant)
         return FaceImages(self.images, rows.index.tolist(), encoded, rows[self.target].to_numpy())
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader[dict[str, Any]]:
+        images = self.dataset(split)
         return DataLoader(
-            self.dataset(split),
+            images,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=ResumableOrder(images, self.trainer, self.batch_size) if shuffle else None,
+            generator=torch.Generator(),  # torch's own random numbers are the network's alone: see ExactResume
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",

@@ -24,6 +24,9 @@ from recipes.common.checkpoint import note_key, read_note
 from recipes.common.gathering import gather_rows
 from recipes.common.runs import RunError
 
+# What a checkpoint from before an option existed would say of it.
+ADDED_LATER: dict[str, Any] = {"method": "hybrid", "method_options": {}, "constant": None}
+
 
 class CelebAStudy(LightningModule):
     """VGG16-BN, plain or hybrid, trained with cross-entropy and Adam (no decay, no schedule), as in the study.
@@ -41,6 +44,9 @@ class CelebAStudy(LightningModule):
         target: set by --data.target.
         covariates: set by --data.covariates.
         image_size: set by --data.image_size.
+        method: how the hybrid arm puts the covariates in, as `fusionconv.fuse_into` names it: hybrid, film, concat, ...
+        method_options: the method's own options, such as {hidden: 16} for concat.
+        constant: set by --data.constant.
     """
 
     def __init__(
@@ -56,6 +62,9 @@ class CelebAStudy(LightningModule):
         target: str = "Attractive",
         covariates: list[str] = ["Male"],  # noqa: B006 (jsonargparse shows it as the default; never changed)
         image_size: int = 224,
+        method: str = "hybrid",
+        method_options: dict[str, Any] | None = None,
+        constant: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -75,6 +84,9 @@ class CelebAStudy(LightningModule):
             "classifier_width": classifier_width,
             "target": target,
             "covariates": list(covariates),
+            "method": method,
+            "method_options": dict(method_options or {}),
+            "constant": constant,
         }
         self.encoder: CovariateEncoder | None = None
         self.window = nn.ModuleDict(
@@ -95,7 +107,7 @@ class CelebAStudy(LightningModule):
         fresh = trainer is not None and trainer.state.fn == "fit" and not trainer.ckpt_path
         self.network = build_network(
             h.arm, h.mode, h.layer_idx, len(h.covariates), h.weights if fresh else "none", h.classifier_width,
-            strategy=h.strategy, calibration=self._calibration_images,
+            strategy=h.strategy, calibration=self._calibration_images, method=h.method, method_options=h.method_options,
         )  # fmt: skip
 
     def _calibration_images(self) -> Tensor:
@@ -214,9 +226,19 @@ class CelebAStudy(LightningModule):
         now = time.perf_counter()
         self.history["seconds"] += now - self._clock
         self._clock = now
-        self.history |= {"epochs": self.current_epoch + 1, "steps": self.global_step}
+        whole = self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch  # else within an epoch
+        self.history |= {"epochs": self.current_epoch + int(whole), "steps": self.global_step}
         encoder = self.encoder.to_dict() if self.encoder is not None else None
-        checkpoint[note_key("celeba")] = {**self.identity, "encoder": encoder, "history": dict(self.history)}
+        checkpoint[note_key("celeba")] = {
+            **self.identity,
+            "encoder": encoder,
+            "history": dict(self.history),
+            # What was trained since the last logged step, so that a resumed run logs the same means.
+            "window": {
+                key: [metric.mean_value.cpu(), metric.weight.cpu(), metric.update_count]
+                for key, metric in self.window.items()
+            },
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; else take over its encoder and history."""
@@ -224,15 +246,19 @@ class CelebAStudy(LightningModule):
         self.require_same(note)
         self.encoder = CovariateEncoder.from_dict(note["encoder"]) if note["encoder"] is not None else None
         self.history = dict(note["history"])
+        for key, (mean, weight, count) in note.get("window", {}).items():
+            metric = self.window[key]
+            metric.mean_value, metric.weight, metric._update_count = mean, weight, count
         if self._trainer is not None and isinstance(self.trainer.datamodule, CelebAData):
             self.trainer.datamodule.encoder = self.encoder
 
     def require_same(self, note: dict[str, Any]) -> None:
         """Raise unless a checkpoint's note is of a model like this one."""
         for key, mine in self.identity.items():
-            if note[key] != mine:
+            its = note.get(key, ADDED_LATER.get(key))
+            if its != mine:
                 raise CheckpointError(
-                    f"the checkpoint's {key} is {note[key]!r}, and this run's is {mine!r} (names and order count). "
-                    f"Give --{'data' if key in ('target', 'covariates') else 'model'}.{key} as in the checkpoint, "
+                    f"the checkpoint's {key} is {its!r}, and this run's is {mine!r} (names and order count). "
+                    f"Give --{'data' if key in ('target', 'covariates', 'constant') else 'model'}.{key} as in the checkpoint, "
                     "or another checkpoint."
                 )
