@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torchvision.models import VGG, vgg16_bn
 from torchvision.models.vgg import cfgs, make_layers
 
 from fusionconv import fuse_into
+from fusionconv.errors import SurgeryError
 from fusionconv.surgery.select import resolve
 from recipes.celeba.backbones import build_backbone
 from recipes.celeba.weights import load_weights
@@ -30,6 +31,8 @@ def build_network(
     strategy: str = "auto",
     calibration: Callable[[], Tensor] | None = None,
     arch: str = "vgg16_bn",
+    method: str = "hybrid",
+    method_options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The network of one arm.
 
@@ -48,7 +51,15 @@ def build_network(
         strategy: how the hybrid layer is computed, see `fusionconv.functional.hybrid_conv`.
         calibration: gives training images when the weights ask for them (weights.py).
         arch: the network: VGG16-BN, or another of torchvision or timm (backbones.py).
+        method: how `fusionconv.fuse_into` puts the covariates in: hybrid, film, concat, ... ; another than hybrid in
+            mode corrected only. ``layer_idx`` counts what the method takes: for concat the Linear layers.
+        method_options: the method's own options, such as ``{"hidden": 16}``.
     """
+    if mode == "as_published" and method != "hybrid":
+        raise SurgeryError(
+            f"mode as_published is the study's own hybrid layer, and --model.method {method} was given: "
+            "the study has no such row. Give --model.mode corrected."
+        )
     if arch == "vgg16_bn":
         network = _vgg16_bn(classifier_width)
         load_weights(network, weights, calibration)
@@ -60,7 +71,9 @@ def build_network(
 
     # Everything random is drawn before this line, so that one seed gives both corrected arms the same numbers.
     if mode == "corrected":
-        return fuse_into(network, layer_idx, num_covariates, strategy=strategy)
+        options = {"strategy": strategy} if method == "hybrid" else {}
+        with torch.random.fork_rng(devices=[]):  # a method's own hidden layer must not change the dropout that follows
+            return fuse_into(network, layer_idx, num_covariates, method=method, **{**options, **(method_options or {})})
 
     names = resolve(network, layer_idx)
     for name in names:

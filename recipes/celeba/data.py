@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -17,6 +18,7 @@ from fusionconv.tabular import CovariateEncoder, read_celeba_attributes, read_ce
 from recipes.celeba.folds import assign_fold
 from recipes.celeba.images import FaceImages, augmentation, collate
 from recipes.celeba.objective import target_names
+from recipes.common.resuming import ResumableOrder
 
 log = logging.getLogger("recipes.celeba")
 
@@ -69,6 +71,7 @@ class CelebAData(LightningDataModule):
         fold: cross-validation on the official train and valid splits (`crossval` sets it): which fold is held out as
             "test", from 0; the official test split is left alone. A tenth of the rest chooses the checkpoint.
         folds: how many folds.
+        constant: give the network this number in place of every encoded covariate, in all splits (a control).
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class CelebAData(LightningDataModule):
         prefetch_factor: int = 4,
         fold: int | None = None,
         folds: int = 5,
+        constant: float | None = None,
     ) -> None:
         super().__init__()
         self.targets = target_names(target)
@@ -101,6 +105,7 @@ class CelebAData(LightningDataModule):
         self.root, self.target, self.covariates = root, target, list(covariates)
         self.augment, self.prefetch_factor, self.fold, self.folds = augment, prefetch_factor, fold, folds
         self.image_size, self.batch_size, self.on_error, self.limit = image_size, batch_size, on_error, limit
+        self.constant = constant
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.num_workers = min(8, cores) if num_workers is None else num_workers
         self.frames: dict[str, pd.DataFrame] = {}  # split -> rows, index = file name
@@ -157,15 +162,20 @@ class CelebAData(LightningDataModule):
         if self.covariates:
             assert self.encoder is not None, "setup('fit') or a checkpoint gives the encoder"
             encoded = self.encoder.transform(rows)
+        if self.constant is not None:
+            encoded = np.full_like(encoded, self.constant)
         answers = rows[self.targets].to_numpy() if len(self.targets) > 1 else rows[self.targets[0]].to_numpy()
         transform = augmentation(self.image_size) if self.augment and split == "train" else None
         return FaceImages(self.images, rows.index.tolist(), encoded, answers, transform)
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader[dict[str, Any]]:
+        images = self.dataset(split)
         return DataLoader(
-            self.dataset(split),
+            images,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=ResumableOrder(images, self.trainer, self.batch_size) if shuffle else None,
+            # Torch's own random numbers are the network's alone: see ExactResume. This one seeds the workers' crops.
+            generator=torch.Generator().manual_seed(int(os.environ.get("PL_GLOBAL_SEED", 0))),
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",

@@ -58,13 +58,16 @@ def explain(argv: list[str]) -> None:
         raise TableError(f"{options.images} has no image ({' '.join(sorted(SUFFIXES))}).")
     raw = [_decode(options.images / file).to(study.device) for file in files]
     images = prepare(raw, study.hparams.image_size, note["mode"])
-    settings = covariate_settings(options.at, options.table, files, note["covariates"]) if note["arm"] == "hybrid" else {
-        "": pd.DataFrame(index=files)
-    }  # fmt: skip
+    hybrid = note["arm"] == "hybrid"
+    if hybrid and note.get("constant") is not None:
+        raise RunError(f"this network was trained with {note['constant']:g} for every covariate: it knows no settings.")
+    settings = {"": pd.DataFrame(index=files)}
+    if hybrid:
+        settings = covariate_settings(options.at, options.table, files, note["covariates"])
     camera = Camera(study, study.targets.index(target), options.layer)
     found = {}
     for name, frame in settings.items():
-        rows = study.encoder.transform(frame) if note["arm"] == "hybrid" else np.zeros((len(files), 0), np.float32)
+        rows = study.encoder.transform(frame) if hybrid else np.zeros((len(files), 0), np.float32)
         covariates = torch.as_tensor(rows, device=study.device)
         found[name] = (camera.answer(images, covariates), *camera(images, covariates))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in NORMALISATION[note["mode"]])

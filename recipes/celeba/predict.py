@@ -56,6 +56,8 @@ def predict(argv: list[str]) -> None:
         if without_image:
             print(f"{len(without_image):,d} rows of {options.table} have no image: {few(without_image)}")
         covariates = study.encoder.transform(table.loc[files]) if files else np.zeros((0, 0), dtype=np.float32)
+        if note.get("constant") is not None:  # trained with this number in place of every covariate
+            covariates = np.full_like(covariates, note["constant"])
     if not files:
         raise TableError(
             f"nothing to predict: {options.images} has no image ({' '.join(sorted(SUFFIXES))}) with a row in it. "

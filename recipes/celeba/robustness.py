@@ -54,7 +54,10 @@ def robustness(argv: list[str]) -> None:
     split = options.split or ("valid" if note["mode"] == "as_published" else "test")
     if split == "test" and note["mode"] == "as_published":
         raise RunError("mode as_published leaves the test split alone, as the study did: --split valid.")
-    data = CelebAData(options.root, study.targets, note["covariates"], study.hparams.image_size, limit=options.limit)
+    data = CelebAData(
+        options.root, study.targets, note["covariates"], study.hparams.image_size,
+        limit=options.limit, constant=note.get("constant"),
+    )  # fmt: skip
     data.encoder = study.encoder
     data.setup({"valid": "validate", "test": "test"}[split])
 

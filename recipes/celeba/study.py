@@ -30,7 +30,14 @@ from recipes.common.gathering import gather_rows
 from recipes.common.runs import RunError
 
 log = logging.getLogger("recipes.celeba")
-BEFORE = {"arch": "vgg16_bn", "loss": "cross_entropy"}  # what a checkpoint is that does not say
+# What a checkpoint from before an option existed would say of it.
+ADDED_LATER: dict[str, Any] = {
+    "method": "hybrid",
+    "method_options": {},
+    "constant": None,
+    "arch": "vgg16_bn",
+    "loss": "cross_entropy",
+}
 
 
 class CelebAStudy(LightningModule):
@@ -59,6 +66,9 @@ class CelebAStudy(LightningModule):
         finetune_factor: the epochs after these have this multiple of lr.
         channels_last: images and kernels with the channels last in memory: faster on GPUs with half precision.
         compile: torch.compile the network: true, false, or the name of one of its backends.
+        method: how the hybrid arm puts the covariates in, as `fusionconv.fuse_into` names it: hybrid, film, concat, ...
+        method_options: the method's own options, such as {hidden: 16} for concat.
+        constant: set by --data.constant.
     """
 
     def __init__(
@@ -83,6 +93,9 @@ class CelebAStudy(LightningModule):
         finetune_factor: float = 0.1,
         channels_last: bool = False,
         compile: bool | str = False,
+        method: str = "hybrid",
+        method_options: dict[str, Any] | None = None,
+        constant: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -121,6 +134,9 @@ class CelebAStudy(LightningModule):
             "covariates": list(covariates),
             "arch": arch,
             "loss": self.objective.loss,
+            "method": method,
+            "method_options": dict(method_options or {}),
+            "constant": constant,
         }
         self.encoder: CovariateEncoder | None = None
         self.window = nn.ModuleDict(
@@ -144,7 +160,8 @@ class CelebAStudy(LightningModule):
         fresh = trainer is not None and trainer.state.fn == "fit" and not trainer.ckpt_path
         self.network = build_network(
             h.arm, h.mode, h.layer_idx, len(h.covariates), h.weights if fresh else "none", h.classifier_width,
-            num_classes=self.objective.outputs, strategy=h.strategy, calibration=self._calibration_images, arch=h.arch,
+            num_classes=self.objective.outputs, strategy=h.strategy, calibration=self._calibration_images,
+            method=h.method, method_options=h.method_options, arch=h.arch,
         )  # fmt: skip
         if h.arch != "vgg16_bn":
             rows = len(h.covariates) if h.arm == "hybrid" else None
@@ -318,9 +335,19 @@ class CelebAStudy(LightningModule):
         now = time.perf_counter()
         self.history["seconds"] += now - self._clock
         self._clock = now
-        self.history |= {"epochs": self.current_epoch + 1, "steps": self.global_step}
+        whole = self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch  # else within an epoch
+        self.history |= {"epochs": self.current_epoch + int(whole), "steps": self.global_step}
         encoder = self.encoder.to_dict() if self.encoder is not None else None
-        checkpoint[note_key("celeba")] = {**self.identity, "encoder": encoder, "history": dict(self.history)}
+        checkpoint[note_key("celeba")] = {
+            **self.identity,
+            "encoder": encoder,
+            "history": dict(self.history),
+            # What was trained since the last logged step, so that a resumed run logs the same means.
+            "window": {
+                key: [metric.mean_value.cpu(), metric.weight.cpu(), metric.update_count]
+                for key, metric in self.window.items()
+            },
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; else take over its encoder and history."""
@@ -328,18 +355,21 @@ class CelebAStudy(LightningModule):
         self.require_same(note)
         self.encoder = CovariateEncoder.from_dict(note["encoder"]) if note["encoder"] is not None else None
         self.history = dict(note["history"])
+        for key, (mean, weight, count) in note.get("window", {}).items():
+            metric = self.window[key]
+            metric.mean_value, metric.weight, metric._update_count = mean, weight, count
         if self._trainer is not None and isinstance(self.trainer.datamodule, CelebAData):
             self.trainer.datamodule.encoder = self.encoder
 
     def require_same(self, note: dict[str, Any]) -> None:
         """Raise unless a checkpoint's note is of a model like this one."""
         for key, mine in self.identity.items():
-            if note.get(key, BEFORE.get(key)) != mine:
+            its = note.get(key, ADDED_LATER.get(key))
+            if its != mine:
                 raise CheckpointError(
-                    f"the checkpoint's {key} is {note.get(key, BEFORE.get(key))!r}, and this run's is {mine!r} "
-                    "(names and order count). "
-                    f"Give --{'data' if key in ('target', 'covariates') else 'model'}.{key} as in the checkpoint, "
-                    "or another checkpoint."
+                    f"the checkpoint's {key} is {its!r}, and this run's is {mine!r} (names and order count). "
+                    f"Give --{'data' if key in ('target', 'covariates', 'constant') else 'model'}.{key} as in the "
+                    "checkpoint, or another checkpoint."
                 )
 
 

@@ -17,15 +17,18 @@ from recipes.celeba.data import CelebAData
 from recipes.celeba.results import write_results
 from recipes.celeba.study import CelebAStudy
 from recipes.common.checkpoint import check_checkpoint
+from recipes.common.checkpoint_io import WholeCheckpoints
 from recipes.common.curves import CurvesLogger
 from recipes.common.gathering import gather
 from recipes.common.own_config import early_options, with_own_config
+from recipes.common.resuming import ExactResume
 from recipes.common.runs import RunError, RunFolder, is_rank_zero
 
 log = logging.getLogger("recipes.celeba")
 # jsonargparse 4.49 renames what Lightning 2.6, and fit() below for older versions' sake, call by the old names.
 warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|skip_none|JsonargparseDeprecationWarning)")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
+warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it is: ResumableOrder
 warnings.filterwarnings(
     "ignore", message=".*Be aware that when using `ckpt_path`.*"
 )  # test and validate need no callback
@@ -70,7 +73,13 @@ class CelebACLI(LightningCLI):
         )
         parser.add_argument("--resume", action="store_true", help="fit: go on from this experiment's last checkpoint")
         parser.add_argument("--overwrite", action="store_true", help="fit: throw away a run of the same name")
-        for shared in ("target", "covariates", "image_size"):
+        parser.add_argument(
+            "--save_every_minutes",
+            type=float,
+            default=10.0,
+            help="fit: how often the last checkpoint is written within an epoch; --resume then goes on exactly",
+        )
+        for shared in ("target", "covariates", "image_size", "constant"):
             parser.link_arguments(f"data.{shared}", f"model.{shared}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -103,7 +112,9 @@ class CelebACLI(LightningCLI):
                 filename=f"{self.folder.experiment}-last",
                 enable_version_counter=False,
             )
-            callbacks += [best, last]
+            within = ExactResume(self.folder.checkpoint("last"), self.config.save_every_minutes)
+            callbacks += [within, best, last]
+            kwargs["plugins"] = [*_as_list(self.config_init.trainer.plugins), WholeCheckpoints()]
             kwargs["logger"] = [
                 CurvesLogger(self.folder.path, CURVES, self.resume),
                 TensorBoardLogger(self.folder.path / "tensorboard", name="", version="", default_hp_metric=False),
@@ -117,6 +128,10 @@ class CelebACLI(LightningCLI):
         path = self.folder.checkpoint(asked) if asked in ("best", "last") else Path(asked)
         self.model.require_same(check_checkpoint(path, "celeba"))
         return str(path)
+
+
+def _as_list(plugins: Any) -> list[Any]:
+    return [] if plugins is None else list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
 
 
 def fit(argv: list[str]) -> None:
@@ -139,6 +154,11 @@ def fit(argv: list[str]) -> None:
             config = cli.config.clone()
             config.resume, config.overwrite, config.ckpt_path = False, False, None
             cli.parser.save(config, cli.folder.config, skip_none=False, overwrite=True)
+        if cli.resume:
+            steps = check_checkpoint(Path(checkpoint or ""), "celeba")["history"]["steps"]
+            for logger in cli.trainer.loggers:
+                if isinstance(logger, CurvesLogger):
+                    logger.forget_from(steps)
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         if is_rank_zero() and cli.trainer.checkpoint_callback is not None:
             best = cli.trainer.checkpoint_callback

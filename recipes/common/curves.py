@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +32,9 @@ class CurvesLogger(Logger):
         self.columns = ["epoch", "step", *columns]
         self.rows: dict[tuple[int, int], dict[str, float]] = {}
         if resume and (folder / "metrics.csv").is_file():
-            for record in pd.read_csv(folder / "metrics.csv").to_dict("records"):
-                values = {key: value for key, value in record.items() if not (key != "epoch" and math.isnan(value))}
+            # As text, then float(): pandas' own parser is off by a last bit now and then.
+            for record in pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False).to_dict("records"):
+                values = {key: float(value) for key, value in record.items() if value}
                 self.rows[int(record["epoch"]), int(record["step"])] = values
         self._written = time.monotonic()
 
@@ -63,6 +64,7 @@ class CurvesLogger(Logger):
             return
         key = int(values.get("epoch", 0)), int(step)
         self.rows.setdefault(key, {}).update(values, epoch=key[0], step=key[1])
+        self.write_table()  # now: a killed run goes on from its checkpoint with the rows before it
         if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
             self.write()  # drawing takes a second
 
@@ -74,13 +76,22 @@ class CurvesLogger(Logger):
     def write(self) -> None:
         """Write metrics.csv and curves.png."""
         self._written = time.monotonic()
-        if not self.rows:
-            return
+        if self.rows:
+            draw_curves(self.write_table(), self.folder / "curves.png")
+
+    def forget_from(self, step: int) -> None:
+        """Drop the rows of ``step`` and later, which a run that goes on from there will write again."""
+        self.rows = {key: values for key, values in self.rows.items() if key[1] < step}
+
+    def write_table(self) -> pd.DataFrame:
+        """Write metrics.csv, at once or not at all; returns it."""
         table = pd.DataFrame(list(self.rows.values())).reindex(columns=self.columns).sort_values(["step", "epoch"])
         table = table.astype({"epoch": int, "step": int})
         self.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(self.folder / "metrics.csv", index=False)
-        draw_curves(table, self.folder / "curves.png")
+        part = self.folder / "metrics.csv.part"
+        table.to_csv(part, index=False)
+        os.replace(part, self.folder / "metrics.csv")
+        return table
 
 
 def draw_curves(table: pd.DataFrame, path: Path) -> None:

@@ -313,5 +313,6 @@ def test_every_configuration_loads(path, tmp_path, celeba):
     assert set(Path(tmp_path).iterdir()) == {tmp_path / cli.config.experiment}
     assert cli.model.hparams.covariates == cli.datamodule.covariates
     assert (cli.model.hparams.mode == "as_published") == path.stem.startswith("as-published")
+    assert cli.model.hparams.constant == cli.datamodule.constant
     assert path.stem in (cli.config.experiment, "default")
     assert cli.trainer.max_epochs == (4 if path.stem == "demo" else 1)
