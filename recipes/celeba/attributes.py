@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torchmetrics.functional.classification import (
+    binary_auroc,
     multilabel_accuracy,
-    multilabel_auroc,
     multilabel_f1_score,
     multilabel_recall,
     multilabel_specificity,
@@ -40,13 +40,14 @@ def per_attribute(rows: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
         rows: (N rows) with the columns of `columns_of`.
         targets: the attributes, several.
     """
-    probability = rows[[f"{name}_probability" for name in targets]].to_numpy(np.float64)
+    # Contiguous: pandas gives views with negative strides where names go backwards, which torch does not take.
+    probability = np.ascontiguousarray(rows[[f"{name}_probability" for name in targets]], np.float64)
     if lost := int(np.isnan(probability).any(1).sum()):
         raise RunError(
             f"the network's answer is not a number for {lost:,d} of {len(rows):,d} images: its weights are NaN or "
             "infinite. Start again with a smaller --model.lr, or take another checkpoint."
         )
-    truth = rows[[f"{name}_target" for name in targets]].to_numpy(np.int64)
+    truth = np.ascontiguousarray(rows[[f"{name}_target" for name in targets]], np.int64)
     base = truth.mean(0) if len(rows) else np.full(len(targets), math.nan)
     table = pd.DataFrame(
         {"images": len(rows), "base_rate": base, "majority": np.maximum(base, 1 - base)},
@@ -56,14 +57,17 @@ def per_attribute(rows: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
         return table.assign(accuracy=math.nan, balanced_accuracy=math.nan, f1=math.nan, auroc=math.nan)
     answers, wanted = torch.from_numpy((probability > 0.5).astype(np.int64)), torch.from_numpy(truth)
     # TorchMetrics takes scores outside 0 ... 1 (loss mse) for logits: a ranking keeps the order, and so the AUROC.
-    ranks = torch.from_numpy(pd.DataFrame(probability).rank(pct=True).to_numpy())
+    ranks = torch.from_numpy(pd.DataFrame(probability).rank(pct=True).to_numpy(copy=True))
     options = {"num_labels": len(targets), "average": None}
     table["accuracy"] = multilabel_accuracy(answers, wanted, **options).numpy()
     recall, specificity = (f(answers, wanted, **options) for f in (multilabel_recall, multilabel_specificity))
     table["balanced_accuracy"] = ((recall + specificity) / 2).numpy()
     table["f1"] = multilabel_f1_score(answers, wanted, **options).numpy()
-    table["auroc"] = multilabel_auroc(ranks, wanted, num_labels=len(targets), average=None).numpy()
-    table.loc[(base == 0) | (base == 1), ["balanced_accuracy", "f1", "auroc"]] = math.nan
+    both = (base > 0) & (base < 1)
+    table["auroc"] = [
+        float(binary_auroc(ranks[:, i], wanted[:, i])) if defined else math.nan for i, defined in enumerate(both)
+    ]
+    table.loc[~both, ["balanced_accuracy", "f1"]] = math.nan
     return table
 
 

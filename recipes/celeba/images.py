@@ -42,7 +42,7 @@ class FaceImages(Dataset[dict[str, Any]]):
         self.folder = folder
         self.files = files
         self.covariates = torch.tensor(covariates, dtype=torch.float32)
-        self.targets = torch.tensor(targets, dtype=torch.int64)  # (rows,), or (rows, targets)
+        self.targets = torch.tensor(np.ascontiguousarray(targets), dtype=torch.int64)  # (rows,), or (rows, targets)
         self.transform = transform
 
     def __len__(self) -> int:

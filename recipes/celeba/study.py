@@ -81,7 +81,7 @@ class CelebAStudy(LightningModule):
         lr: float = 1e-5,
         strategy: str = "auto",
         calibration_images: int = 256,
-        target: str = "Attractive",
+        target: list[str] | str = "Attractive",
         covariates: list[str] = ["Male"],  # noqa: B006 (jsonargparse shows it as the default; never changed)
         image_size: int = 224,
         arch: str = "vgg16_bn",
