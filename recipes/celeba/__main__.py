@@ -1,4 +1,4 @@
-"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, lr_find, crossval, ..."""
+"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, crossval, predict, reproduce, ..."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "robustness": ("robustness", "robustness", "a checkpoint's accuracy on rotated images, and with pixels shuffled"),
     "explain": ("explain", "explain", "Grad-CAM and guided backpropagation of some images, by covariate value"),
     "predict": ("predict", "predict", "write a CSV of predictions for a folder of images and a covariate table"),
+    "reproduce": ("grid.reproduce", "main", "the study's whole table: every row, both modes, several seeds; resumable"),
 }
 
 HELP = f"""usage: python -m recipes.celeba COMMAND [options]      (COMMAND --help lists a command's options)
@@ -41,6 +42,7 @@ examples:
       --data.root DIR --data.target Smiling --data.covariates '[Male, Young]' --data.image_size 64
   python -m recipes.celeba fit --experiment young --resume --trainer.max_epochs 3
   python -m recipes.celeba fit ... --trainer.devices 2 --trainer.strategy ddp --trainer.precision bf16-mixed
+  python -m recipes.celeba reproduce --root DIR --dry-run          the study's table: what would be run, and how long
   python -m recipes.celeba predict --checkpoint runs/hybrid-male/checkpoints/hybrid-male-best.ckpt \\
       --images FOLDER --table covariates.csv --out predictions.csv
 
