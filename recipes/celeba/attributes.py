@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_auroc,
     multilabel_accuracy,
@@ -17,6 +18,7 @@ from torchmetrics.functional.classification import (
     multilabel_specificity,
 )
 
+from recipes.celeba.objective import Objective
 from recipes.common.runs import RunError
 
 MEANS = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy", "f1_macro": "f1", "auroc": "auroc"}
@@ -27,6 +29,30 @@ def columns_of(targets: Sequence[str]) -> tuple[str, ...]:
     if len(targets) == 1:
         return ("probability", "target", "loss")
     return (*(f"{name}_probability" for name in targets), *(f"{name}_target" for name in targets), "loss")
+
+
+def rows_of(
+    objective: Objective, targets: Sequence[str], outputs: Tensor, wanted: Tensor, index: Tensor
+) -> pd.DataFrame:
+    """The rows of a batch: ``index`` and the columns of `columns_of`.
+
+    Args:
+        objective: makes probabilities and losses of the outputs.
+        targets: T names.
+        outputs: (N, O) of the network.
+        wanted: (N,) or (N, T), 0 and 1.
+        index: (N,) places in the split's table.
+    """
+    parts = [
+        objective.probability(outputs),
+        wanted.view(len(outputs), -1),
+        objective.losses(outputs, wanted, each=True)[:, None],
+    ]
+    names = list(columns_of(targets))
+    rows = pd.DataFrame(torch.cat([part.double().cpu() for part in parts], dim=1).numpy(), columns=names)
+    rows = rows.astype({name: "int64" if name.endswith("target") else "float32" for name in names})
+    rows.insert(0, "index", index.cpu().numpy())
+    return rows
 
 
 def per_attribute(rows: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:

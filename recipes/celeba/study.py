@@ -14,14 +14,15 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from fusionconv.errors import CheckpointError, SurgeryError
+from fusionconv.errors import CheckpointError
 from fusionconv.tabular import CovariateEncoder
-from recipes.celeba.arms import Arm, Mode, build_network, smallest_image
-from recipes.celeba.attributes import columns_of
-from recipes.celeba.backbones import check_outputs, library_of
+from recipes.celeba.arms import Arm, Mode, build_network
+from recipes.celeba.attributes import columns_of, rows_of
+from recipes.celeba.backbones import check_outputs
 from recipes.celeba.data import CelebAData
 from recipes.celeba.images import prepare
 from recipes.celeba.objective import Loss, Objective, target_names
+from recipes.celeba.options import check_options
 from recipes.celeba.phases import Features, OptimizerName, Schedule, make_optimizer, make_scheduler
 from recipes.celeba.results import measure_all
 from recipes.celeba.speed import to_channels_last
@@ -101,28 +102,7 @@ class CelebAStudy(LightningModule):
         self.save_hyperparameters()
         self.targets = target_names(target)
         self.objective = Objective.choose(loss, len(self.targets))
-        if mode == "as_published":
-            _require_published(arch=arch, loss=self.objective.loss, optimizer=optimizer, weight_decay=weight_decay,
-                               schedule=schedule, freeze_epochs=freeze_epochs)  # fmt: skip
-        if arch != "vgg16_bn":
-            library_of(arch)
-            if classifier_width != 4096:
-                raise SurgeryError(
-                    f"--model.classifier_width {classifier_width} is an option of vgg16_bn, and --model.arch is "
-                    f"{arch}. Leave it out (4096)."
-                )
-        if freeze_epochs < 0 or weight_decay < 0 or finetune_factor <= 0:
-            raise SurgeryError(
-                "expected --model.freeze_epochs and --model.weight_decay of at least 0 and --model.finetune_factor "
-                f"above 0, came {freeze_epochs}, {weight_decay:g} and {finetune_factor:g}."
-            )
-        if arch == "vgg16_bn" and image_size < smallest_image(arm, mode):
-            raise SurgeryError(
-                f"VGG16 halves the image five times: the {mode} {arm} arm needs --data.image_size of at least "
-                f"{smallest_image(arm, mode)}, and {image_size} was given."
-            )
-        if arm == "hybrid" and not covariates:
-            raise SurgeryError("the hybrid arm needs at least one covariate: give --data.covariates '[Male]'.")
+        check_options(self.hparams, self.objective)
         self.network: nn.Module | None = None
         # What goes into the checkpoint and must agree when it is loaded.
         self.identity = {
@@ -292,18 +272,7 @@ class CelebAStudy(LightningModule):
         if len(batch["targets"]) == 0:
             return
         logits = self.predict_logits(batch).float()
-        columns = [
-            self.objective.probability(logits),
-            batch["targets"].view(len(logits), -1),
-            self.objective.losses(logits, batch["targets"], each=True)[:, None],
-        ]
-        names = columns_of(self.targets)
-        values = torch.cat([column.double().cpu() for column in columns], dim=1).numpy()
-        rows = pd.DataFrame(values, columns=list(names))
-        rows = rows.astype({name: "float32" for name in names if not name.endswith("target")})
-        rows = rows.astype({name: "int64" for name in names if name.endswith("target")})
-        rows.insert(0, "index", batch["index"].cpu().numpy())
-        self.rows.append(rows)
+        self.rows.append(rows_of(self.objective, self.targets, logits, batch["targets"], batch["index"]))
 
     def _evaluation_epoch_end(self, prefix: str) -> None:
         self.predictions = gather_rows(self.rows, columns_of(self.targets))
@@ -371,15 +340,3 @@ class CelebAStudy(LightningModule):
                     f"the checkpoint's {key} is {its!r}, and this run's is {mine!r} (names and order count). "
                     f"Give --{side}.{key} as in the checkpoint, or another checkpoint."
                 )
-
-
-def _require_published(**given: object) -> None:
-    """Mode as_published is one study's training; an option that it did not have would not be as published."""
-    published = {"arch": "vgg16_bn", "loss": "cross_entropy", "optimizer": "adam", "weight_decay": 0.0,
-                 "schedule": "constant", "freeze_epochs": 0}  # fmt: skip
-    other = {key: value for key, value in given.items() if value != published[key]}
-    if other:
-        raise SurgeryError(
-            f"mode as_published is the study's VGG16-BN with cross-entropy and Adam, and these options differ: "
-            f"{other}. Leave them out, or give --model.mode corrected."
-        )
