@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from typing import Literal
 
 import torch
@@ -10,8 +11,10 @@ import torchvision
 from torch import Tensor, nn
 
 from fusionconv.errors import CheckpointError, SurgeryError
+from recipes.celeba.images import NORMALISATION
 from recipes.celeba.weights import read_state
 
+log = logging.getLogger("recipes.celeba")
 TIMM = "timm:"
 WITH_AUXILIARY = ("googlenet", "inception_v3")  # their second outputs are left out
 
@@ -71,6 +74,12 @@ def build_backbone(arch: str, outputs: int, weights: str) -> nn.Module:
                     "timm.list_pretrained()."
                 )
             network = timm.create_model(name, pretrained=pretrained, num_classes=outputs)
+            trained_with = network.pretrained_cfg.get("mean"), network.pretrained_cfg.get("std")
+            if pretrained and trained_with != NORMALISATION["corrected"]:
+                log.warning(
+                    "%s was trained on images normalised with mean and standard deviation %s; here they get ImageNet's",
+                    arch, trained_with,
+                )  # fmt: skip
         else:
             options = {"aux_logits": False} if arch in WITH_AUXILIARY else {}
             if arch in WITH_AUXILIARY and not pretrained:

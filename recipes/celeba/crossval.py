@@ -15,7 +15,7 @@ from fusionconv.evaluation import corrected_resampled_ttest
 from fusionconv.tabular import read_celeba_partition
 from recipes.celeba.data import celeba_folder, table_path
 from recipes.celeba.folds import assign_fold
-from recipes.celeba.training import fit, test
+from recipes.celeba.training import CelebACLI, fit, test
 from recipes.common.runs import RunError, RunFolder
 
 METRICS = ("accuracy", "f1_macro", "auroc", "loss")
@@ -40,6 +40,8 @@ def crossval(argv: list[str]) -> None:
     options, rest = parser.parse_known_args(argv)
     if any(word.startswith(("--data.fold", "--model.arm", "--overwrite", "--resume", "--ckpt_path")) for word in rest):
         raise RunError("crossval sets arm and folds itself, and skips what is finished: leave these options out.")
+    if CelebACLI("crossval", rest).model.hparams.mode == "as_published":  # all options are checked here, too
+        raise RunError("mode as_published is one fixed split, as the study had it: leave --model.mode out (corrected).")
     folder = RunFolder(options.root_dir, options.experiment).path
     settings = {"folds": options.folds, "options": rest}
     _require_same_settings(folder, settings)

@@ -52,7 +52,10 @@ def explain(argv: list[str]) -> None:
     if target not in study.targets:
         raise RunError(f"--target {target}: this network answers {few(study.targets)}.")
 
-    files = options.files or [name for name in sorted(os.listdir(options.images)) if Path(name).suffix in SUFFIXES]
+    if not options.images.is_dir():
+        raise TableError(f"--images {options.images} should be a folder of images, and is none. Check the path.")
+    present = [name for name in sorted(os.listdir(options.images)) if Path(name).suffix.lower() in SUFFIXES]
+    files = options.files or present
     files = files if options.files else files[: options.count]
     if not files:
         raise TableError(f"{options.images} has no image ({' '.join(sorted(SUFFIXES))}).")

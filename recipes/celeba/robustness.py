@@ -54,6 +54,8 @@ def robustness(argv: list[str]) -> None:
     split = options.split or ("valid" if note["mode"] == "as_published" else "test")
     if split == "test" and note["mode"] == "as_published":
         raise RunError("mode as_published leaves the test split alone, as the study did: --split valid.")
+    if split == "valid" and note.get("fold") is not None:
+        raise RunError("this network of a crossval was trained on official validation images too: --split test.")
     data = CelebAData(
         options.root, study.targets, note["covariates"], study.hparams.image_size,
         limit=options.limit, constant=note.get("constant"),

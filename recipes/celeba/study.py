@@ -126,6 +126,7 @@ class CelebAStudy(LightningModule):
         self.predictions: pd.DataFrame | None = None  # of the last validation or test epoch: all rows, each once
         self.features: Features | None = None  # of a first phase with frozen features
         self.searching = False  # lr_find: a loss that is not a number is part of the search
+        self.fold: list[int] | None = None  # of cross-validation
         self._clock = time.perf_counter()
         self.history = {"epochs": 0, "steps": 0, "seconds": 0.0, "seed": None}  # what the weights have been through
 
@@ -215,8 +216,13 @@ class CelebAStudy(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take the encoder that the data fitted; a checkpoint brings its own later."""
-        if stage == "fit":
-            self.encoder = self.trainer.datamodule.encoder
+        if stage != "fit":
+            return
+        data = self.trainer.datamodule
+        if data.augment and self.hparams.mode == "as_published":
+            raise RunError("mode as_published trained without crops and flips: leave --data.augment out.")
+        self.encoder = data.encoder
+        self.fold = fold_of(data)
 
     def on_fit_start(self) -> None:
         """Begin to count the seconds."""
@@ -311,6 +317,7 @@ class CelebAStudy(LightningModule):
             **self.identity,
             "encoder": encoder,
             "history": dict(self.history),
+            "fold": self.fold,
             # What was trained since the last logged step, so that a resumed run logs the same means.
             "window": {
                 key: [metric.mean_value.cpu(), metric.weight.cpu(), metric.update_count]
@@ -324,11 +331,18 @@ class CelebAStudy(LightningModule):
         self.require_same(note)
         self.encoder = CovariateEncoder.from_dict(note["encoder"]) if note["encoder"] is not None else None
         self.history = dict(note["history"])
+        self.fold = note.get("fold")
         for key, (mean, weight, count) in note.get("window", {}).items():
             metric = self.window[key]
             metric.mean_value, metric.weight, metric._update_count = mean, weight, count
         if self._trainer is not None and isinstance(self.trainer.datamodule, CelebAData):
             self.trainer.datamodule.encoder = self.encoder
+            if fold_of(self.trainer.datamodule) != self.fold:
+                raise CheckpointError(
+                    f"the checkpoint was trained on fold {self.fold} (fold, folds; None: the official splits), and "
+                    f"--data.fold and --data.folds say {fold_of(self.trainer.datamodule)}: it could be judged on "
+                    "its own training images. Leave the two as they were in the fit."
+                )
 
     def require_same(self, note: dict[str, Any]) -> None:
         """Raise unless a checkpoint's note is of a model like this one."""
@@ -340,3 +354,8 @@ class CelebAStudy(LightningModule):
                     f"the checkpoint's {key} is {its!r}, and this run's is {mine!r} (names and order count). "
                     f"Give --{side}.{key} as in the checkpoint, or another checkpoint."
                 )
+
+
+def fold_of(data: CelebAData) -> list[int] | None:
+    """The fold of cross-validation and their number; None for the official splits."""
+    return None if data.fold is None else [data.fold, data.folds]

@@ -73,6 +73,15 @@ def test_two_arms_on_two_folds(celeba, tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main([*argv, "--data.fold=1"])
     assert "leave these options out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*argv, "--model.mode=as_published"])
+    assert "one fixed split" in capsys.readouterr().err
+    # A fold's network on another fold would be judged on images that it was trained on.
+    where = [f"--root_dir={tmp_path}/cv", "--experiment=plain-fold0"]
+    for wrong in ("--data.fold=1", "--data.fold=null"):
+        with pytest.raises(SystemExit):
+            main(["test", *where, wrong])
+        assert "its own training images" in capsys.readouterr().err
 
 
 def test_the_comparison_is_the_corrected_t_test(tmp_path, monkeypatch, capsys):
