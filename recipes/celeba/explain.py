@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
@@ -19,7 +20,7 @@ from recipes.celeba.images import NORMALISATION, decode, prepare
 from recipes.celeba.predict import SUFFIXES, read_covariates
 from recipes.celeba.study import CelebAStudy
 from recipes.celeba.trained import open_study
-from recipes.common.figures import blank, save
+from recipes.common.figures import STYLE, blank, save
 from recipes.common.runs import RunError
 
 
@@ -177,6 +178,7 @@ class Camera:
         return fine.cpu().numpy(), guided.detach().cpu().numpy()
 
 
+@mpl.rc_context(STYLE)
 def draw(
     images: Tensor,
     files: list[str],

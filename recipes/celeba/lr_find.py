@@ -7,11 +7,12 @@ import logging
 import math
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 from lightning.pytorch.tuner import Tuner
 
 from recipes.celeba.training import CelebACLI
-from recipes.common.figures import COLOURS, FAINT, blank, save
+from recipes.common.figures import COLOURS, FAINT, STYLE, blank, save
 from recipes.common.runs import RunError, is_rank_zero
 
 log = logging.getLogger("recipes.celeba")
@@ -38,6 +39,9 @@ def lr_find(argv: list[str]) -> None:
     cli.folder.path.mkdir(parents=True, exist_ok=True)
     with cli.folder.logging():
         cli.model.searching = True
+        # An epoch of a small set has fewer steps than the search; nothing is validated in between.
+        cli.trainer.fit_loop.max_epochs = max(cli.trainer.max_epochs or 0, options.steps)
+        cli.trainer.check_val_every_n_epoch = options.steps + 1
         finder = Tuner(cli.trainer).lr_find(
             cli.model, datamodule=cli.datamodule, min_lr=options.min_lr, max_lr=options.max_lr,
             num_training=options.steps, update_attr=False,
@@ -55,6 +59,7 @@ def lr_find(argv: list[str]) -> None:
             log.info("suggested learning rate: --model.lr %.2e", suggestion)
 
 
+@mpl.rc_context(STYLE)
 def draw(table: pd.DataFrame, suggestion: float | None, path: Path) -> None:
     """The loss against the rate, and the suggestion as a line."""
     figure = blank(6, 3.6)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from recipes.celeba.balance import mean_majority_accuracy
 from recipes.celeba.data import CelebAData
 from recipes.celeba.images import collate, prepare
 from recipes.celeba.trained import open_study
-from recipes.common.figures import COLOURS, FAINT, blank, save
+from recipes.common.figures import COLOURS, FAINT, STYLE, blank, save
 from recipes.common.runs import RunError
 
 
@@ -127,6 +128,7 @@ def as_table(right: dict[float | str, float], count: int, single: bool) -> pd.Da
     return pd.DataFrame(rows)
 
 
+@mpl.rc_context(STYLE)
 def draw(table: pd.DataFrame, majority: float, title: str, path: Path) -> None:
     """The curve with its intervals, the line of shuffled pixels and that of the more common answer."""
     figure = blank(6.5, 3.8)

@@ -116,6 +116,7 @@ def test_lr_find_prints_a_rate_and_leaves_no_run(celeba, tmp_path, capsys):
     table = pd.read_csv(tmp_path / "find/lr_find.csv")
     assert table["lr"].is_monotonic_increasing
     assert 1e-6 <= table["lr"].iloc[0] < table["lr"].iloc[-1] <= 10
+    assert len(table) > 3  # more steps than an epoch has
     assert (tmp_path / "find/lr_find.png").stat().st_size > 5000
     printed = capsys.readouterr().out
     assert "suggested learning rate: --model.lr" in printed or "no suggestion" in printed
