@@ -137,7 +137,7 @@ class Camera:
     Args:
         study: in evaluation mode. Its activations no longer work in place afterwards, which hooks do not bear.
         place: of the target among the study's.
-        layer: whose maps Grad-CAM weighs; None: the last convolution.
+        layer: whose maps Grad-CAM weighs; None: the last convolution that is not in a shortcut.
     """
 
     def __init__(self, study: CelebAStudy, place: int, layer: str | None) -> None:
@@ -151,7 +151,14 @@ class Camera:
             if getattr(module, "inplace", False):
                 module.inplace = False
         modules = dict(network.named_modules())
-        convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
+        # A ResNet's shortcut is registered, and run, after its block's last convolution, and is not where one looks.
+        convolutions = [
+            name
+            for name, module in modules.items()
+            if isinstance(module, nn.Conv2d) and not {"downsample", "shortcut"} & set(name.split("."))
+        ]
+        if layer is None and not convolutions:
+            raise RunError("the network has no 2-D convolution: say with --layer whose maps to look at.")
         self.layer = convolutions[-1] if layer is None else layer
         if self.layer not in modules:
             raise RunError(f"--layer {layer}: expected the name of a module, such as {few(convolutions[::-1])}.")

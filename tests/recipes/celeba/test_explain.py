@@ -75,6 +75,13 @@ def test_other_covariates_give_other_maps(study):
     assert abs(one[1] - other[1]).max() > 0
 
 
+def test_a_shortcut_is_not_the_last_convolution():
+    pytest.importorskip("captum")
+    study = CelebAStudy(weights="none", arch="timm:resnet10t", image_size=64)
+    study.configure_model()
+    assert Camera(study.eval(), 0, None).layer == "layer4.0.conv2"
+
+
 def test_no_covariate_is_guessed(tmp_path):
     (tmp_path / "t.csv").write_text("file,Male,Young\na.jpg,1,0\nb.jpg,0,1\n")
     files = ["b.jpg", "a.jpg"]
