@@ -23,8 +23,8 @@ HEAD = """\
 # What a hybrid layer costs
 
 Made by `python -m benchmarks page {files}`; do not edit. How things are measured stands in
-[benchmarks/README.md](../benchmarks/README.md): all ways take turns in one process, a figure is the median over rounds of
-(its time / the plain layer's time in the same round). **1.00 is an ordinary convolution.** Bold: beyond the goal.
+[benchmarks/README.md](../benchmarks/README.md): all ways take turns in one process, a figure is the median over rounds
+of (its time / the plain layer's time in the same round). **1.00 is an ordinary convolution.** Bold: beyond the goal.
 """
 
 
@@ -37,7 +37,7 @@ def write_page(files: Sequence[Path], out: Path) -> Path:
             found[result["device"], result["measure"]] = result
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FusionError(
-                f"{file}: expected a JSON file that `python -m benchmarks MEASURE --json FILE` has written, came {error!r}"
+                f"{file}: expected a JSON file written by `python -m benchmarks MEASURE --json FILE`, came {error!r}"
             ) from None
     if not found:
         raise FusionError("page needs the JSON files of at least one measurement")
@@ -59,7 +59,7 @@ def write_page(files: Sequence[Path], out: Path) -> Path:
 def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
     goal, lines = GOALS[device], []
     lines.append(f"## {'On a GPU' if device == 'cuda' else 'On a CPU'}\n")
-    for measure, result in results.items():
+    for result in results.values():
         words = ", ".join(f"{key} {value}" for key, value in result["environment"].items())
         quick = " (quick form: a few cases only)" if result.get("quick") else ""
         lines.append(f"- `{result['command']}`{quick}: {words}; {result['seconds']:.0f} s")
@@ -94,8 +94,9 @@ def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
     if peer:
         words = "timm's CondConv2d (given the routing and the same kernels) / auto, geometric mean; worst for us"
         lines.append(f"| {words} | ≥ 1.00 | {peer['geometric_mean']:.2f}; {peer['best']:.2f} |")
-    lines.append(f"| forward only: auto / plain, geometric mean; worst | | {forward['auto / plain']['geometric_mean']:.2f}; "
-                 f"{forward['auto / plain']['worst']:.2f} |")  # fmt: skip
+    inference = forward["auto / plain"]
+    words = f"{inference['geometric_mean']:.2f}; {inference['worst']:.2f}"
+    lines.append(f"| forward only: auto / plain, geometric mean; worst | | {words} |")
     lines.append("")
     peers = [name for name in layers.PEERS if any(name in record["step"] for record in records)]
     header = ["layer", "plain, ms", *WAYS, *peers]
@@ -139,8 +140,8 @@ def _models(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
 
 def _scaling(records: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "### Cost against the number of covariates, forward + backward\n",
-        "As multiples of the same layer at K = 1.\n",
+        "### Cost against the number of covariates\n",
+        "Forward + backward, as multiples of the layer at K = 1.\n",
     ]
     names = list(dict.fromkeys(name for record in records for name in record["step"]))
     lines += [f"| layer | {' | '.join(names)} |", "|" + "---|" * (len(names) + 1)]
@@ -149,7 +150,7 @@ def _scaling(records: list[dict[str, Any]]) -> list[str]:
         lines.append(f"| {record['layer']}, input {'x'.join(map(str, record['input']))} | {' | '.join(cells)} |")
     return [
         *lines,
-        "\nGoal: K = 64 at most 1.30 where the kernels are small against their maps (the first two layers).\n",
+        "\nGoal: K = 64 at most 1.30 for kernels that are small against their maps (the first two).\n",
     ]
 
 
