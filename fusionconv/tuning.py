@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,7 +131,7 @@ def _seconds(
                     times[name].append(seconds)
     finally:
         layer.strategy = before
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
 
 
 def _one_call(layer: HybridLayer, arguments: Any, options: Any, backward: bool) -> float:
