@@ -11,6 +11,8 @@ from fusionconv.strategies.running import is_recorded
 
 __all__ = ["choose"]
 
+FEW = 32  # making one number of a kernel costs about as much as using it on so many positions (measured on a CPU)
+
 
 def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor) -> str:
     """The name of the strategy. docs/performance.md shows what the choice costs beside the best one.
@@ -20,17 +22,23 @@ def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor) -> str:
       cost more than the product itself. Not under autocast, where ``stacked`` rounds each term by itself.
     * Compiled, on a GPU, for one sample, and where all N kernels fit in a cache: ``grouped``, one convolution.
     * Otherwise, on a CPU with large kernels: ``distinct`` where at most half of the rows differ (sex, scanner) and take
-      no gradient, else ``chunked``. Counting the rows would wait for a GPU, so there it is not done.
+      no gradient; ``stacked`` again where K times the positions are at most `FEW` (the last maps of a small image);
+      else ``chunked``. Counting the rows would wait for a GPU, so there it is not done.
     """
     if is_recorded():
         return "scaled"
-    if covariate_weight.shape[3:].numel() == 1 and x.shape[2:].numel() == 1 and not autocasts(x):
+    positions = x.shape[2:].numel()
+    if covariate_weight.shape[3:].numel() == 1 and positions == 1 and not autocasts(x):
         return "stacked"
     if torch.compiler.is_compiling() or x.device.type != "cpu" or len(x) == 1:
         return "grouped"
     if len(x) * covariate_weight[0].numel() <= CHUNK:
         return "grouped"
-    return "distinct" if _few_differ(covariates) else "chunked"
+    if _few_differ(covariates):
+        return "distinct"
+    if len(covariate_weight) * positions <= FEW and not autocasts(x):
+        return "stacked"
+    return "chunked"
 
 
 def _few_differ(covariates: Tensor) -> bool:

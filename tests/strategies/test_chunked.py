@@ -118,8 +118,8 @@ def test_channels_last_stays(strategy: str, small_chunks: None) -> None:
     assert y.stride() == plain.stride()
 
 
-def _case(n: int, channels: int, values: str) -> str:
-    x, v = torch.zeros(n, channels, 14, 14), torch.empty(1, channels, channels, 3, 3)
+def _case(n: int, channels: int, values: str, size: int = 14) -> str:
+    x, v = torch.zeros(n, channels, size, size), torch.empty(1, channels, channels, 3, 3)
     s = torch.arange(float(n))[:, None] if values == "all differ" else torch.arange(n)[:, None] % 2.0
     return choose(x, s, v)
 
@@ -129,6 +129,8 @@ def test_auto_on_a_cpu() -> None:
     assert _case(8, 512, "all differ") == "chunked"  # 8 of 2.4 million
     assert _case(8, 512, "binary") == "distinct"
     assert _case(1, 512, "all differ") == "grouped"
+    assert _case(8, 512, "all differ", size=5) == "stacked"  # one kernel would be used on 25 positions only
+    assert _case(8, 512, "all differ", size=6) == "chunked"
     assert _case(3, 512, "binary") == "chunked"  # two of three differ: nothing to share
     s = torch.ones(8, 1, requires_grad=True)  # equal, but each with a gradient of its own
     assert choose(torch.zeros(8, 512, 14, 14), s, torch.empty(1, 512, 512, 3, 3)) == "chunked"
