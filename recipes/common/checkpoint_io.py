@@ -16,7 +16,9 @@ from recipes.common.runs import RunError
 class WholeCheckpoints(TorchCheckpointIO):
     """Lightning's plugin for checkpoint files: a full disk or a kill while writing leaves the last whole one."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
         """Write ``path`` by way of ``path.part``.
 
         Raises:
