@@ -17,7 +17,7 @@ from recipes.celeba.data import table_path
 from recipes.celeba.grid.report import figures, groups
 from recipes.celeba.grid.report.covariates import control_accuracies, controlled, covariate_effect, gain_split
 from recipes.celeba.grid.report.differences import Comparison, compare_all
-from recipes.celeba.grid.report.folder import Grid, read_grid
+from recipes.celeba.grid.report.folder import Grid, read_grid, short
 from recipes.celeba.grid.report.kernels import draw_kernels, kernels_of
 from recipes.celeba.grid.report.latex import latex_table
 from recipes.celeba.grid.report.page import MARK, page
@@ -104,7 +104,7 @@ def _figures(grid: Grid, attributes: pd.DataFrame | None) -> dict[str, Figure]:
         runs = controlled(grid, row) if row.constant is None else []
         table = covariate_effect(runs, attributes) if runs and attributes is not None else pd.DataFrame()
         if len(table):
-            effects[row.title] = table
+            effects[short(row)] = table
     if effects:
         found["effect"] = figures.draw_effect(effects, str(grid.settings.get("target")))
     return found
@@ -147,9 +147,9 @@ def _relative(path: Path, start: Path) -> str:
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m recipes.celeba report",
-        description="Read the runs that `reproduce` left, also where some are not done, and write a Markdown page, a LaTeX "
-        "table beside it and figures: every row as printed, logged, as published, corrected, and what is more than "
-        "noise.",
+        description="Read the runs that `reproduce` left, also where some are not done, and write a Markdown page, a "
+        "LaTeX table beside it and figures: every row as printed, logged, as published and corrected, and what is more "
+        "than noise.",
         allow_abbrev=False,
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="the folder that `reproduce --out` wrote")

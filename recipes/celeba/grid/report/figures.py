@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from fusionconv.evaluation import wilson
 from recipes.celeba.grid.report.differences import mean_right
-from recipes.celeba.grid.report.folder import JUDGED, Grid
+from recipes.celeba.grid.report.folder import JUDGED, Grid, short
 from recipes.celeba.grid.rows import Row
 from recipes.common.figures import COLOURS, FAINT, INK, STYLE, blank
 
@@ -27,7 +27,7 @@ CURVES = 8  # rows in one picture of learning curves, at most
 
 @mpl.rc_context(STYLE)
 def draw_accuracy(grid: Grid) -> Figure:
-    """A band for each row: published figures in grey, each of our runs as a point, their mean with Wilson's interval."""
+    """A band for each row: published figures in grey, our runs as points, their mean with Wilson's interval."""
     shown = [row for row in grid.rows.values() if row.logged or row.printed or _ran(grid, row)]
     figure = blank(7.6, 1.1 + 0.27 * len(shown))
     axes = figure.subplots()
@@ -61,10 +61,10 @@ def draw_accuracy(grid: Grid) -> Figure:
     for place, row in enumerate(shown):
         ours = [100 * float(r.right(JUDGED[r.mode]).mean()) for mode in MODES for r in grid.of(row.name, mode)]
         if outside := [value for value in (*row.logged, *ours) if value < left]:
-            axes.annotate("< " + ", ".join(f"{value:.1f}" for value in outside), (0, place), xytext=(3, 0),
-                          xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=7)  # fmt: skip
+            text = "< " + ", ".join(f"{value:.1f}" for value in outside)
+            axes.annotate(text, (0.005, place), xycoords=("axes fraction", "data"), va="center", fontsize=7)
     axes.set(xlim=(left, max(highest or [85.0]) + 0.7), ylim=(len(shown) - 0.5, -0.5), xlabel="accuracy, %")
-    axes.set_yticks(range(len(shown)), [row.title for row in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [short(row) for row in shown], fontsize=8)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -88,63 +88,81 @@ def _ran(grid: Grid, row: Row) -> bool:
 
 @mpl.rc_context(STYLE)
 def draw_curves(grid: Grid, mode: str, rows: Sequence[Row]) -> Figure | None:
-    """Training loss, validation loss and validation accuracy against the step: a line for each run."""
-    rows = [row for row in rows if any(run.curves is not None for run in grid.of(row.name, mode))][:CURVES]
-    if not rows:
+    """Training loss, validation loss and validation accuracy against the step: a line for each run.
+
+    After a single epoch there is one validation value a run: the rows then stand beside each other.
+    """
+    chosen = [(row, [run for run in grid.of(row.name, mode) if run.curves is not None]) for row in rows]
+    chosen = [(row, runs) for row, runs in chosen if runs][:CURVES]
+    if not chosen:
         return None
-    figure = blank(7.6, 3.4)
+    figure = blank(7.6, 3.6)
     panels = figure.subplots(1, 3)
-    for number, row in enumerate(rows):
-        colour = COLOURS[number % len(COLOURS)]
-        for run in grid.of(row.name, mode):
-            for axes, column in zip(panels, ("train/loss", "val/loss", "val/accuracy"), strict=True):
-                if run.curves is None or column not in run.curves or run.curves[column].notna().sum() == 0:
-                    continue
-                points = run.curves[["step", column]].dropna()
-                shift = (
-                    0.006 * (number - len(rows) / 2) * points["step"].max() if len(points) == 1 else 0
-                )  # side by side
-                axes.plot(points["step"] + shift, points[column], color=colour, linewidth=0.8, alpha=0.75,
-                          marker="o" if len(points) < 12 else None, markersize=3.5)  # fmt: skip
-    for axes, title in zip(panels, ("training loss", "validation loss", "validation accuracy"), strict=True):
-        axes.set(title=title, xlabel="step")
-        axes.margins(x=0.1)
+    titles = ("training loss", "validation loss", "validation accuracy")
+    for axes, title, column in zip(panels, titles, ("train/loss", "val/loss", "val/accuracy"), strict=True):
+        curves = [
+            (number, run.curves[["step", column]].dropna())
+            for number, (_, runs) in enumerate(chosen)
+            for run in runs
+            if run.curves is not None and column in run.curves
+        ]
+        beside = all(len(points) < 2 for _, points in curves)
+        for number, points in curves:
+            colour = COLOURS[number % len(COLOURS)]
+            if beside:
+                axes.plot([number] * len(points), points[column], "o", color=colour, markersize=4, alpha=0.75)
+            else:
+                axes.plot(points["step"], points[column], color=colour, linewidth=0.9, alpha=0.7)
+        axes.set(title=title, xlabel="row" if beside else "step")
         axes.grid(color=FAINT, linewidth=0.7)
         axes.set_axisbelow(True)
-        axes.locator_params(axis="x", nbins=4)
-    panels[2].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    handles = [mpl.lines.Line2D([], [], color=COLOURS[n % len(COLOURS)], label=row.title) for n, row in enumerate(rows)]
+        if beside:
+            axes.set(xticks=[], xlim=(-0.7, len(chosen) - 0.3))
+        else:
+            axes.locator_params(axis="x", nbins=4)
+    panels[2].yaxis.set_major_formatter(PercentFormatter(1))
+    handles = [
+        mpl.lines.Line2D([], [], color=COLOURS[n % len(COLOURS)], label=short(row)) for n, (row, _) in enumerate(chosen)
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7.5)
     return figure
 
 
 @mpl.rc_context(STYLE)
 def draw_effect(effects: dict[str, pd.DataFrame], target: str) -> Figure:
-    """For each row and covariate, the mean probability with the covariate at 0 and at 1; a line for each true class.
+    """For each row a panel, in it for each covariate the mean probability at 0 and at 1; a line for each true class.
 
     Args:
         effects: row's title -> the table of `covariate_effect`.
         target: the name of class 1.
     """
-    panels = [(title, name, part) for title, table in effects.items()
-              for name, part in table.groupby("covariate", sort=False)]  # fmt: skip
-    columns = min(4, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = blank(1.95 * columns if columns > 1 else 3.2, 0.7 + 2.1 * lines)
+    columns = min(4, len(effects))
+    lines = -(-len(effects) // columns)
+    figure = blank(1.95 * columns if columns > 1 else 3.2, 0.6 + 2.2 * lines)
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axes, (title, name, part) in zip(grid.flat, panels, strict=False):
-        for row in part.itertuples():
-            colour = COLOURS[1] if row.target else COLOURS[0]
-            axes.plot((0, 1), (row.at_0, row.at_1), "o-", color=colour, label=f"true {target} = {row.target}")
-            axes.annotate(f"{row.at_1 - row.at_0:+.2f}", (1, row.at_1), xytext=(5, 0), textcoords="offset points",
-                          va="center", fontsize=7.5, color=colour)  # fmt: skip
-        axes.set(xlim=(-0.2, 1.5), ylim=(0, 1), xlabel=name)
-        axes.set_xticks((0, 1))
-        axes.set_title("\n".join(title.split(", lr")[0].rsplit(", ", 1)), fontsize=7.5, color=INK)
+    for axes, (title, table) in zip(grid.flat, effects.items(), strict=False):
+        names = list(dict.fromkeys(table["covariate"]))
+        for row in table.itertuples():
+            place, colour = names.index(row.covariate), COLOURS[1] if row.target else COLOURS[0]
+            axes.plot((place - 0.22, place + 0.22), (row.at_0, row.at_1), "-", color=colour)
+            axes.plot(place - 0.22, row.at_0, "o", mfc="white", color=colour, markersize=4.5)
+            axes.plot(place + 0.22, row.at_1, "o", color=colour, markersize=4.5)
+            side = 8 if row.target else -8
+            axes.annotate(f"{row.at_1 - row.at_0:+.2f}", (place, (row.at_0 + row.at_1) / 2), xytext=(0, side),
+                          textcoords="offset points", ha="center", va="center", fontsize=7, color=colour)  # fmt: skip
+        axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1))
+        axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7)
+        axes.set_title(title.split(", lr")[0], fontsize=7.5, color=INK)
         axes.grid(axis="y", color=FAINT, linewidth=0.7)
-    for axes in grid.flat[len(panels) :]:
+    for axes in grid.flat[len(effects) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
         axes.set_ylabel(f"mean P({target} = 1)")
-    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    handles = [
+        mpl.lines.Line2D([], [], color=COLOURS[0], label=f"true {target} = 0"),
+        mpl.lines.Line2D([], [], color=COLOURS[1], label=f"true {target} = 1"),
+        mpl.lines.Line2D([], [], color=INK, ls="", marker="o", mfc="white", label="covariate at 0"),
+        mpl.lines.Line2D([], [], color=INK, ls="", marker="o", label="covariate at 1"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5)
     return figure

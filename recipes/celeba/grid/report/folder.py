@@ -26,6 +26,11 @@ SETTINGS = (
 )  # fmt: skip
 
 
+def short(row: Row) -> str:
+    """A row's title, its three covariates in one word."""
+    return row.title.replace("Smiling, Young, High_Cheekbones", "trio")
+
+
 @dataclass(frozen=True)
 class GridRun:
     """A finished run: one row, one mode, one seed."""
@@ -45,6 +50,12 @@ class GridRun:
     def name(self) -> str:
         """The run's name, which is its folder's."""
         return self.folder.name
+
+    @property
+    def rate(self) -> float | None:
+        """Training images a second; None where it was not written."""
+        known = self.result.get("images_per_second")
+        return None if known is None else float(known)
 
     def right(self, split: str) -> pd.Series:
         """1.0 where the prediction is the target, by file."""
@@ -129,7 +140,7 @@ def read_grid(folder: str | Path, rows: Mapping[str, Row] = ROWS) -> Grid:
 def _read_run(folder: Path, row: Row, mode: str, seed: int) -> GridRun | str:
     """The run, or the reason why there are no figures of it."""
     result = _json(folder / "result.json")
-    if result.get("status") == "failed" or result.get("reason"):
+    if result.get("status") == "failed":
         return "failed: " + str(result.get("reason") or "no reason was written").splitlines()[0]
     needed = ["config.yaml", *(f"{kind}-{split}.{end}" for split in SPLITS[mode]
                                for kind, end in (("results", "json"), ("predictions", "csv")))]  # fmt: skip
@@ -166,13 +177,20 @@ def _read_run(folder: Path, row: Row, mode: str, seed: int) -> GridRun | str:
 
 
 def _is_its_row(run: GridRun) -> None:
-    """Refuse a run that was trained with another rate, batch size, arm or mode than its row says."""
-    model, data = run.config.get("model", {}), run.config.get("data", {})
-    came = {"arm": model.get("arm"), "mode": model.get("mode"), "lr": model.get("lr"), "batch": data.get("batch_size")}
-    expected = {"arm": run.row.arm, "mode": run.mode, "lr": run.row.lr, "batch": run.row.batch_size}
-    if wrong := [
-        f"{key} {came[key]!r}, not {expected[key]!r}" for key in came if came[key] not in (None, expected[key])
-    ]:
+    """Refuse a run that was trained in another way than its row says."""
+    row = run.row
+    expected = {
+        "model": {"arm": row.arm, "mode": run.mode, "lr": row.lr},
+        "data": {"batch_size": row.batch_size, "covariates": list(row.covariates), "constant": row.constant},
+    }
+    if row.arm != "plain":
+        expected["model"] |= {"layer_idx": row.layer_idx, "method": row.method}
+    wrong = []
+    for section, settings in expected.items():
+        came = run.config.get(section, {})
+        wrong += [f"{key} {came[key]!r}, not {value!r}" for key, value in settings.items()
+                  if key in came and came[key] != value]  # fmt: skip
+    if wrong:
         raise RunError(
             f"{run.folder} is not a run of the row {run.row.name}: its config.yaml has {'; '.join(wrong)}. "
             "Move it away, and run `reproduce` for the row."
@@ -202,10 +220,16 @@ def _same_settings(runs: list[GridRun]) -> dict[str, Any]:
     for number, run in enumerate(runs):
         own = {key: run.config.get(section, {}).get(key) for section, key in SETTINGS}
         own["weights"] = Path(str(own["weights"])).name  # a path is of the machine, and may differ between machines
+        # All that `reproduce` knows, a digest of the data among it.
+        own |= {f"grid's {key}": value for key, value in run.result.get("settings", {}).items()}
         if not number:
             first = own
         if own != first:
-            apart = "; ".join(f"{key} {own[key]!r} and {first[key]!r}" for key in own if own[key] != first[key])
+            apart = "; ".join(
+                f"{key} {own.get(key)!r} and {first.get(key)!r}"
+                for key in {**first, **own}
+                if own.get(key) != first.get(key)
+            )
             raise RunError(f"{run.folder} is of another grid than {runs[0].folder}: {apart}. Report each by itself.")
     return first
 

@@ -21,8 +21,8 @@ BINS = 15
 
 
 def _f1_macro(rows: pd.DataFrame) -> float:
-    answer, truth = (torch.from_numpy(rows[name].to_numpy(dtype=np.int64)) for name in ("prediction", "target"))
-    return float(multiclass_f1_score(answer, truth, num_classes=2, average="macro"))
+    answer, truth = (torch.tensor(rows[name].to_numpy()) for name in ("prediction", "target"))
+    return float(multiclass_f1_score(answer, truth, num_classes=2, average="macro", validate_args=False))
 
 
 # Of rows with target, prediction and probability. The base rate is the share of target = 1.

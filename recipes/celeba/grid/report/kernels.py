@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from recipes.celeba.grid.report.folder import Grid, GridRun
+from recipes.celeba.grid.report.folder import Grid, GridRun, short
 from recipes.common.checkpoint import open_checkpoint
 from recipes.common.figures import STYLE, blank
 
@@ -64,7 +64,7 @@ def draw_kernels(found: list[tuple[GridRun, np.ndarray, np.ndarray]]) -> Figure:
             axes.set_title(f"{name}\nlargest {largest:.2g}, mean |.| {np.abs(kernel).mean():.2g}", fontsize=7.5)
         for axes in line:
             axes.set_axis_off()
-        label = f"{run.mode.replace('_', ' ')}\n{run.row.title.split(', lr')[0]}"
+        label = f"{run.mode.replace('_', ' ')}\n{short(run.row).split(', lr')[0]}"
         line[0].text(-0.03, 0.5, label, rotation=90, va="center", ha="right", transform=line[0].transAxes, fontsize=7.5)
     return figure
 

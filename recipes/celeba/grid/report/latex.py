@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recipes.celeba.grid.report.differences import Comparison
-from recipes.celeba.grid.report.folder import Grid
+from recipes.celeba.grid.report.folder import Grid, short
 from recipes.celeba.grid.report.tables import NOT_RUN
 from recipes.celeba.grid.rows import Row
 
@@ -32,7 +32,7 @@ def latex_table(grid: Grid, comparisons: dict[str, dict[str, Comparison]], comma
         last = row.group
         logs = ", ".join(f"{value:.2f}" for value in row.logged) or "--"
         cells = [
-            escape(row.title), ", ".join(row.printed) or "--", logs, _accuracy(grid, row, "as_published", "valid"),
+            escape(short(row)), ", ".join(row.printed) or "--", logs, _accuracy(grid, row, "as_published", "valid"),
             _accuracy(grid, row, "corrected", "test"), _difference(comparisons.get("corrected", {}).get(row.name)),
         ]  # fmt: skip
         lines.append(" & ".join(cells) + r" \\")

@@ -10,7 +10,7 @@ import pandas as pd
 from fusionconv.evaluation import Estimate, format_p, wilson
 from recipes.celeba.grid.report.covariates import GainSplit
 from recipes.celeba.grid.report.differences import Comparison, mean_right
-from recipes.celeba.grid.report.folder import Grid, GridRun
+from recipes.celeba.grid.report.folder import Grid, GridRun, short
 from recipes.celeba.grid.report.groups import GapChange
 from recipes.celeba.grid.rows import Row
 
@@ -30,15 +30,14 @@ def study_table(grid: Grid, comparisons: dict[str, dict[str, Comparison]]) -> pd
         published, corrected = (comparisons.get(mode, {}).get(row.name) for mode in ("as_published", "corrected"))
         lines.append(
             {
-                "row": row.title,
+                "row": short(row),
                 "paper": ", ".join(row.printed) or NONE,
                 "logs": ", ".join(f"{value:.2f}" for value in row.logged) or NONE,
                 "as published, valid": accuracy_cell(grid, row, "as_published", "valid"),
                 "corrected, valid": accuracy_cell(grid, row, "corrected", "valid"),
                 "corrected, test": accuracy_cell(grid, row, "corrected", "test"),
-                "as published less plain": difference_cell(row, published),
-                "corrected less plain": difference_cell(row, corrected),
-                "more than noise?": NONE if corrected is None else corrected.verdict,
+                "as published less plain, valid": difference_cell(row, published),
+                "corrected less plain, test": difference_cell(row, corrected),
             }
         )
     return pd.DataFrame(lines)
@@ -59,10 +58,10 @@ def accuracy_cell(grid: Grid, row: Row, mode: str, split: str) -> str:
 
 
 def difference_cell(row: Row, comparison: Comparison | None) -> str:
-    """The difference in points with its interval over images."""
+    """The difference in points with its interval over images, and whether it is more than noise."""
     if comparison is None:
         return "no such baseline" if row.arm != "plain" and row.baseline is None else NONE
-    return points(comparison.over_images)
+    return f"{points(comparison.over_images)}: {comparison.verdict}"
 
 
 def points(found: Estimate) -> str:
@@ -87,8 +86,8 @@ def tests_table(comparisons: dict[str, Comparison]) -> pd.DataFrame:
     """A line for each compared row: both tests with Holm's p, and McNemar's p of each seed."""
     return pd.DataFrame(
         {
-            "row": c.row.title,
-            "against": c.baseline.title,
+            "row": short(c.row),
+            "against": short(c.baseline),
             "seeds": len(c.seeds),
             "difference, over seeds": NONE if c.over_seeds is None else points(c.over_seeds),
             "p, seeds": NONE if c.over_seeds is None else bare_p(c.over_seeds.p_value),
@@ -111,7 +110,7 @@ def interval_table(grid: Grid, mode: str, split: str) -> pd.DataFrame:
         runs = {run.seed: run for run in grid.of(row.name, mode)}
         if runs:
             cells = {f"seed {seed}": wilson_cell(runs[seed], split) if seed in runs else NOT_RUN for seed in seeds}
-            lines.append({"row": row.title} | cells)
+            lines.append({"row": short(row)} | cells)
     return pd.DataFrame(lines)
 
 
@@ -131,7 +130,7 @@ def control_table(grid: Grid, accuracies: pd.DataFrame) -> pd.DataFrame:
         alone = [f"{name}: {100 * found[f'only_{name}']:.2f}" for name in row.covariates if f"only_{name}" in found]
         lines.append(
             {
-                "row": row.title,
+                "row": short(row),
                 "seeds": found["seeds"],
                 "plain": f"{100 * float(mean_right(plain, 'test').mean()):.2f}" if plain else NOT_RUN,
                 **{name: _percent(found.get(name)) for name in ("true", "zero", "mean", "permuted")},
@@ -149,7 +148,7 @@ def gain_table(splits: Sequence[GainSplit]) -> pd.DataFrame:
     """The gain over plain in points, and its parts."""
     return pd.DataFrame(
         {
-            "row": s.row.title,
+            "row": short(s.row),
             "seeds": len(s.seeds),
             "gain over plain": points(s.gain),
             "survives permuted covariates": points(s.survives),
@@ -167,7 +166,7 @@ def group_table(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
         for figure in part.to_dict("records"):
             text = f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})"
             cells[figure["metric"]] = text if np.isfinite(figure["value"]) else figure["note"]
-        head = {"row": grid.rows[name].title, "group": f"{by} = {group}", "images": int(part["subjects"].iloc[0])}
+        head = {"row": short(grid.rows[name]), "group": f"{by} = {group}", "images": int(part["subjects"].iloc[0])}
         lines.append(head | {"base rate": f"{100 * part['base rate'].iloc[0]:.1f}"} | cells)
     return pd.DataFrame(lines)
 
@@ -176,7 +175,7 @@ def gap_table(changes: Sequence[GapChange]) -> pd.DataFrame:
     """Selection rate of the group with the attribute less that without it, in points."""
     return pd.DataFrame(
         {
-            "row": c.row.title,
+            "row": short(c.row),
             "groups": f"{c.by} = 1 less {c.by} = 0",
             "true classes": f"{100 * c.truth:+.1f}",
             "plain": f"{100 * c.plain:+.1f}",

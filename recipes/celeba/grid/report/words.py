@@ -11,7 +11,7 @@ import pandas as pd
 from fusionconv.evaluation import format_p
 from recipes.celeba.grid.report.covariates import GainSplit, uses_covariates
 from recipes.celeba.grid.report.differences import LEVEL, Comparison, logged_differences, sampling_error
-from recipes.celeba.grid.report.folder import JUDGED, Grid
+from recipes.celeba.grid.report.folder import JUDGED, Grid, short
 from recipes.celeba.grid.report.groups import GapChange
 from recipes.celeba.grid.report.tables import points
 
@@ -45,7 +45,7 @@ def verdicts(comparisons: dict[str, Comparison], mode: str) -> list[str]:
             text += f", and {len(count['undecided'])} cannot be decided, for want of a second seed"
         sentences.append(text + ".")
         for v in ("better", "worse"):
-            sentences += [f"{c.row.title}: {v}, {points(c.over_images)} points." for c in count[v]]
+            sentences += [f"{short(c.row)}: {v}, {points(c.over_images)} points." for c in count[v]]
     return sentences or [
         f"No {mode.replace('_', ' ')} row has a plain baseline of the same seeds here: nothing is compared."
     ]
@@ -92,13 +92,13 @@ def study_against_itself(grid: Grid) -> list[str]:
         return []
     sentences = [
         f"The study's claim rests on hybrids at lr 1e-5 against a baseline at 1e-3. Its own logs hold the baseline at "
-        f"{plain.title.removeprefix('plain, ')}: {spread(plain.logged)} %. Against that:"
+        f"{short(plain).removeprefix('plain, ')}: {spread(plain.logged)} %. Against that:"
     ]
     for found in logged_differences(grid):
         p = "one log, no test" if math.isnan(found.p_value) else f"Welch's t-test p {format_p(found.p_value)}"
         logs = f"{len(found.row.logged)} log{'s' if len(found.row.logged) > 1 else ''}"
         sentences.append(
-            f"- {found.row.title}: {spread(found.row.logged)} % ({logs}), {found.difference:+.2f} points, {p}."
+            f"- {short(found.row)}: {spread(found.row.logged)} % ({logs}), {found.difference:+.2f} points, {p}."
         )
     return sentences
 
@@ -120,7 +120,7 @@ def beside_the_study(grid: Grid, comparisons: dict[str, Comparison]) -> list[str
         return []
     same = [c for c in both if c.over_images.estimate * logged[c.row.name] > 0]
     text = ", ".join(
-        f"{c.row.title.split(', lr')[0]} {100 * c.over_images.estimate:+.2f} (logs {logged[c.row.name]:+.2f})"
+        f"{short(c.row).split(', lr')[0]} {100 * c.over_images.estimate:+.2f} (logs {logged[c.row.name]:+.2f})"
         for c in both
     )
     return [
@@ -135,7 +135,7 @@ def shortcut(splits: Sequence[GainSplit], accuracies: pd.DataFrame, covariates_o
     sentences = []
     for s in splits:
         gain, lost, survives = (100 * part.estimate for part in (s.gain, s.lost, s.survives))
-        text = f"{s.row.title}: {gain:+.2f} points over plain; with another person's covariates {survives:+.2f}; "
+        text = f"{short(s.row)}: {gain:+.2f} points over plain; with another person's covariates {survives:+.2f}; "
         text += f"{lost:+.2f} hang on whose covariates they are"
         if s.lost.low > 0:
             text += " (more than the chance of the images: its interval is above 0)"
@@ -171,38 +171,39 @@ def gap_words(changes: Sequence[GapChange]) -> list[str]:
 
 def full_data(grid: Grid) -> list[str]:
     """Steps, images and hours of the whole grid on the official split, from the rates measured here."""
-    runs = [run for run in grid.runs if run.judged["valid"].get("seconds") and run.judged["valid"].get("steps")]
-    count = SEEDS * sum(len(row.modes) for row in grid.rows.values())
+    count, train = SEEDS * sum(len(row.modes) for row in grid.rows.values()), OFFICIAL["train"]
+    steps = ", ".join(
+        f"{math.ceil(train / size):,d} at batch {size}"
+        for size in sorted({row.batch_size for row in grid.rows.values()})
+    )
+    hours = count * train / 3600  # at one image a second
     sentences = [
-        f"The whole grid on the official split is {len(grid.rows)} rows, each in its modes, times {SEEDS} seeds: "
-        f"{count} runs of "
-        f"{OFFICIAL['train']:,d} training images. A run has {math.ceil(OFFICIAL['train'] / 32):,d} steps at batch 32 "
-        f"and "
-        f"{math.ceil(OFFICIAL['train'] / 16):,d} at batch 16; in all "
-        f"{count * OFFICIAL['train'] / 1e6:.1f} million images are trained on."
+        f"The whole grid on the official split is {len(grid.rows)} rows in their modes, times {SEEDS} seeds: {count} "
+        f"runs "
+        f"of {train:,d} training images ({steps} steps), {count * train / 1e6:.1f} million images trained on in all. "
+        f"At r "
+        f"images a second that is {hours:,.0f} / r hours: {hours / 2500:,.1f} at r = 2,500, {hours / 250:,.0f} at r "
+        f"= 250. "
+        "Judging comes on top: about a third of the time of an image that is trained, for each image judged."
     ]
-    if not runs:
+    rates = [run.rate for run in grid.runs if run.rate]
+    if not rates:
         return sentences
-    rates = [run.judged["valid"]["steps"] * run.row.batch_size / run.judged["valid"]["seconds"] for run in runs]
+    hardware = "; ".join(dict.fromkeys(run.judged["valid"].get("hardware", "unknown hardware") for run in grid.runs))
     rate, size = float(np.median(rates)), int(grid.settings["image_size"])
-    hours = count * OFFICIAL["train"] / rate / 3600
-    sentences.append(
-        f"Here the median run trained {rate:,.1f} images/s at {size} pixels (from {min(rates):,.1f} to "
-        f"{max(rates):,.1f}, "
-        f"validation within the epoch included; {runs[0].judged['valid'].get('hardware', 'hardware unknown')}): "
-        f"{hours:,.0f} hours at that rate, without judging."
+    text = (
+        f"Measured here: {rate:,.1f} training images a second at {size} pixels (median of the runs, from "
+        f"{min(rates):,.1f} "
+        f"to {max(rates):,.1f}; {hardware}), so {hours / rate:,.0f} hours"
     )
     if size != OFFICIAL_SIZE:
         more = (OFFICIAL_SIZE / size) ** 2
-        sentences.append(
-            f"At the study's {OFFICIAL_SIZE} pixels an image has {more:.1f} times the pixels; were the time to grow "
-            f"with them, "
-            f"{hours * more:,.0f} hours. That is an estimate, not measured. On a GPU that trains r images a second at "
-            f"{OFFICIAL_SIZE} pixels it is {count * OFFICIAL['train'] / 3600:,.0f} / r hours: "
-            f"{count * OFFICIAL['train'] / 3600 / 2500:,.1f} at r = 2,500, "
-            f"{count * OFFICIAL['train'] / 3600 / 250:,.0f} at r = 250."
+        text += (
+            f" at that size. An image of {OFFICIAL_SIZE} pixels has {more:.1f} times as many; were the time to grow "
+            f"with "
+            f"them, {more * hours / rate:,.0f} hours, which is an estimate and not measured"
         )
-    return sentences
+    return [*sentences, text + "."]
 
 
 def collapsed(grid: Grid) -> list[str]:
