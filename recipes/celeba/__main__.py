@@ -1,4 +1,4 @@
-"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, predict, report."""
+"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, predict, reproduce, report."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "validate": ("training", "validate", "judge a run's checkpoint on the validation split"),
     "test": ("training", "test", "judge a run's checkpoint on the test split (mode corrected)"),
     "predict": ("predict", "predict", "write a CSV of predictions for a folder of images and a covariate table"),
+    "reproduce": ("grid.reproduce", "main", "the study's whole table: every row, both modes, several seeds; resumable"),
     "report": ("grid.report.command", "main", "what the whole grid gave: a page, a LaTeX table, figures"),
 }
 
@@ -33,9 +34,10 @@ examples:
       --data.root DIR --data.target Smiling --data.covariates '[Male, Young]' --data.image_size 64
   python -m recipes.celeba fit --experiment young --resume --trainer.max_epochs 3
   python -m recipes.celeba fit ... --trainer.devices 2 --trainer.strategy ddp --trainer.precision bf16-mixed
+  python -m recipes.celeba reproduce --root DIR --dry-run          the study's table: what would be run, and how long
+  python -m recipes.celeba report runs/grid                        the page of what `reproduce` left there
   python -m recipes.celeba predict --checkpoint runs/hybrid-male/checkpoints/hybrid-male-best.ckpt \\
       --images FOLDER --table covariates.csv --out predictions.csv
-  python -m recipes.celeba report runs/grid               the folder that `reproduce` wrote
 
 A run leaves in runs/EXPERIMENT/: config.yaml, log.txt, metrics.csv, curves.png, tensorboard/, checkpoints/, and after
 validate or test results-*.json and predictions-*.csv. --debug shows a traceback instead of a one-line error.

@@ -257,8 +257,8 @@ class CelebAStudy(LightningModule):
         for key, mine in self.identity.items():
             its = note.get(key, ADDED_LATER.get(key))
             if its != mine:
+                side = "data" if key in ("target", "covariates", "constant") else "model"
                 raise CheckpointError(
                     f"the checkpoint's {key} is {its!r}, and this run's is {mine!r} (names and order count). "
-                    f"Give --{'data' if key in ('target', 'covariates', 'constant') else 'model'}.{key} as in the checkpoint, "
-                    "or another checkpoint."
+                    f"Give --{side}.{key} as in the checkpoint, or another checkpoint."
                 )

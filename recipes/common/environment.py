@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,3 +32,44 @@ def hardware() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"CPU {name}, {os.cpu_count()} cores"
+
+
+def commit() -> dict[str, object]:
+    """The commit of the code that runs, and whether files were changed since; both None outside a clone."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=60, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
+
+
+class PeakMemory:
+    """The most memory used since it was made: of the CUDA device's allocator, or of the process (Linux)."""
+
+    def __init__(self) -> None:
+        self.kind = "cuda" if torch.cuda.is_available() else "process"
+        if self.kind == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts anew
+        except OSError:
+            self.kind = "process, since it began"
+
+    def read(self) -> int | None:
+        """Bytes; None where the system does not tell."""
+        if self.kind == "cuda":
+            return int(torch.cuda.max_memory_allocated())
+        try:
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return None
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
