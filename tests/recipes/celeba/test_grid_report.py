@@ -14,6 +14,7 @@ import yaml
 from matplotlib import image as reading
 from scipy import stats
 
+from fusionconv.errors import TableError
 from fusionconv.tabular import CELEBA_ATTRIBUTES
 from recipes.celeba.grid.report.command import main, write_report
 from recipes.celeba.grid.report.covariates import control_accuracies, covariate_effect, gain_split
@@ -254,7 +255,7 @@ def test_the_page(made, tmp_path, capsys):
     }
     torch.save({"state_dict": state}, checkpoints / f"{MALE}__corrected__seed0-best.ckpt")
     out = tmp_path / "results" / "celeba.md"
-    main([str(made), "--out", str(out), "--resamples", "2000", "--group_resamples", "100"])
+    main([str(made), "--out", str(out), "--resamples", "500", "--group_resamples", "100"])
     assert "12 runs, 1 without figures" in capsys.readouterr().out
     text = out.read_text(encoding="utf-8")
     lines = {line.split(" | ")[0].removeprefix("| "): [cell.strip() for cell in line.strip("|").split(" | ")]
@@ -266,12 +267,12 @@ def test_the_page(made, tmp_path, capsys):
     assert lines[ROWS["zeros-conv1-lr1e-3-b16"].title][4] == "1 failed or unfinished"
     assert lines[ROWS[MALE].title][5].startswith("99.50 (99.00 to 100.00), 3 seeds")
     assert lines[ROWS[MALE].title][-1].endswith("): better")
-    assert lines["hybrid, trio, last conv, lr 1e-5, batch 32"][-1].endswith("): not told apart")
+    assert lines["hybrid, trio, last conv, lr 1e-5, batch 32"][-1].endswith("): not told apart by seeds or images")
     flat = " ".join(text.split())
     for words in (
         "Of 2 corrected hybrid rows", "(test split), 1 beats it by more than noise, 0 are worse by more than noise, 1 cannot",
         "81.59 +- 0.24", "80.42 +- 0.52", "-1.17 points, Welch's t-test p = 0.042", "+0.38 points, Welch's t-test p = 0.103",
-        "the loss is nan by step 7", "64 x 64 pixels, not 224 x 224", "weights vgg16.pt", "0.27 points", "10,174 at batch 16",
+        "the loss is nan by step 7", "64 x 64 pixels, not 224 x 224", "weights vgg16.pt", "0.27 points", "10,174 steps at batch 16", "further apart than in plain in 0 of 2 rows",
     ):  # fmt: skip
         assert words in flat, words
     assert "/somewhere" not in text
@@ -300,6 +301,45 @@ def test_a_part_of_a_grid_is_enough(tmp_path):
     assert "not finished: it lacks config.yaml" in text
     assert "nothing is compared" in text
     assert "No corrected run is finished" in text
+
+
+def test_equal_rows_and_one_seed_are_told_as_what_they_are(tmp_path):
+    """Two seeds of the trio equal to plain, one of Male far better: no claim of a difference anywhere."""
+    for seed in range(2):
+        fake_run(tmp_path / "grid", PLAIN, seed=seed, test=wrong(0.3, seed))
+        same = wrong(0.3, seed)
+        controls = dict.fromkeys(("zero", "mean", "permuted", "only_Smiling", "only_Young", "only_High_Cheekbones"), same)
+        fake_run(tmp_path / "grid", TRIO, seed=seed, test=same, controls=controls)
+    fake_run(tmp_path / "grid", MALE, seed=0, test=wrong(0.0, 0))
+    grid = read_grid(tmp_path / "grid")
+    assert len(covariate_effect(grid.of(TRIO, "corrected"), TABLE)) == 0
+    page = write_report(grid, tmp_path / "page.md", resamples=500)[0]
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    assert "Of 2 corrected hybrid rows" in text
+    assert (
+        "0 beat it by more than noise, 0 are worse by more than noise, 1 cannot be told apart from it, and 1 cannot be decided"
+        in text
+    )
+    assert "+0.00 points over plain; with another person's covariates +0.00" in text
+    assert "The gain itself is not told apart from 0, so a share of it means nothing" in text
+    assert "No effect of a covariate is drawn" in text
+    assert "CelebA's tables are not where the runs had them" in text
+    assert "paired t-test over seeds (n = 1 to 2;" in text
+
+
+def test_attributes_of_other_images_are_refused(made, tmp_path):
+    """A table whose Attractive is not what the runs were judged on would give subgroups of other people."""
+    root = write_tables(tmp_path)
+    table = root / "celeba" / "list_attr_celeba.txt"
+    lines = table.read_text().splitlines()
+    column = 1 + lines[1].split().index("Attractive")
+    values = lines[-1].split()
+    values[column] = str(-int(values[column]))
+    table.write_text("\n".join([*lines[:-1], " ".join(values), ""]))
+    with pytest.raises(TableError, match="other values of Attractive"):
+        main([str(made), "--out", str(tmp_path / "page.md"), "--root", str(root)])
+    with pytest.raises(TableError, match="found neither"):
+        main([str(made), "--out", str(tmp_path / "page.md"), "--root", str(tmp_path / "nowhere")])
 
 
 def test_tiles_show_every_kernel_in_its_place():

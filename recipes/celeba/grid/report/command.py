@@ -25,6 +25,7 @@ from recipes.common.figures import save
 from recipes.common.runs import RunError
 
 MODES = ("as_published", "corrected")
+COLOURS = 256  # of a figure's palette
 
 
 def main(argv: list[str]) -> None:
@@ -75,7 +76,7 @@ def write_report(
     changes = [] if attributes is None else groups.gap_changes(grid, attributes, resamples)
     step("figures")
     folder = folder or out.with_suffix("")
-    drawn = {name: save(figure, folder / f"{name}.png") for name, figure in _figures(grid, attributes).items()}
+    drawn = {name: save(figure, folder / f"{name}.png", COLOURS) for name, figure in _figures(grid, attributes).items()}
     step("page")
     addresses = {name: _relative(path, out.parent) for name, path in drawn.items()}
     command = "python -m recipes.celeba report RUNS"
@@ -124,15 +125,13 @@ def _attributes(grid: Grid, root: str | Path | None) -> tuple[pd.DataFrame | Non
             if len(absent := target.index.difference(table.index)):
                 raise TableError(
                     f"{folder} has no attributes of {len(absent)} of the judged test images, such as {absent[0]}. "
-                    f"Give the "
-                    "folder that the runs were made from with --root."
+                    "Give the folder that the runs were made from with --root."
                 )
             name = str(grid.settings.get("target"))
             if (table.loc[target.index, name].to_numpy() != target.to_numpy()).any():
                 raise TableError(
                     f"{folder} has other values of {name} than the runs were judged on. Give the folder that the "
-                    f"runs were "
-                    "made from with --root."
+                    "runs were made from with --root."
                 )
             return table, None
     if root is not None:
@@ -148,8 +147,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m recipes.celeba report",
         description="Read the runs that `reproduce` left, also where some are not done, and write a Markdown page, a "
-        "LaTeX table beside it and figures: every row as printed, logged, as published and corrected, and what is more "
-        "than noise.",
+        "LaTeX table beside it and figures: every row as printed, logged, as published and corrected, and what is "
+        "more than noise.",
         allow_abbrev=False,
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="the folder that `reproduce --out` wrote")

@@ -14,7 +14,7 @@ from recipes.celeba.grid.report.folder import Grid, GridRun
 from recipes.celeba.grid.rows import Row
 
 MODE, SPLIT = "corrected", "test"  # as_published runs have no test split, and so no controls
-LOGIT_NOISE = 1e-3  # a covariate that is another one moves the logit by more than this
+LOGIT_NOISE = 1e-5  # another value of a covariate moves the logit by more than this, if the network uses it
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def covariate_effect(runs: Sequence[GridRun], attributes: pd.DataFrame) -> pd.Da
 
     Permuting one covariate of 0 and 1 alone gives some images the other value. Only these images are looked at, each
     with both values: its own (column ``true``) and the other one (``only_<name>``; ``permuted`` where the network has
-    one covariate). An image is one of them where the logit differs by more than LOGIT_NOISE.
+    one covariate). An image is one of them where the logit differs by more than LOGIT_NOISE, so a network that does not
+    use a covariate has no rows of it here.
 
     Args:
         runs: the runs of one row, with controls; probabilities are averaged over them.

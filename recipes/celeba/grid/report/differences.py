@@ -55,6 +55,15 @@ class Comparison:
             return "not told apart"
         return "better" if self.over_images.estimate > 0 else "worse"
 
+    @property
+    def why(self) -> str:
+        """The verdict, and which test did not tell the row from its baseline."""
+        if self.verdict != "not told apart":
+            return self.verdict
+        ps = {"seeds": self.holm_seeds, "images": self.holm_images}
+        failed = [name for name, p in ps.items() if p is None or math.isnan(p) or p >= LEVEL]
+        return "not told apart by " + " or ".join(failed)
+
 
 def paired_t(differences: Sequence[float], confidence: float = 0.95) -> Estimate:
     """The paired t-test over seeds: mean difference, t interval, two-sided p with n - 1 degrees of freedom.

@@ -120,7 +120,7 @@ def draw_curves(grid: Grid, mode: str, rows: Sequence[Row]) -> Figure | None:
             axes.set(xticks=[], xlim=(-0.7, len(chosen) - 0.3))
         else:
             axes.locator_params(axis="x", nbins=4)
-    panels[2].yaxis.set_major_formatter(PercentFormatter(1))
+    panels[2].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     handles = [
         mpl.lines.Line2D([], [], color=COLOURS[n % len(COLOURS)], label=short(row)) for n, (row, _) in enumerate(chosen)
     ]
@@ -147,8 +147,8 @@ def draw_effect(effects: dict[str, pd.DataFrame], target: str) -> Figure:
             axes.plot((place - 0.22, place + 0.22), (row.at_0, row.at_1), "-", color=colour)
             axes.plot(place - 0.22, row.at_0, "o", mfc="white", color=colour, markersize=4.5)
             axes.plot(place + 0.22, row.at_1, "o", color=colour, markersize=4.5)
-            side = 8 if row.target else -8
-            axes.annotate(f"{row.at_1 - row.at_0:+.2f}", (place, (row.at_0 + row.at_1) / 2), xytext=(0, side),
+            edge = max(row.at_0, row.at_1) if row.target else min(row.at_0, row.at_1)
+            axes.annotate(f"{row.at_1 - row.at_0:+.2f}", (place, edge), xytext=(0, 9 if row.target else -9),
                           textcoords="offset points", ha="center", va="center", fontsize=7, color=colour)  # fmt: skip
         axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1))
         axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7)

@@ -112,8 +112,8 @@ def read_grid(folder: str | Path, rows: Mapping[str, Row] = ROWS) -> Grid:
         )
     if unknown := sorted({match["row"] for match in named.values()} - set(rows)):
         raise RunError(
-            f"{folder} is a folder of another grid: it has runs of {', '.join(unknown)}, and the rows of this one are "
-            f"{', '.join(rows)}. Give the folder of this grid, or move these runs away."
+            f"{folder} is a folder of another grid: it has runs of {', '.join(unknown)}, and the rows of this one "
+            f"are {', '.join(rows)}. Give the folder of this grid, or move these runs away."
         )
     runs, failed = [], {}
     for path, match in named.items():
@@ -192,8 +192,8 @@ def _is_its_row(run: GridRun) -> None:
                   if key in came and came[key] != value]  # fmt: skip
     if wrong:
         raise RunError(
-            f"{run.folder} is not a run of the row {run.row.name}: its config.yaml has {'; '.join(wrong)}. "
-            "Move it away, and run `reproduce` for the row."
+            f"{run.folder} is not a run of the row {run.row.name}: its config.yaml has {'; '.join(wrong)}. Move it "
+            "away, and run `reproduce` for the row."
         )
 
 
@@ -208,8 +208,7 @@ def _controls(path: Path, predictions: pd.DataFrame | None) -> pd.DataFrame | No
     if apart > 0.005:  # rounding may move a few images over one half
         raise RunError(
             f"{path}: its column 'true' answers differently from predictions-test.csv on {apart:.1%} of the images. "
-            f"The "
-            "controls are of another checkpoint: make them again."
+            "The controls are of another checkpoint: make them again."
         )
     return table
 
@@ -241,8 +240,7 @@ def _same_images(runs: list[GridRun], split: str) -> None:
         if len(apart):
             raise RunError(
                 f"{runs[0].folder} and {run.folder} judged different {split} images ({len(apart)} are in one only, "
-                f"such "
-                f"as {apart[0]}), so they cannot be compared. Judge both on the same data."
+                f"such as {apart[0]}), so they cannot be compared. Judge both on the same data."
             )
         if not a.equals(b):
             raise RunError(f"{runs[0].folder} and {run.folder} have different targets for the same {split} images.")

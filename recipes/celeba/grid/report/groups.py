@@ -35,9 +35,14 @@ METRICS = {
 
 
 def pooled(runs: Sequence[GridRun], attributes: pd.DataFrame) -> pd.DataFrame:
-    """The test predictions of all seeds below each other, with the attributes and the file as the subject."""
-    table = pd.concat([run.predictions[SPLIT].rename_axis("file").reset_index() for run in runs], ignore_index=True)
-    return table.join(attributes[list(BY)], on="file")
+    """The test predictions of all seeds below each other, with the attributes, and the image as a number."""
+    parts = []
+    for run in runs:
+        table = run.predictions[SPLIT].join(attributes[list(BY)])
+        parts.append(
+            table.assign(image=np.arange(len(table))).reset_index(drop=True)
+        )  # a run's rows are sorted by file
+    return pd.concat(parts, ignore_index=True)
 
 
 def subgroups(grid: Grid, attributes: pd.DataFrame, resamples: int) -> pd.DataFrame:
@@ -52,7 +57,7 @@ def subgroups(grid: Grid, attributes: pd.DataFrame, resamples: int) -> pd.DataFr
         if not runs:
             continue
         table = subgroup_table(
-            pooled(runs, attributes), list(BY), METRICS, subject="file", target="target", n_resamples=resamples
+            pooled(runs, attributes), list(BY), METRICS, subject="image", target="target", n_resamples=resamples
         )
         table.insert(0, "row", row.name)
         table["base rate"] = table["positives"] / table["rows"]
@@ -61,7 +66,7 @@ def subgroups(grid: Grid, attributes: pd.DataFrame, resamples: int) -> pd.DataFr
 
 
 def gaps(table: pd.DataFrame) -> pd.DataFrame:
-    """`subgroup_gaps` of each row of the table of :func:`subgroups`."""
+    """`subgroup_gaps` of each row of the table of :func:`subgroups`; a column ``row`` in front."""
     parts = []
     for row, part in table.groupby("row", sort=False):
         gap = subgroup_gaps(part)

@@ -10,7 +10,7 @@ from recipes.celeba.grid.report import tables, words
 from recipes.celeba.grid.report.covariates import GainSplit
 from recipes.celeba.grid.report.differences import Comparison
 from recipes.celeba.grid.report.folder import Grid, short
-from recipes.celeba.grid.report.groups import BINS, GapChange
+from recipes.celeba.grid.report.groups import BINS, GapChange, gaps
 from recipes.common.markdown import markdown
 
 FULL_PRECISION = (None, "32-true", "32", 32)
@@ -51,12 +51,11 @@ def page(
         *words.collapsed(grid),
         "## Every row",
         "Accuracy in %. Paper: as printed. Logs: every repeat in the study's logs (its validation images). Ours: "
-        "mean over "
-        "seeds, lowest to highest in brackets. As published is chosen and judged on the validation split, as in the "
-        "study; "
-        "corrected is chosen on validation and reported on test. Less plain: difference in points from the plain row "
-        "of the "
-        "same rate and batch, with a 95 % interval from resampling images, and whether it is more than noise.",
+        "mean over seeds, lowest to highest in brackets. As published is chosen and judged on the validation "
+        "split, as in the study; corrected is chosen on validation and reported on test. Less plain: difference in "
+        "points from the plain row of the same rate and batch, with a 95 % interval from resampling images, and "
+        "whether it is more than noise. Where images, their size or the weights are not the study's, only "
+        "differences can be set beside the published ones, not levels.",
         markdown(tables.study_table(grid, comparisons)), *_picture(figures, "accuracy"),
         "Thick bars in the figure: Wilson's 95 % interval of the mean accuracy, for that many images.",
         *_notes(grid), "### The chance of the images", " ".join(words.noise(grid)),
@@ -70,8 +69,7 @@ def page(
             ]
     parts += ["## Against the plain baseline",
               f"Differences in points. Over images: the mean accuracy over seeds, {resamples[0]:,d} resamples of the "
-              f"images "
-              f"(no p below {1 / (resamples[0] + 1):.2g} can be told). McNemar's exact test compares the two "
+              f"images (no p below {1 / (resamples[0] + 1):.2g} can be told). McNemar's exact test compares the two "
               f"networks of one seed."]  # fmt: skip
     for mode, found in (("corrected, test split", corrected), ("as published, validation split", published)):
         if found:
@@ -81,12 +79,11 @@ def page(
     parts += ["## What the covariates do", *_covariates(grid, controls, splits, figures)]
     parts += ["## Subgroups", *_subgroups(grid, subgroup, changes, no_groups, resamples[1])]
     parts += ["## The study's own figures beside this", *words.study_against_itself(grid), _defects()]
-    parts += ["## Learning curves and kernels", *_picture(figures, "curves"), *_picture(figures, "kernels")]
+    parts += ["## Learning curves and kernels", *_curves(figures), *_picture(figures, "kernels")]
     if "kernels" in figures:
         parts.append(
             "All 64 kernels of the first convolution, their three input channels as red, green and blue; grey is 0. "
-            "Every "
-            "panel has a scale of its own: read the largest value. In corrected runs V began at 0."
+            "Every panel has a scale of its own: read the largest value. In corrected runs V began at 0."
         )
     parts += ["## What the full data set would need", *words.full_data(grid)]
     if grid.failed:
@@ -125,8 +122,8 @@ def opening(grid: Grid, command: str) -> str:
     ran = len({run.row.name for run in grid.runs})
     lost = f"; {len(grid.failed)} without figures, listed at the end" if grid.failed else ""
     lines = [
-        f"{len(grid.runs)} finished runs of {ran} of the {len(grid.rows)} rows, seeds "
-        f"{', '.join(map(str, seeds))}{lost}. "
+        f"{len(grid.runs)} finished runs of {ran} of the {len(grid.rows)} rows, "
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{lost}. "
         '"Trio" stands for the covariates Smiling, Young and High_Cheekbones.',
         "",
         f"- Commands: `{_reproduce(grid)}`, then `{command}`.",
@@ -209,37 +206,36 @@ def _covariates(grid: Grid, controls: pd.DataFrame, splits: Sequence[GainSplit],
     if len(controls):
         parts += [
             "Accuracy in % on the test images of corrected rows, mean over seeds. The same network is given true "
-            "covariates, "
-            "zeros, the training mean, another image's row, or another image's value of one covariate.",
+            "covariates, zeros, the training mean, another image's row, or another image's value of one covariate.",
             markdown(tables.control_table(grid, controls)),
         ]
     else:
         parts.append("No corrected run with covariates has controls (`controls-test.csv`).")
     if splits:
         parts += [
-            "How much of the gain over plain hangs on the covariates themselves (points, 95 % intervals over images; "
-            "the two "
-            "parts add up to the gain):",
+            "How much of the gain over plain hangs on the covariates themselves (points, 95 % intervals over "
+            "images; the two parts add up to the gain):",
             markdown(tables.gain_table(splits)),
             *words.shortcut(splits, controls, grid.covariates_only),
             "What survives is not free of the covariates: a network that was trained with them may see the image "
-            "otherwise. "
-            "What is lost can be use or misuse: permuted covariates are combinations with faces that training never "
-            "showed.",
+            "otherwise. What is lost can be use or misuse: permuted covariates are combinations with faces that "
+            "training never showed.",
         ]
     if grid.covariates_only is not None and len(grid.covariates_only):
         shown = grid.covariates_only.copy()
         for column in shown.select_dtypes("float"):
             shown[column] = shown[column].map("{:.4f}".format)
         parts += ["The covariates without any image (fitted on the training split):", markdown(shown)]
+    if len(controls) and "effect" not in figures:
+        parts.append(
+            "No effect of a covariate is drawn: none moves a logit, or the attributes of the images are not known."
+        )
     if "effect" in figures:
         parts += [
             *_picture(figures, "effect"),
             "Mean probability of the test images of each true class with a covariate at 0 and at 1, means over "
-            "seeds. Computed "
-            "from the control that permutes one covariate alone: only the images that it gave the other value, each "
-            "with both "
-            "values, its own and the other. The number is the change from 0 to 1.",
+            "seeds. Computed from the control that permutes one covariate alone: only the images that it gave the "
+            "other value, each with both values, its own and the other. The number is the change from 0 to 1.",
         ]
     return parts
 
@@ -250,15 +246,13 @@ def _subgroups(
     if no_groups is not None or not len(table):
         return [no_groups or "No corrected run has been judged on the test split."]
     parts = [
-        f"Corrected rows on the test images, in %, by the value of Male and of Young; 95 % intervals from "
-        f"{resamples:,d} "
-        f"resamples of the images (seeds pooled). ECE: expected calibration error, {BINS} bins; it is above 0 for a "
-        f"calibrated "
-        "network too, the more so in small groups. Base rate: the share that is of class 1 in truth; selection rate: "
-        "the share "
-        "that the network answers so.",
+        "Corrected rows on the test images, in %, by the value of Male and of Young; 95 % intervals from "
+        f"{resamples:,d} resamples of the images (seeds pooled). ECE: expected calibration error, {BINS} bins; it "
+        "is above 0 for a calibrated network too, the more so in small groups. Base rate: the share that is of "
+        "class 1 in truth; selection rate: the share that the network answers so.",
         markdown(tables.group_table(grid, table)),
     ]
+    parts += ["The distance between the two groups, in points:", markdown(tables.largest_gaps(grid, gaps(table)))]
     if changes:
         parts += [
             "The gap of the selection rates between the groups, against the plain baseline (points):",
@@ -266,6 +260,16 @@ def _subgroups(
             *bullets(words.gap_words(changes)),
         ]
     return parts
+
+
+def _curves(figures: dict[str, str]) -> list[str]:
+    if "curves" not in figures:
+        return ["No run has left its curves (`metrics.csv`)."]
+    return [
+        *_picture(figures, "curves"),
+        "A line, or a point, for each seed; corrected runs where there are any. After one epoch there is one "
+        "validation value a run, and nothing was chosen between epochs.",
+    ]
 
 
 def _defects() -> str:

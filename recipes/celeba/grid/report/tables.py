@@ -61,7 +61,7 @@ def difference_cell(row: Row, comparison: Comparison | None) -> str:
     """The difference in points with its interval over images, and whether it is more than noise."""
     if comparison is None:
         return "no such baseline" if row.arm != "plain" and row.baseline is None else NONE
-    return f"{points(comparison.over_images)}: {comparison.verdict}"
+    return f"{points(comparison.over_images)}: {comparison.why}"
 
 
 def points(found: Estimate) -> str:
@@ -96,7 +96,7 @@ def tests_table(comparisons: dict[str, Comparison]) -> pd.DataFrame:
             "p, images": bare_p(c.over_images.p_value),
             "Holm, images": bare_p(c.holm_images),
             "McNemar's p, each seed": ", ".join(bare_p(test.p_value) for test in c.by_seed),
-            "verdict": c.verdict,
+            "verdict": c.why,
         }
         for c in comparisons.values()
     )
@@ -168,6 +168,15 @@ def group_table(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
             cells[figure["metric"]] = text if np.isfinite(figure["value"]) else figure["note"]
         head = {"row": short(grid.rows[name]), "group": f"{by} = {group}", "images": int(part["subjects"].iloc[0])}
         lines.append(head | {"base rate": f"{100 * part['base rate'].iloc[0]:.1f}"} | cells)
+    return pd.DataFrame(lines)
+
+
+def largest_gaps(grid: Grid, gaps: pd.DataFrame) -> pd.DataFrame:
+    """A line for each row and attribute: the distance between the two groups in each metric, in points, unsigned."""
+    lines = []
+    for (name, by), part in gaps.groupby(["row", "by"], sort=False):
+        cells = {metric: _percent(gap) for metric, gap in zip(part["metric"], part["gap"], strict=True)}
+        lines.append({"row": short(grid.rows[name]), "groups": f"by {by}"} | cells)
     return pd.DataFrame(lines)
 
 

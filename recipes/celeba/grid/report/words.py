@@ -35,8 +35,7 @@ def verdicts(comparisons: dict[str, Comparison], mode: str) -> list[str]:
         rows = f"{kind} row" + ("" if len(found) == 1 else "s")
         text = (
             f"Of {len(found)} {mode.replace('_', ' ')} {rows} that can be set against a plain baseline of the same "
-            f"rate, "
-            f"batch, seeds and images ({'test' if JUDGED[mode] == 'test' else 'validation'} split), "
+            f"rate, batch, seeds and images ({'test' if JUDGED[mode] == 'test' else 'validation'} split), "
             f"{len(count['better'])} beat{'s' if len(count['better']) == 1 else ''} it by more than noise, "
             f"{len(count['worse'])} {'is' if len(count['worse']) == 1 else 'are'} worse by more than noise, "
             f"{len(count['not told apart'])} cannot be told apart from it"
@@ -59,10 +58,8 @@ def how_decided(comparisons: dict[str, Comparison]) -> str:
         f'"More than noise" asks for both tests at once, each after Holm\'s correction over all rows of the mode '
         f"(p < {LEVEL:g}): a paired t-test over seeds (n = {n}; the training's chance: initial weights that are not "
         "pretrained, order of images, dropout), and resampling the images (the chance of which images are judged). "
-        "Seeds on "
-        "one split are not folds: another training set is not in either test. With few seeds the t-test is weak, so "
-        "a row that "
-        "is not told apart is not shown to be equal; its interval says how far apart it may be."
+        "Seeds on one split are not folds: another training set is not in either test. With few seeds the t-test is "
+        "weak, so a row that is not told apart is not shown to be equal; its interval says how far apart it may be."
     )
 
 
@@ -78,9 +75,9 @@ def noise(grid: Grid) -> list[str]:
             mean = float(np.mean([run.right(split).mean() for run in runs]))
             n = grid.splits[split]
             sentences.append(
-                f"Here one accuracy of {n:,d} {'validation' if split == 'valid' else split} images, at the mean of the "
-                f"{mode.replace('_', ' ')} runs, {100 * mean:.1f} %, has one of {100 * sampling_error(mean, n):.2f} "
-                f"points."
+                f"Here one accuracy of {n:,d} {'validation' if split == 'valid' else split} images, at the mean of "
+                f"the {mode.replace('_', ' ')} runs, {100 * mean:.1f} %, has one of "
+                f"{100 * sampling_error(mean, n):.2f} points."
             )
     return sentences
 
@@ -91,8 +88,8 @@ def study_against_itself(grid: Grid) -> list[str]:
     if plain is None:
         return []
     sentences = [
-        f"The study's claim rests on hybrids at lr 1e-5 against a baseline at 1e-3. Its own logs hold the baseline at "
-        f"{short(plain).removeprefix('plain, ')}: {spread(plain.logged)} %. Against that:"
+        "The study's claim rests on hybrids at lr 1e-5 against a baseline at 1e-3. Its own logs hold the baseline "
+        f"at {short(plain).removeprefix('plain, ')}: {spread(plain.logged)} %. Against that:"
     ]
     for found in logged_differences(grid):
         p = "one log, no test" if math.isnan(found.p_value) else f"Welch's t-test p {format_p(found.p_value)}"
@@ -125,8 +122,8 @@ def beside_the_study(grid: Grid, comparisons: dict[str, Comparison]) -> list[str
     )
     return [
         f"Of the {len(both)} matched hybrid rows run as published, {len(same)} differ from the matched baseline in "
-        f"the same "
-        f"direction as in the study's logs: {text} points. A direction alone is weak: a coin has half of them right."
+        f"the same direction as in the study's logs: {text} points. A direction alone is weak: a coin has half of "
+        "them right."
     ]
 
 
@@ -162,9 +159,8 @@ def gap_words(changes: Sequence[GapChange]) -> list[str]:
         wider = [c for c in told if abs(c.own) > abs(c.plain)]
         sentences.append(
             f"{by}: the two groups' selection rates lie further apart than in plain in {len(wider)} of {len(own)} "
-            f"rows by "
-            f"more than the chance of the images, closer together in {len(told) - len(wider)}, and are not told apart "
-            f"from plain's in {len(own) - len(told)} (intervals of 95 %, each row by itself)."
+            f"rows by more than the chance of the images, closer together in {len(told) - len(wider)}, and are not "
+            f"told apart from plain's in {len(own) - len(told)} (intervals of 95 %, each row by itself)."
         )
     return sentences
 
@@ -172,19 +168,15 @@ def gap_words(changes: Sequence[GapChange]) -> list[str]:
 def full_data(grid: Grid) -> list[str]:
     """Steps, images and hours of the whole grid on the official split, from the rates measured here."""
     count, train = SEEDS * sum(len(row.modes) for row in grid.rows.values()), OFFICIAL["train"]
-    steps = ", ".join(
-        f"{math.ceil(train / size):,d} at batch {size}"
-        for size in sorted({row.batch_size for row in grid.rows.values()})
-    )
+    sizes = sorted({row.batch_size for row in grid.rows.values()})
+    steps = ", ".join(f"{math.ceil(train / size):,d} steps at batch {size}" for size in sizes)
     hours = count * train / 3600  # at one image a second
     sentences = [
         f"The whole grid on the official split is {len(grid.rows)} rows in their modes, times {SEEDS} seeds: {count} "
-        f"runs "
-        f"of {train:,d} training images ({steps} steps), {count * train / 1e6:.1f} million images trained on in all. "
-        f"At r "
-        f"images a second that is {hours:,.0f} / r hours: {hours / 2500:,.1f} at r = 2,500, {hours / 250:,.0f} at r "
-        f"= 250. "
-        "Judging comes on top: about a third of the time of an image that is trained, for each image judged."
+        f"runs of {train:,d} training images ({steps}), {count * train / 1e6:.1f} million images trained on in all. "
+        f"At r images a second that is {hours:,.0f} / r hours: {hours / 2500:,.1f} at r = 2,500, {hours / 250:,.0f} "
+        "at r = 250. Judging comes on top: about a third of the time of an image that is trained, for each image "
+        "judged."
     ]
     rates = [run.rate for run in grid.runs if run.rate]
     if not rates:
@@ -193,15 +185,13 @@ def full_data(grid: Grid) -> list[str]:
     rate, size = float(np.median(rates)), int(grid.settings["image_size"])
     text = (
         f"Measured here: {rate:,.1f} training images a second at {size} pixels (median of the runs, from "
-        f"{min(rates):,.1f} "
-        f"to {max(rates):,.1f}; {hardware}), so {hours / rate:,.0f} hours"
+        f"{min(rates):,.1f} to {max(rates):,.1f}; {hardware}), so {hours / rate:,.0f} hours"
     )
     if size != OFFICIAL_SIZE:
         more = (OFFICIAL_SIZE / size) ** 2
         text += (
-            f" at that size. An image of {OFFICIAL_SIZE} pixels has {more:.1f} times as many; were the time to grow "
-            f"with "
-            f"them, {more * hours / rate:,.0f} hours, which is an estimate and not measured"
+            f" at that size. An image of {OFFICIAL_SIZE} x {OFFICIAL_SIZE} has {more:.1f} times the pixels; were the "
+            f"time to grow with them, {more * hours / rate:,.0f} hours, which is an estimate and not measured"
         )
     return [*sentences, text + "."]
 
