@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 import yaml
 from torch.utils.data import DataLoader
-from torchmetrics.functional.classification import binary_auroc
 from tqdm import tqdm
 
 from fusionconv.evaluation import control_predictions
@@ -98,6 +97,7 @@ def write_covariates_only(out: Path, sets: Sequence[tuple[str, ...]], data: dict
         data: arguments of CelebAData without the covariates.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures
 
@@ -127,7 +127,6 @@ def write_covariates_only(out: Path, sets: Sequence[tuple[str, ...]], data: dict
                 probability = fitted.predict_proba(encoded[split])[:, 1]
                 predictions.loc[predictions["split"] == split, model] = probability
                 one_class = len(set(target[split])) < 2
-                area = binary_auroc(torch.from_numpy(probability), torch.from_numpy(target[split]).long())
                 rows.append(
                     {
                         "covariates": " ".join(names),
@@ -135,7 +134,7 @@ def write_covariates_only(out: Path, sets: Sequence[tuple[str, ...]], data: dict
                         "split": split,
                         "num_images": len(probability),
                         "accuracy": float(((probability > 0.5) == target[split]).mean()),
-                        "auroc": None if one_class else float(area),
+                        "auroc": None if one_class else float(roc_auc_score(target[split], probability)),
                     }
                 )
         write_text(each, predictions.to_csv(index=False, float_format=FLOAT))

@@ -50,7 +50,8 @@ class Place:
 def fit_options(run: Run, settings: Settings, place: Place) -> list[str]:
     """The options of `fit` for a run: its row's YAML, and what the grid says."""
     options = [
-        f"--config={run.row.config}", f"--experiment={run.name}", f"--root_dir={place.out}", f"--seed_everything={run.seed}",
+        f"--config={run.row.config}", f"--experiment={run.name}", f"--root_dir={place.out}",
+        f"--seed_everything={run.seed}",
         f"--model.mode={run.mode}", f"--model.weights={place.weights}",
         f"--model.classifier_width={settings.classifier_width}",
         f"--data.root={place.root}", f"--data.image_size={settings.image_size}",

@@ -102,8 +102,8 @@ def work(
     collect(out)
     rate = speed_of(list(results.values()))
     to_do = sum(run.name not in results for run in runs)
-    print(f"\n{len(runs) - to_do} of {len(runs)} runs have a result, {to_do} are to do; {rate:.1f} training images/s on "
-          f"average; {out / 'results.csv'}")  # fmt: skip
+    print(f"\n{len(runs) - to_do} of {len(runs)} runs have a result, {to_do} are to do; {rate:.1f} training images/s")
+    print(f"Table: {out / 'results.csv'}")
     return {name: result for name, result in results.items() if result["status"] == "failed"}
 
 
@@ -163,7 +163,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     add("--keep", choices=["all", "best", "none"], default="best",
         help="checkpoints of finished runs: best keeps the weights of the best one (%(default)s)")  # fmt: skip
     add("--set", type=_setting, nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="more options for every fit, such as trainer.accelerator=cpu; settings of the grid, but for trainer.enable_*")  # fmt: skip
+        help="more options for every fit, such as trainer.accelerator=cpu; settings of the grid too")  # fmt: skip
     options = parser.parse_args(argv)
     options.set = dict(options.set)
     taken = [key for key in options.set if key in RESERVED]

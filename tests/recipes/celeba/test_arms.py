@@ -51,6 +51,42 @@ def test_as_published_layer_is_what_the_study_made():
     assert three(torch.randn(2, 3, 64, 64), torch.ones(2, 3)).shape == (2, 2)
 
 
+@pytest.mark.parametrize(("layer_idx", "count"), [(0, 1), (0, 3), (-1, 3)])
+def test_as_published_computes_the_published_formula(layer_idx, count, real_vgg):
+    """y_i = (W + sum_j s_ij V_j) * x_i, padding 0, stride 1, no bias: image by image, as the study's code does."""
+    network, _ = build("hybrid", mode="as_published", layer_idx=layer_idx, num_covariates=count)
+    network = network.double().eval()
+    layer = network.get_submodule({0: "features.0", -1: "features.40"}[layer_idx])
+    seen = []
+    layer.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    s = torch.randint(0, 2, (5, count)).double()
+    s[0], s[1] = 0, 1  # the constant rows too
+    with torch.no_grad():
+        network(torch.randn(5, 3, 64, 64, dtype=torch.float64), s)
+        (x, y), w, v = seen[0], layer.weight, layer.covariate_weight
+        assert y.shape[2] == x.shape[2] - 2
+        for i in range(5):
+            kernel = w.clone()
+            for j in range(count):
+                kernel += s[i, j] * v[j]
+            patches = (
+                x[i].unfold(1, 3, 1).unfold(2, 3, 1)
+            )  # (C, H - 2, W - 2, 3, 3): every window, none beyond the edge
+            expected = torch.einsum("chwkl,ockl->ohw", patches, kernel)
+            torch.testing.assert_close(y[i], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "options"), [("film", {}), ("concat", {}), ("concat", {"hidden": 4})])
+def test_other_methods_start_as_the_plain_arm_and_leave_its_random_numbers(method, options):
+    plain, plain_state = build("plain")
+    fused, state = build("hybrid", layer_idx=-1, num_covariates=2, method=method, method_options=options)
+    assert torch.equal(plain_state, state)
+    images = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(fused.eval()(images, torch.randn(4, 2)), plain.eval()(images))
+    with pytest.raises(SurgeryError, match="no such row"):
+        build("hybrid", mode="as_published", method=method)
+
+
 def test_corrected_layer_keeps_the_pretrained_convolution():
     hybrid, _ = build("hybrid", num_covariates=2)
     layer = hybrid.get_submodule("features.0")
