@@ -168,8 +168,9 @@ def _departures(grid: Grid) -> list[str]:
     s, found = grid.settings, []
     if s["image_size"] != words.OFFICIAL_SIZE:
         found.append(f"{s['image_size']} x {s['image_size']} pixels, not {words.OFFICIAL_SIZE} x {words.OFFICIAL_SIZE}")
-    for split, count in grid.splits.items():
-        if count != words.OFFICIAL[split]:
+    counts = {"train": s.get("grid's train_images")} | grid.splits
+    for split, count in counts.items():
+        if count is not None and count != words.OFFICIAL[split]:
             found.append(f"{count:,d} {split} images, not the official {words.OFFICIAL[split]:,d}")
     if s["weights"] != "imagenet":
         note = (
