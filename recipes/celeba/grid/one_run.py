@@ -57,6 +57,8 @@ def fit_options(run: Run, settings: Settings, place: Place) -> list[str]:
         f"--data.root={place.root}", f"--data.image_size={settings.image_size}",
         f"--trainer.max_epochs={settings.epochs}", f"--trainer.precision={settings.precision}", "--trainer.devices=1",
     ]  # fmt: skip
+    if settings.lr_scale != 1:
+        options.append(f"--model.lr={run.row.lr * settings.lr_scale:g}")
     if settings.limit is not None:
         options.append(f"--data.limit={settings.limit}")
     if place.num_workers is not None:

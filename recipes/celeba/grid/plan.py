@@ -32,6 +32,7 @@ class Run:
     seed: int
     steps: int
     cost: float
+    controls: bool = True
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class Run:
     @property
     def has_controls(self) -> bool:
         """True where the covariates are exchanged after the test: corrected, and more than one value of them."""
-        return self.mode == "corrected" and self.row.arm != "plain" and self.row.constant is None
+        return self.controls and self.mode == "corrected" and self.row.arm != "plain" and self.row.constant is None
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Settings:
     weights: str
     classifier_width: int
     epochs: int
+    lr_scale: float
     limit: int | None
     precision: str
     options: dict[str, str]
@@ -92,8 +94,17 @@ def read_splits(root: Path, limit: int | None = None) -> tuple[dict[str, int], s
     return counts, digest.hexdigest()[:16]
 
 
-def make_runs(rows: Sequence[str], modes: Sequence[str], seeds: Sequence[int], settings: Settings) -> list[Run]:
-    """All runs of these rows, modes and seeds; a first seed of every row comes before any second one."""
+def make_runs(
+    rows: Sequence[str],
+    modes: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    control_seeds: int | None = None,
+) -> list[Run]:
+    """All runs of these rows, modes and seeds; a first seed of every row comes before any second one.
+
+    Only runs of the first ``control_seeds`` seeds exchange the covariates after the test (None: all of them).
+    """
     runs = []
     for seed in seeds:
         for name in rows:
@@ -105,12 +116,13 @@ def make_runs(rows: Sequence[str], modes: Sequence[str], seeds: Sequence[int], s
                 judged = (settings.epochs + 1) * settings.valid_images
                 if mode == "corrected":
                     judged += settings.test_images
-                run = Run(row, mode, seed, steps, 0.0)
+                controls = control_seeds is None or seed < control_seeds
+                run = Run(row, mode, seed, steps, 0.0, controls)
                 if run.has_controls:
                     k = len(row.covariates)
                     judged += settings.test_images * (4 + (k if k > 1 else 0))
                 cost = settings.epochs * settings.train_images + JUDGING * judged
-                runs.append(Run(row, mode, seed, steps, cost))
+                runs.append(Run(row, mode, seed, steps, cost, controls))
     return runs
 
 

@@ -42,11 +42,11 @@ def main(argv: list[str]) -> None:
     counts, digest = read_splits(options.root, options.limit)
     settings = Settings(
         image_size=options.image_size, weights=_named(options.weights), classifier_width=options.classifier_width,
-        epochs=options.epochs, limit=options.limit, precision=options.precision,
+        epochs=options.epochs, lr_scale=options.lr_scale, limit=options.limit, precision=options.precision,
         options={key: value for key, value in options.set.items() if not key.startswith(WITHOUT_EFFECT)},
         train_images=counts["train"], valid_images=counts["valid"], test_images=counts["test"], data=digest,
     )  # fmt: skip
-    runs = make_runs(rows, options.modes, range(options.seeds), settings)
+    runs = make_runs(rows, options.modes, range(options.seeds), settings, options.control_seeds)
     runs = cut(runs, *options.part)
     out: Path = options.out
     claim(out, settings, write=not options.dry_run)
@@ -157,6 +157,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     add("--weights", default="imagenet", help="imagenet, none or a file, as for fit (%(default)s)")
     add("--classifier-width", type=_count, default=4096, help="of the hidden Linear layers (%(default)s, VGG16's)")
     add("--epochs", type=_count, default=1, help="(%(default)s, the study's)")
+    add("--lr-scale", type=float, default=1.0, help="every row's rate times this, for short runs on few images (1)")
+    add("--control-seeds", type=_count, help="exchange covariates at test only in the first so many seeds (all)")
     add("--limit", type=_count, help="only the first so many images of each split")
     add("--precision", default="32-true", help="Lightning's: 32-true, bf16-mixed, ... (%(default)s)")
     add("--workers", type=int, help="processes that decode images (up to 8, one per core)")
@@ -182,7 +184,7 @@ WITHOUT_EFFECT = ("trainer.enable_", "save_every_minutes")
 RESERVED = {
     "experiment": "the run's name", "root_dir": "--out", "config": "the row", "seed_everything": "--seeds",
     "resume": "by itself", "overwrite": "by itself", "ckpt_path": "by itself",
-    "model.arm": "the row", "model.mode": "--modes", "model.lr": "the row", "model.layer_idx": "the row",
+    "model.arm": "the row", "model.mode": "--modes", "model.lr": "the row and --lr-scale", "model.layer_idx": "the row",
     "model.method": "the row", "model.method_options": "the row", "model.weights": "--weights",
     "model.classifier_width": "--classifier-width", "data.batch_size": "the row", "data.covariates": "the row",
     "data.constant": "the row", "data.target": "the study", "data.root": "--root", "data.limit": "--limit",
