@@ -22,6 +22,7 @@ from recipes.celeba.grid.report.differences import compare, compare_all, holm, p
 from recipes.celeba.grid.report.folder import read_grid
 from recipes.celeba.grid.report.groups import gap_changes, subgroups
 from recipes.celeba.grid.report.kernels import tiles
+from recipes.celeba.grid.report.tables import control_table
 from recipes.celeba.grid.rows import ROWS
 from recipes.common.runs import RunError
 
@@ -175,6 +176,34 @@ def test_one_seed_decides_nothing(tmp_path):
     assert found.over_images.estimate == pytest.approx(0.4)
 
 
+def test_a_grid_with_scaled_rates_says_so(tmp_path):
+    """`reproduce --lr-scale 10` trains the rows at 1e-5 with 1e-4; another rate than that is still refused."""
+    settings = {"lr_scale": 10.0, "train_images": 800}
+    folder = fake_run(tmp_path / "grid", PLAIN, "as_published", settings=settings)
+    with pytest.raises(RunError, match="not a run of the row"):
+        read_grid(tmp_path / "grid")
+    _rewrite(folder, "config.yaml", "lr: 1.0e-05", "lr: 0.0001")
+    text = write_report(read_grid(tmp_path / "grid"), tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert "every learning rate times 10 (the rate in a row's name is the study's)" in text
+    assert "--lr-scale 10`" in text
+    assert "800 train images, not the official 162,770" in text
+
+
+def test_controls_of_some_seeds_are_set_beside_plain_of_these_seeds(tmp_path):
+    fake_run(tmp_path, PLAIN, seed=0, test=wrong(0.4, 0))
+    fake_run(tmp_path, PLAIN, seed=1, test=wrong(0.2, 1))
+    right, half = wrong(0.1, 2), wrong(0.5, 3)
+    fake_run(tmp_path, MALE, seed=0, test=right, controls={"zero": half, "mean": half, "permuted": half})
+    fake_run(tmp_path, MALE, seed=1, test=wrong(0.0, 2))
+    grid = read_grid(tmp_path)
+    line = control_table(grid, control_accuracies(grid)).iloc[0]
+    assert (line["seeds"], line["plain"], line["true"], line["permuted"]) == (1, "60.00", "90.00", "50.00")
+    found = gain_split(grid, ROWS[MALE], 200)
+    assert found.seeds == (0,)
+    assert found.gain.estimate == pytest.approx(0.3)
+    assert found.lost.estimate == pytest.approx(0.4)
+
+
 def test_only_seeds_that_both_have_are_compared(tmp_path):
     fake_run(tmp_path, PLAIN, seed=0, test=wrong(0.4, 1))
     fake_run(tmp_path, PLAIN, seed=1, test=wrong(0.3, 1))
@@ -308,7 +337,9 @@ def test_equal_rows_and_one_seed_are_told_as_what_they_are(tmp_path):
     for seed in range(2):
         fake_run(tmp_path / "grid", PLAIN, seed=seed, test=wrong(0.3, seed))
         same = wrong(0.3, seed)
-        controls = dict.fromkeys(("zero", "mean", "permuted", "only_Smiling", "only_Young", "only_High_Cheekbones"), same)
+        controls = dict.fromkeys(
+            ("zero", "mean", "permuted", "only_Smiling", "only_Young", "only_High_Cheekbones"), same
+        )
         fake_run(tmp_path / "grid", TRIO, seed=seed, test=same, controls=controls)
     fake_run(tmp_path / "grid", MALE, seed=0, test=wrong(0.0, 0))
     grid = read_grid(tmp_path / "grid")

@@ -178,9 +178,10 @@ def _read_run(folder: Path, row: Row, mode: str, seed: int) -> GridRun | str:
 
 def _is_its_row(run: GridRun) -> None:
     """Refuse a run that was trained in another way than its row says."""
-    row = run.row
+    row, scale = run.row, run.result.get("settings", {}).get("lr_scale", 1.0)
+    lr = row.lr if scale == 1 else float(f"{row.lr * scale:g}")  # as `reproduce` gives it to `fit`
     expected = {
-        "model": {"arm": row.arm, "mode": run.mode, "lr": row.lr},
+        "model": {"arm": row.arm, "mode": run.mode, "lr": lr},
         "data": {"batch_size": row.batch_size, "covariates": list(row.covariates), "constant": row.constant},
     }
     if row.arm != "plain":

@@ -147,6 +147,12 @@ def _reproduce(grid: Grid) -> str:
         f"{1 + max(run.seed for run in grid.runs)}", f"--image-size {s['image_size']}", f"--weights {s['weights']}",
         f"--classifier-width {s['classifier_width']}", f"--epochs {s['max_epochs']}",
     ]  # fmt: skip
+    scale = s.get("grid's lr_scale", 1)
+    if scale != 1:
+        parts.append(f"--lr-scale {scale:g}")
+    controlled = {run.seed for run in grid.runs if run.controls is not None}
+    if controlled and len(controlled) < len({run.seed for run in grid.runs}):
+        parts.append(f"--control-seeds {1 + max(controlled)}")
     if s.get("limit"):
         parts.append(f"--limit {s['limit']}")
     if s.get("precision") not in FULL_PRECISION:
@@ -181,6 +187,9 @@ def _departures(grid: Grid) -> list[str]:
         found.append(f"hidden linear layers of {s['classifier_width']}, not 4096, from random weights")
     if s["max_epochs"] != 1:
         found.append(f"{s['max_epochs']} epochs, not 1")
+    scale = s.get("grid's lr_scale", 1)
+    if scale != 1:
+        found.append(f"every learning rate times {scale:g} (the rate in a row's name is the study's)")
     if s.get("precision") not in FULL_PRECISION:
         found.append(f"precision {s['precision']}")
     found.append("seeds are set, the study set none")

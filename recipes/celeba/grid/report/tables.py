@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.evaluation import Estimate, format_p, wilson
-from recipes.celeba.grid.report.covariates import GainSplit
+from recipes.celeba.grid.report.covariates import GainSplit, controlled
 from recipes.celeba.grid.report.differences import Comparison, mean_right
 from recipes.celeba.grid.report.folder import Grid, GridRun, short
 from recipes.celeba.grid.report.groups import GapChange
@@ -126,7 +126,8 @@ def control_table(grid: Grid, accuracies: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for found in accuracies.to_dict("records"):
         row = grid.rows[found["row"]]
-        plain = grid.of(row.baseline, "corrected") if row.baseline else []
+        seeds = {run.seed for run in controlled(grid, row)}
+        plain = [run for run in grid.of(row.baseline, "corrected") if run.seed in seeds] if row.baseline else []
         alone = [f"{name}: {100 * found[f'only_{name}']:.2f}" for name in row.covariates if f"only_{name}" in found]
         lines.append(
             {
