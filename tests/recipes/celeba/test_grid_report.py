@@ -298,10 +298,12 @@ def test_the_page(made, tmp_path, capsys):
     assert lines[ROWS[MALE].title][-1].endswith("): better")
     assert lines["hybrid, trio, last conv, lr 1e-5, batch 32"][-1].endswith("): not told apart by seeds or images")
     flat = " ".join(text.split())
+    common = 100 * max((TARGET["test"] == label).mean() for label in (0, 1))
     for words in (
         "Of 2 corrected hybrid rows", "(test split), 1 beats it by more than noise, 0 are worse by more than noise, 1 cannot",
         "81.59 +- 0.24", "80.42 +- 0.52", "-1.17 points, Welch's t-test p = 0.042", "+0.38 points, Welch's t-test p = 0.103",
-        "the loss is nan by step 7", "64 x 64 pixels, not 224 x 224", "weights vgg16.pt", "0.27 points", "10,174 steps at batch 16", "further apart than in plain in 0 of 2 rows",
+        "the loss is nan by step 7", "64 x 64 pixels, not 224 x 224", "weights vgg16.pt", "0.27 points", f"plain, lr 1e-5, batch 32, corrected, has 79.00 % of the test images right; always the more common answer has {common:.2f} %",
+        "10,174 steps at batch 16", "further apart than in plain in 0 of 2 rows",
     ):  # fmt: skip
         assert words in flat, words
     assert "/somewhere" not in text
@@ -324,10 +326,11 @@ def test_a_part_of_a_grid_is_enough(tmp_path):
     fake_run(tmp_path / "grid", PLAIN, "as_published", valid=wrong(0.25, 1, "valid"))
     (tmp_path / "grid" / f"{MALE}__as_published__seed0").mkdir()
     grid = read_grid(tmp_path / "grid")
-    written = write_report(grid, tmp_path / "page.md", resamples=200)
+    written = write_report(grid, tmp_path / "page.md", resamples=200, note="Drawn by a test.")
     text = written[0].read_text(encoding="utf-8")
     assert "75.00, 1 seed" in text
-    assert "not finished: it lacks config.yaml" in text
+    assert "\n\n**Drawn by a test.**\n\n" in text
+    assert "not finished: it lacks result.json, config.yaml" in text
     assert "nothing is compared" in text
     assert "No corrected run is finished" in text
 

@@ -37,13 +37,15 @@ def main(argv: list[str]) -> None:
         raise RunError(
             f"{out} exists and was not written by this command. Give another page with --out, or move it away."
         )
-    written = write_report(grid, out, options.figures, options.root, options.resamples, options.group_resamples)
+    written = write_report(
+        grid, out, options.figures, options.root, options.resamples, options.group_resamples, options.note
+    )
     print(f"{len(grid.runs)} runs, {len(grid.failed)} without figures; wrote " + ", ".join(map(str, written)))
 
 
 def write_report(
     grid: Grid, out: Path, folder: Path | None = None, root: str | Path | None = None, resamples: int = 2000,
-    group_resamples: int = 200,
+    group_resamples: int = 200, note: str = "",
 ) -> list[Path]:  # fmt: skip
     """Write page, table and figures, and return their paths.
 
@@ -54,6 +56,7 @@ def write_report(
         root: CelebA's folder, for the subgroups; by default where the runs had it.
         resamples: of the images, for the differences.
         group_resamples: of the images, for the subgroups' intervals.
+        note: said first on the page, such as of which images these are.
     """
     if not grid.runs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(grid.failed.items())[:3])
@@ -81,7 +84,7 @@ def write_report(
     addresses = {name: _relative(path, out.parent) for name, path in drawn.items()}
     command = "python -m recipes.celeba report RUNS"
     text = page(grid, comparisons, controls, splits, subgroup, changes, no_groups, addresses, command,
-                (resamples, group_resamples))  # fmt: skip
+                (resamples, group_resamples), note)  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     table = out.with_suffix(".tex")
@@ -155,6 +158,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("docs/results/celeba.md"), help="the page (%(default)s)")
     parser.add_argument("--figures", type=Path, help="folder of the figures (default: the page's name without .md)")
     parser.add_argument("--root", type=Path, help="CelebA's folder, for the subgroups (default: where the runs had it)")
+    parser.add_argument("--note", default="", help="a sentence to stand first, such as of which images these are")
     parser.add_argument("--resamples", type=int, default=2000, help="of the images, for differences (%(default)s)")
     parser.add_argument("--group_resamples", type=int, default=200, help="of the images, for subgroups (%(default)s)")
     return parser.parse_args(argv)

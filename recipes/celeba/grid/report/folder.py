@@ -142,7 +142,7 @@ def _read_run(folder: Path, row: Row, mode: str, seed: int) -> GridRun | str:
     result = _json(folder / "result.json")
     if result.get("status") == "failed":
         return "failed: " + str(result.get("reason") or "no reason was written").splitlines()[0]
-    needed = ["config.yaml", *(f"{kind}-{split}.{end}" for split in SPLITS[mode]
+    needed = ["result.json", "config.yaml", *(f"{kind}-{split}.{end}" for split in SPLITS[mode]
                                for kind, end in (("results", "json"), ("predictions", "csv")))]  # fmt: skip
     if absent := [name for name in needed if not (folder / name).is_file()]:
         return f"not finished: it lacks {', '.join(absent)}"

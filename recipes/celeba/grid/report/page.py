@@ -28,6 +28,7 @@ def page(
     figures: dict[str, str],
     command: str,
     resamples: tuple[int, int],
+    note: str = "",
 ) -> str:
     """The whole page.
 
@@ -42,12 +43,14 @@ def page(
         figures: name -> its address, relative to the page.
         command: the command that made the page.
         resamples: of the paired bootstrap, and of the subgroups' intervals.
+        note: what is to be said of the data before anything else.
     """
     corrected, published = comparisons.get("corrected", {}), comparisons.get("as_published", {})
     parts = [
-        MARK, "# The CelebA study, row by row", opening(grid, command), "## What holds and what does not",
-        *bullets(words.verdicts(corrected, "corrected")), words.how_decided(corrected),
-        *bullets(words.verdicts(published, "as_published")), *words.beside_the_study(grid, published),
+        MARK, "# The CelebA study, row by row", *([f"**{note}**"] if note else []), opening(grid, command),
+        "## What holds and what does not",
+        *bullets(words.verdicts(corrected, "corrected")), *([words.how_decided(corrected or published)] if corrected or published else []),
+        *bullets(words.verdicts(published, "as_published")), *words.beside_the_study(grid, published), *words.standing(grid),
         *words.collapsed(grid),
         "## Every row",
         "Accuracy in %. Paper: as printed. Logs: every repeat in the study's logs (its validation images). Ours: "
@@ -122,7 +125,7 @@ def opening(grid: Grid, command: str) -> str:
     ran = len({run.row.name for run in grid.runs})
     lost = f"; {len(grid.failed)} without figures, listed at the end" if grid.failed else ""
     lines = [
-        f"{len(grid.runs)} finished runs of {ran} of the {len(grid.rows)} rows, "
+        f"{len(grid.runs)} finished run{'s' if len(grid.runs) > 1 else ''} of {ran} of the {len(grid.rows)} rows, "
         f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{lost}. "
         '"Trio" stands for the covariates Smiling, Young and High_Cheekbones.',
         "",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fusionconv.evaluation import format_p
 from recipes.celeba.grid.report.covariates import GainSplit, uses_covariates
-from recipes.celeba.grid.report.differences import LEVEL, Comparison, logged_differences, sampling_error
+from recipes.celeba.grid.report.differences import LEVEL, Comparison, logged_differences, mean_right, sampling_error
 from recipes.celeba.grid.report.folder import JUDGED, Grid, short
 from recipes.celeba.grid.report.groups import GapChange
 from recipes.celeba.grid.report.tables import points
@@ -194,6 +194,28 @@ def full_data(grid: Grid) -> list[str]:
             f"time to grow with them, {more * hours / rate:,.0f} hours, which is an estimate and not measured"
         )
     return [*sentences, text + "."]
+
+
+def standing(grid: Grid) -> list[str]:
+    """How far the plain networks got: beside the more common answer, the covariates alone, and the study."""
+    target = grid.target("test")
+    ran = [row for row in grid.rows.values() if row.arm == "plain" and grid.of(row.name, "corrected")]
+    plain = next((row for row in ran if row.matched), ran[0] if ran else None)
+    if target is None or plain is None:
+        return []
+    reached = 100 * float(mean_right(grid.of(plain.name, "corrected"), "test").mean())
+    common = 100 * max(float(target.mean()), 1 - float(target.mean()))
+    text = (
+        f"{short(plain)}, corrected, has {reached:.2f} % of the test images right; always the more common answer has "
+        f"{common:.2f} %"
+    )
+    if grid.covariates_only is not None and {"covariates", "split", "accuracy"} <= set(grid.covariates_only):
+        tested = grid.covariates_only[grid.covariates_only["split"] == "test"]
+        best = tested.groupby("covariates", sort=False)["accuracy"].max()
+        text += "".join(f"; {name} without an image {100 * value:.2f} %" for name, value in best.items())
+    if plain.logged:
+        text += f"; the study's logs of this row have {spread(plain.logged)} % on its validation images"
+    return [text + "."]
 
 
 def collapsed(grid: Grid) -> list[str]:
