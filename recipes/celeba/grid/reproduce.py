@@ -72,14 +72,17 @@ def work(
     runs: list[Run], results: dict[str, dict[str, Any]], settings: Settings, options: argparse.Namespace
 ) -> dict[str, dict[str, Any]]:
     """Do the runs that have no result yet, as long as the budget lasts; returns the failed ones."""
-    from recipes.celeba.grid.controls import write_covariates_only  # these bring Lightning: after the plan is printed
+    from recipes.celeba.data import CelebAData  # these bring Lightning: after the plan is printed
+    from recipes.celeba.grid.controls import write_covariates_only
     from recipes.celeba.grid.one_run import Place, collect, do_run, speed_of
 
     started, out = time.perf_counter(), options.out
     data = {"root": str(options.root), "image_size": settings.image_size, "limit": settings.limit}
-    on_error = settings.options.get("data.on_error", "fail")
+    data["on_error"] = settings.options.get("data.on_error", "fail")
+    for stage in ("fit", "test"):  # half a set stops the grid here, not each of its runs
+        CelebAData(**data).setup(stage)
     sets = sorted({run.row.covariates for run in runs if run.row.arm != "plain" and run.row.constant is None})
-    write_covariates_only(out, sets, {**data, "on_error": on_error})
+    write_covariates_only(out, sets, data)
     place = Place(out, options.root, options.weights, options.workers, options.keep, options.set)
     for number, run in enumerate(runs, start=1):
         if run.name in results:

@@ -141,7 +141,7 @@ def test_the_dry_run_plans_every_published_row_with_the_right_steps(full_size, t
 
 
 def settings(**changes):
-    known = {"image_size": 64, "weights": "none", "classifier_width": 16, "epochs": 1, "limit": None,
+    known = {"image_size": 64, "weights": "none", "classifier_width": 16, "epochs": 1, "lr_scale": 1.0, "limit": None,
              "precision": "32-true", "options": {}, "train_images": 1000, "valid_images": 100, "test_images": 90,
              "data": "x"}  # fmt: skip
     return Settings(**{**known, **changes})
@@ -155,22 +155,23 @@ def test_parts_are_whole_disjoint_and_fair():
     costs = [sum(run.cost for run in part) for part in parts]
     assert max(costs) - min(costs) <= max(run.cost for run in runs)  # what longest-first promises
     assert cut(runs, 2, 7) == cut(list(reversed(runs)), 2, 7)[::-1]
+    some = make_runs(list(ROWS), ("corrected",), range(3), settings(), control_seeds=1)
+    has = {run.name for run in some if run.has_controls}
+    assert has == {run.name for run in runs if run.has_controls and run.seed == 0}
+    assert all((run.cost < same.cost) == (same.has_controls and run.seed > 0)
+               for run, same in zip(some, [run for run in runs if run.mode == "corrected"], strict=True))  # fmt: skip
     seeds = [run.seed for run in runs]
     assert seeds == sorted(seeds)  # a first seed of every row before a second of any
 
 
 def test_what_cannot_be_planned_says_so(full_size, tmp_path, capsys):
     for change, words in (
-        (["--rows", "male"], None),
         (["--rows", "mail"], "no such row"),
         (["--set", "model.lr=1"], "reproduce sets this itself"),
         (["--weights", "absent.pt"], "is no file"),
         ([f"--root={tmp_path}"], "list_eval_partition"),
     ):
         argv = ["reproduce", f"--root={full_size}", f"--out={tmp_path}/grid", "--dry-run", "--limit=9", *change]
-        if words is None:
-            main(argv)
-            continue
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == 2

@@ -110,7 +110,7 @@ def test_covariates_only(grid):
         assert row["auroc"] == pytest.approx(roc_auc_score(own["target"], own[model]))
 
 
-def test_finished_runs_are_skipped_and_another_grid_is_refused(grid, capsys):
+def test_finished_runs_are_skipped_and_half_a_set_or_another_grid_is_refused(grid, tmp_path, capsys):
     results = {path: path.stat().st_mtime_ns for path in grid.glob("out/*/result.json")}
     reproduce(grid, grid / "out", "--rows", "matched", "--modes", "corrected", "--dry-run")
     assert "6 runs, 18 steps; 4 runs to do, 12 steps, time: " in capsys.readouterr().out
@@ -118,6 +118,13 @@ def test_finished_runs_are_skipped_and_another_grid_is_refused(grid, capsys):
     reproduce(grid, grid / "out", "--rows", "male-conv1-lr1e-5-b32", "--budget-hours", "0")
     assert "budget of 0 hours is used up: male-conv1" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in grid.glob("out/*/result.json")} == results
+    shutil.copytree(grid / "data", tmp_path / "data")
+    (tmp_path / "data/celeba/img_align_celeba/000130.jpg").unlink()
+    with pytest.raises(SystemExit) as stop:
+        reproduce(tmp_path, tmp_path / "out", "--rows", "plain-lr1e-5-b32")
+    assert stop.value.code == 2
+    assert "1 of the 24 test images are listed but absent" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plan.json"]
     with pytest.raises(SystemExit) as stop:
         reproduce(grid, grid / "out", "--image-size", "96")
     assert stop.value.code == 2
