@@ -49,9 +49,10 @@ def page(
     parts = [
         MARK, "# The CelebA study, row by row", *([f"**{note}**"] if note else []), opening(grid, command),
         "## What holds and what does not",
-        *bullets(words.verdicts(corrected, "corrected")), *([words.how_decided(corrected or published)] if corrected or published else []),
-        *bullets(words.verdicts(published, "as_published")), *words.beside_the_study(grid, published), *words.standing(grid),
-        *words.collapsed(grid),
+        *bullets(words.verdicts(corrected, "corrected")),
+        *([words.how_decided(corrected or published)] if corrected or published else []),
+        *bullets(words.verdicts(published, "as_published")),
+        *words.beside_the_study(grid, published), *words.standing(grid), *words.collapsed(grid),
         "## Every row",
         "Accuracy in %. Paper: as printed. Logs: every repeat in the study's logs (its validation images). Ours: "
         "mean over seeds, lowest to highest in brackets. As published is chosen and judged on the validation "
