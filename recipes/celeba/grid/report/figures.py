@@ -164,5 +164,5 @@ def draw_effect(effects: dict[str, pd.DataFrame], target: str) -> Figure:
         mpl.lines.Line2D([], [], color=INK, ls="", marker="o", mfc="white", label="covariate at 0"),
         mpl.lines.Line2D([], [], color=INK, ls="", marker="o", label="covariate at 1"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4 if columns > 1 else 2, fontsize=7.5)
     return figure

@@ -209,13 +209,16 @@ def standing(grid: Grid) -> list[str]:
         f"{short(plain)}, corrected, has {reached:.2f} % of the test images right; always the more common answer has "
         f"{common:.2f} %"
     )
+    far = ""
     if grid.covariates_only is not None and {"covariates", "split", "accuracy"} <= set(grid.covariates_only):
         tested = grid.covariates_only[grid.covariates_only["split"] == "test"]
         best = tested.groupby("covariates", sort=False)["accuracy"].max()
         text += "".join(f"; {name} without an image {100 * value:.2f} %" for name, value in best.items())
+        if reached < 100 * float(best.max()):
+            far = " Below what covariates reach alone it is far from trained, and no row here says much of the method."
     if plain.logged:
         text += f"; the study's logs of this row have {spread(plain.logged)} % on its validation images"
-    return [text + "."]
+    return [text + "." + far]
 
 
 def collapsed(grid: Grid) -> list[str]:
