@@ -24,6 +24,7 @@ from fusionconv.layers import (
 )
 from fusionconv.param_groups import param_groups
 from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, merge, unfuse
+from fusionconv.tuning import TunedLayer, autotune
 from fusionconv.windows import window_predictor
 
 __all__ = [
@@ -41,7 +42,9 @@ __all__ = [
     "HybridLinear",
     "SurgeryError",
     "TableError",
+    "TunedLayer",
     "UnusedCovariatesWarning",
+    "autotune",
     "covariates",
     "functional",
     "fuse_into",

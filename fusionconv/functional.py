@@ -14,7 +14,9 @@ from torch.fx import Proxy
 from fusionconv.errors import CovariateError, CovariateTypeError, FusionError
 from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
-from fusionconv.strategies.rows import is_recorded, tie_rows
+from fusionconv.strategies.layout import keep_layout
+from fusionconv.strategies.rows import tie_rows
+from fusionconv.strategies.running import is_recorded
 
 __all__ = [
     "check_covariates",
@@ -55,7 +57,8 @@ def hybrid_conv(
         bias: b, (C_out), or None.
         covariate_bias: c, (K, C_out), or None.
         stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``, "same" and "valid" included.
-        strategy: how to compute it: "auto", "loop", "grouped", "stacked", "scaled" or "distinct"; same result.
+        strategy: how to compute it: "auto", "loop", "grouped", "chunked", "stacked", "scaled" or "distinct"; same
+            result.
         check_finite: False for numbers that the network itself has made from the image (a routing): NaN among them then
             goes on to the output, as NaN in an image does, and is no error.
 
@@ -195,8 +198,9 @@ def _run(
         nothing = sum((s.sum() for s in (covariate_weight, covariate_bias) if s is not None), covariates.sum()) * 0
         return geometry.conv(x, weight, bias) + nothing.to(x.dtype)
     if strategy == "auto":
-        strategy = choose(x, covariate_weight)
-    return STRATEGIES[strategy](x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
+        strategy = choose(x, covariates, covariate_weight)
+    y = STRATEGIES[strategy](x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
+    return keep_layout(y, x)
 
 
 def check_strategy(strategy: str) -> None:
@@ -287,7 +291,7 @@ def _is_finite(covariates: Tensor) -> bool:
     if covariates.is_cuda and torch.cuda.is_current_stream_capturing():
         return True
     try:
-        return bool(torch.isfinite(covariates).all())
+        return bool(torch.isfinite(covariates.detach()).all())
     except RuntimeError:  # a value that cannot be read: meta and fake tensors, vmap
         return True
 

@@ -10,7 +10,7 @@ import fusionconv
 
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
     HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear SurgeryError TableError
-    UnusedCovariatesWarning covariates functional fuse_into list_convs load merge param_groups save
+    TunedLayer UnusedCovariatesWarning autotune covariates functional fuse_into list_convs load merge param_groups save
     unfuse
     window_predictor""".split()  # noqa: SIM905
 

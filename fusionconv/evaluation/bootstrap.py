@@ -112,7 +112,9 @@ def bootstrap(
     if count < 2:
         raise EvaluationError(f"expected at least two subjects to resample, came {count} (with {rows} rows)")
     order = np.argsort(numbers, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
+    sizes = np.bincount(numbers)
+    same = bool((sizes == sizes[0]).all())  # then a resample is one indexing, however many subjects there are
+    members = order.reshape(count, -1) if same else np.split(order, np.cumsum(sizes)[:-1])
     estimate = float(figure(np.arange(rows)))
     if not np.isfinite(estimate):
         raise EvaluationError(f"expected a metric that is defined on all {rows} rows, came {estimate}")
@@ -123,7 +125,7 @@ def bootstrap(
         warnings.simplefilter("ignore")  # scikit-learn warns for each resample without a class; they are counted below
         for i in range(n_resamples):
             drawn = np.concatenate([random.choice(stratum, len(stratum)) for stratum in strata_members])
-            values[i] = _value(figure, np.concatenate([members[g] for g in drawn]))
+            values[i] = _value(figure, _rows_of(members, drawn))
         kept = values[np.isfinite(values)]
         if len(kept) < n_resamples / 2:
             raise EvaluationError(
@@ -136,6 +138,13 @@ def bootstrap(
             left_out = np.array([_value(figure, order[numbers[order] != g]) for g in range(count)])
             acceleration = _acceleration(left_out)
     return Bootstrap(estimate, kept, n_resamples - len(kept), count, acceleration)
+
+
+def _rows_of(members: Ints | list[Ints], drawn: Ints) -> Ints:
+    """The rows of the subjects drawn, subject after subject; an array of members has one line for each subject."""
+    return (
+        members[drawn].reshape(-1) if isinstance(members, np.ndarray) else np.concatenate([members[g] for g in drawn])
+    )
 
 
 def _value(figure: Callable[[Ints], float], rows: Ints) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from fusionconv.strategies.auto import choose
+from fusionconv.strategies.chunked import chunked
 from fusionconv.strategies.distinct import distinct
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
@@ -21,6 +22,7 @@ Strategy = Callable[[Tensor, Tensor, Tensor, Tensor, "Tensor | None", "Tensor | 
 STRATEGIES: dict[str, Strategy] = {
     "loop": loop,
     "grouped": grouped,
+    "chunked": chunked,
     "stacked": stacked,
     "scaled": scaled,
     "distinct": distinct,

@@ -1,25 +1,51 @@
-"""auto: which strategy to use, decided by shapes and device only, so that equal shapes are computed alike."""
+"""auto: which strategy to use, by shapes and device (on a CPU also by how many rows differ), the same each time."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from fusionconv.strategies.chunked import CHUNK
 from fusionconv.strategies.kernels import autocasts
-from fusionconv.strategies.rows import is_recorded
+from fusionconv.strategies.running import is_recorded
 
 __all__ = ["choose"]
 
+FEW = 32  # making one number of a kernel costs about as much as using it on so many positions (measured on a CPU)
 
-def choose(x: Tensor, covariate_weight: Tensor) -> str:
-    """The name of the strategy for these shapes.
+
+def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor) -> str:
+    """The name of the strategy. docs/performance.md shows what the choice costs beside the best one.
 
     * An exported or traced model must leave the batch size free, and ONNX fixes the number of groups: ``scaled``.
     * A kernel of one on a single position (a linear head, squeeze and excitation): ``stacked``, since N kernels would
       cost more than the product itself. Not under autocast, where ``stacked`` rounds each term by itself.
-    * Otherwise ``grouped``.
+    * Compiled, on a GPU, for one sample, and where all N kernels fit in a cache: ``grouped``, one convolution.
+    * Otherwise, on a CPU with large kernels: ``distinct`` where at most half of the rows differ (sex, scanner) and take
+      no gradient; ``stacked`` again where K times the positions are at most `FEW` (the last maps of a small image);
+      else ``chunked``. Counting the rows would wait for a GPU, so there it is not done.
     """
     if is_recorded():
         return "scaled"
-    if covariate_weight.shape[3:].numel() == 1 and x.shape[2:].numel() == 1 and not autocasts(x):
+    positions = x.shape[2:].numel()
+    if covariate_weight.shape[3:].numel() == 1 and positions == 1 and not autocasts(x):
         return "stacked"
-    return "grouped"
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or len(x) == 1:
+        return "grouped"
+    if len(x) * covariate_weight[0].numel() <= CHUNK:
+        return "grouped"
+    if _few_differ(covariates):
+        return "distinct"
+    if len(covariate_weight) * positions <= FEW and not autocasts(x):
+        return "stacked"
+    return "chunked"
+
+
+def _few_differ(covariates: Tensor) -> bool:
+    """Whether at most half of the rows are different ones, and may share their kernels."""
+    if covariates.requires_grad:
+        return False
+    try:
+        return 2 * len(torch.unique(covariates.detach().double(), dim=0)) <= len(covariates)
+    except RuntimeError:  # a value that cannot be read: vmap, fake tensors
+        return False

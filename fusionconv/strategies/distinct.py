@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.kernels import per_sample
-from fusionconv.strategies.rows import is_traced
+from fusionconv.strategies.running import is_traced
 
 __all__ = ["distinct"]
 

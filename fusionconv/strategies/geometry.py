@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -41,3 +42,37 @@ class Geometry:
             function = _CONV_TRANSPOSE[self.spatial_dims]
             return function(x, weight, bias, self.stride, self.padding, self.output_padding, groups, self.dilation)
         return _CONV[self.spatial_dims](x, weight, bias, self.stride, self.padding, self.dilation, groups)
+
+    def numeric_padding(self, kernel_size: Sequence[int]) -> list[int] | None:
+        """The padding in numbers, one a dimension; None for a "same" that pads one side more than the other."""
+        if not isinstance(self.padding, str):
+            return _each(self.padding, self.spatial_dims)
+        if self.padding == "valid":
+            return [0] * self.spatial_dims
+        dilation = _each(self.dilation, self.spatial_dims)
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+        return None if any(total % 2 for total in totals) else [total // 2 for total in totals]
+
+    def conv_backward(
+        self, dy: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of ``conv(x, weight)`` for ``x`` and ``weight``, those that are wanted, without the forward pass.
+
+        Needs a `numeric_padding`.
+        """
+        dims = self.spatial_dims
+        padding = self.numeric_padding(weight.shape[2:])
+        assert padding is not None
+        dx, dweight, _ = torch.ops.aten.convolution_backward(
+            dy, x, weight, None, _each(self.stride, dims), padding, _each(self.dilation, dims), self.transposed,
+            _each(self.output_padding, dims), groups, [*wanted, False],
+        )  # fmt: skip
+        return dx, dweight
+
+
+def _each(value: IntOrInts, dims: int) -> list[int]:
+    """One number a dimension."""
+    if isinstance(value, int):
+        return [value] * dims
+    values = list(value)
+    return values * dims if len(values) == 1 else values

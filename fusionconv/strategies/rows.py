@@ -9,17 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["is_recorded", "is_traced", "tie_rows"]
-
-
-def is_traced() -> bool:
-    """Whether torch.jit.trace is running (the older ONNX exporter uses it too)."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
-
-
-def is_recorded() -> bool:
-    """Whether operations are being recorded to run later without Python: torch.export, ONNX, torch.jit.trace."""
-    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or is_traced()
+__all__ = ["tie_rows"]
 
 
 def tie_rows(covariates: Tensor, x: Tensor) -> Tensor:

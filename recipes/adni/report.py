@@ -11,7 +11,7 @@ from pathlib import Path
 from recipes.adni.report_run import read_run
 from recipes.adni.report_sections import Section, learning, opening, outcomes, results, subgroups, undone
 from recipes.adni.report_setup import setup_tables
-from recipes.adni.summary import markdown
+from recipes.common.markdown import markdown
 from recipes.common.page import figure_html, page, table_html
 from recipes.common.runs import RunFolder
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fusionconv.evaluation import age_bias, correct_age_bias, corrected_resampled_ttest
 from recipes.adni.tasks import Task
+from recipes.common.markdown import markdown
 from recipes.common.runs import RunError
 
 BETTER = {"mae": "less", "loss": "less"}  # of every other metric more is better
@@ -246,9 +247,3 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         elif pd.api.types.is_float_dtype(table[column]):
             table[column] = ["-" if math.isnan(v) else f"{v:.3f}" for v in table[column]]
     return table
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown."""
-    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * len(table.columns)]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False))])

@@ -1,4 +1,4 @@
-"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, crossval, predict, reproduce, ..."""
+"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, crossval, predict, reproduce, report."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": ("explain", "explain", "Grad-CAM and guided backpropagation of some images, by covariate value"),
     "predict": ("predict", "predict", "write a CSV of predictions for a folder of images and a covariate table"),
     "reproduce": ("grid.reproduce", "main", "the study's whole table: every row, both modes, several seeds; resumable"),
+    "report": ("grid.report.command", "main", "what the whole grid gave: a page, a LaTeX table, figures"),
 }
 
 HELP = f"""usage: python -m recipes.celeba COMMAND [options]      (COMMAND --help lists a command's options)
@@ -43,6 +44,7 @@ examples:
   python -m recipes.celeba fit --experiment young --resume --trainer.max_epochs 3
   python -m recipes.celeba fit ... --trainer.devices 2 --trainer.strategy ddp --trainer.precision bf16-mixed
   python -m recipes.celeba reproduce --root DIR --dry-run          the study's table: what would be run, and how long
+  python -m recipes.celeba report runs/grid                        the page of what `reproduce` left there
   python -m recipes.celeba predict --checkpoint runs/hybrid-male/checkpoints/hybrid-male-best.ckpt \\
       --images FOLDER --table covariates.csv --out predictions.csv
 

@@ -10,6 +10,7 @@ import pytest
 
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import Estimate, bootstrap_interval, wilson
+from fusionconv.evaluation.bootstrap import bootstrap
 
 
 @pytest.mark.parametrize(("k", "n"), [(81, 263), (0, 10), (10, 10), (1, 1)])
@@ -44,6 +45,24 @@ def test_bootstrap_interval_has_the_standard_error(interval):
     found = bootstrap_interval(mean_error, p, y, interval=interval)
     assert (found.low, found.high) == pytest.approx((d.mean() - margin, d.mean() + margin), abs=0.2 * margin)
     assert found.p_value is None
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1, 1], [2, 2, 2, 2], [1, 3, 2, 2]])
+def test_a_resample_holds_every_row_of_the_subjects_drawn(sizes):
+    """Also where all subjects have as many rows, which is computed in another way; subjects come in no order."""
+    subject = np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    seen = []
+
+    def note(rows):
+        seen.append(rows.tolist())
+        return 0.0
+
+    bootstrap(note, len(subject), subject, n_resamples=100, seed=5)
+    first = list(dict.fromkeys(subject.tolist()))  # subjects are numbered as they come
+    random = np.random.default_rng(5)
+    for rows in seen[1:]:  # the first is the figure on all rows
+        drawn = random.choice(np.arange(len(sizes)), len(sizes))
+        assert rows == [row for number in drawn for row in np.flatnonzero(subject == first[number])]
 
 
 def test_metric_is_called_with_the_target_first():

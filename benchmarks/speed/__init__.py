@@ -1,0 +1,1 @@
+"""What a hybrid layer costs beside a plain one; benchmarks/README.md is the measuring contract."""

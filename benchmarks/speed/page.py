@@ -1,0 +1,176 @@
+"""docs/performance.md, from the JSON of the measurements: losses beside wins, and what was measured on what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed import layers
+from fusionconv.errors import FusionError
+from fusionconv.strategies import STRATEGIES
+
+__all__ = ["write_page"]
+
+GOALS = {
+    "cpu": {"mean": 1.15, "worst": 1.6, "step": 1.05, "memory": 1.10},
+    "cuda": {"mean": 1.10, "worst": 1.6, "step": 1.05, "memory": 1.10},
+}
+WAYS = ("loop", "grouped", "chunked", "stacked", "scaled", "distinct", "auto")
+
+HEAD = """\
+# What a hybrid layer costs
+
+Made by `python -m benchmarks page {files}`; do not edit. How things are measured stands in
+[benchmarks/README.md](../benchmarks/README.md): all ways take turns in one process, a figure is the median over rounds
+of (its time / the plain layer's time in the same round). **1.00 is an ordinary convolution.** Bold: beyond the goal.
+"""
+
+
+def write_page(files: Sequence[Path], out: Path) -> Path:
+    """Write the page from JSON files of `python -m benchmarks`; of two for one measure and device the later counts."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for file in files:
+        try:
+            result = json.loads(Path(file).read_text(encoding="utf-8"))
+            found[result["device"], result["measure"]] = result
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FusionError(
+                f"{file}: expected a JSON file written by `python -m benchmarks MEASURE --json FILE`, came {error!r}"
+            ) from None
+    if not found:
+        raise FusionError("page needs the JSON files of at least one measurement")
+    lines = [HEAD.format(files=" ".join(str(file) for file in files))]
+    if not any(device == "cuda" for device, _ in found):
+        lines.append(
+            "**No CUDA card was at hand: nothing on this page was measured on a GPU**, and `auto` on a GPU (`grouped`) "
+            "is a guess from shapes. `benchmarks/gpu.sh` measures it; `fusionconv.autotune` chooses by measuring.\n"
+        )
+    for device in ("cuda", "cpu"):
+        results = {measure: result for (d, measure), result in found.items() if d == device}
+        if results:
+            lines += _device(device, results)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return out
+
+
+def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
+    goal, lines = GOALS[device], []
+    lines.append(f"## {'On a GPU' if device == 'cuda' else 'On a CPU'}\n")
+    for result in results.values():
+        words = ", ".join(f"{key} {value}" for key, value in result["environment"].items())
+        quick = " (quick form: a few cases only)" if result.get("quick") else ""
+        lines.append(f"- `{result['command']}`{quick}: {words}; {result['seconds']:.0f} s")
+    lines.append("")
+    if "layers" in results:
+        lines += _layers(results["layers"]["records"], goal)
+    if "models" in results:
+        lines += _models(results["models"]["records"], goal)
+    if "scaling" in results:
+        lines += _scaling(results["scaling"]["records"])
+    if "memory" in results:
+        lines += _memory(results["memory"]["records"])
+    if "pipeline" in results:
+        lines += _pipeline(results["pipeline"]["records"])
+    return lines
+
+
+def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
+    summary = layers.summary(records)
+    step, forward = summary["step"], summary["forward"]
+    plain, best, loop = step["auto / plain"], step["auto / best strategy of the case"], step["loop / auto"]
+    lines = ["### Layers, forward + backward\n", "| | goal | measured |", "|---|---|---|"]
+    rows = [
+        ("auto / plain, geometric mean over the cases", goal["mean"], plain["geometric_mean"]),
+        ("auto / plain, worst case", goal["worst"], plain["worst"]),
+        ("auto / the best strategy of each case, mean", 1.05, best["mean"]),
+        ("auto / the best strategy of each case, worst", 1.3, best["worst"]),
+    ]
+    lines += [f"| {words} | ≤ {limit:.2f} | {_mark(value, limit)} |" for words, limit, value in rows]
+    lines.append(f"| per-sample loop / auto, geometric mean | | {loop['geometric_mean']:.2f} |")
+    peer = step["condconv2d of timm / auto"]
+    if peer:
+        words = "timm's CondConv2d (given the routing and the same kernels) / auto, geometric mean; worst for us"
+        lines.append(f"| {words} | ≥ 1.00 | {peer['geometric_mean']:.2f}; {peer['best']:.2f} |")
+    inference = forward["auto / plain"]
+    words = f"{inference['geometric_mean']:.2f}; {inference['worst']:.2f}"
+    lines.append(f"| forward only: auto / plain, geometric mean; worst | | {words} |")
+    lines.append("")
+    peers = [name for name in layers.PEERS if any(name in record["step"] for record in records)]
+    header = ["layer", "plain, ms", *WAYS, *peers]
+    lines += [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for record in records:
+        timings = record["step"]
+        fastest = min(timings[name]["ratio"] for name in STRATEGIES)
+        cells = [record["case"], f"{timings['plain']['seconds'] * 1e3:.3g}"]
+        for name in (*WAYS, *peers):
+            ratio = timings[name]["ratio"] if name in timings else None
+            late = name == "auto" and ratio is not None and (ratio > goal["worst"] or ratio > 1.3 * fastest)
+            cells.append("" if ratio is None else f"**{ratio:.2f}**" if late else f"{ratio:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    misses = [r for r in records if r["step"]["auto"]["ratio"] > goal["worst"]]
+    lines.append("")
+    if misses:
+        names = "; ".join(f"{r['case']} ({r['step']['auto']['ratio']:.2f})" for r in misses)
+        lines.append(f'Beyond {goal["worst"]}: {names}. See "Where the bound lies".\n')
+    return lines
+
+
+def _models(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
+    lines = ["### Training steps of whole networks, K = 3\n", "Forward, cross-entropy, backward, SGD with momentum.\n"]
+    lines += ["| network, what is hybrid | input | precision | plain, ms | hybrid | film | hybrid, peak memory |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for record in records:
+        if "left_out" in record:
+            lines.append(f"| {record['model']} | left out: {record['left_out']} | | | | | |")
+            continue
+        step, memory = record["step"], record["peak_memory_mb"]
+        shown = "not known"
+        if memory["plain"] and memory["hybrid"] is not None:
+            shown = f"{_mark(memory['hybrid'] / memory['plain'], goal['memory'])} of {memory['plain']:.0f} MB"
+        lines.append(
+            f"| {record['model']} | {'x'.join(map(str, record['input']))} | {record['precision']} | "
+            f"{step['plain']['seconds'] * 1e3:.0f} | {_mark(step['hybrid']['ratio'], goal['step'])} "
+            f"({step['hybrid']['low']:.2f} to {step['hybrid']['high']:.2f}) | {step['film']['ratio']:.2f} | {shown} |"
+        )
+    return [*lines, f"\nGoals: step ≤ {goal['step']}, memory ≤ {goal['memory']}. In brackets: quartiles over rounds.\n"]
+
+
+def _scaling(records: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "### Cost against the number of covariates\n",
+        "Forward + backward, as multiples of the layer at K = 1.\n",
+    ]
+    names = list(dict.fromkeys(name for record in records for name in record["step"]))
+    lines += [f"| layer | {' | '.join(names)} |", "|" + "---|" * (len(names) + 1)]
+    for record in records:
+        cells = [f"{record['step'][n]['ratio']:.2f}" if n in record["step"] else "" for n in names]
+        lines.append(f"| {record['layer']}, input {'x'.join(map(str, record['input']))} | {' | '.join(cells)} |")
+    return [
+        *lines,
+        "\nGoal: K = 64 at most 1.30 for kernels that are small against their maps (the first two).\n",
+    ]
+
+
+def _memory(records: list[dict[str, Any]]) -> list[str]:
+    names = list(dict.fromkeys(name for record in records for name in record["ratio"]))
+    lines = ["### Peak memory of one layer, forward + backward, as a multiple of plain\n"]
+    lines += [f"| layer | plain, MB | {' | '.join(names[1:])} |", "|" + "---|" * (len(names) + 1)]
+    for record in records:
+        cells = [f"{record['ratio'][n]:.2f}" if n in record["ratio"] else "" for n in names[1:]]
+        lines.append(f"| {record['case']} | {record['peak_mb']['plain']:.0f} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _pipeline(records: list[dict[str, Any]]) -> list[str]:
+    first = records[0]
+    lines = [f"### The CelebA recipe's pipeline, {first['image_size']} px, batch {first['batch']}\n"]
+    lines += ["| part | images a second |", "|---|---|"]
+    lines += [f"| {record['part']} | {record['images_per_second']:,.0f} |" for record in records]
+    return [*lines, ""]
+
+
+def _mark(value: float, limit: float) -> str:
+    return f"{value:.2f}" if value <= limit else f"**{value:.2f}**"

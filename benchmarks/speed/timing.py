@@ -1,0 +1,155 @@
+"""The measuring contract in code: ways to compute the same thing, in turn, in one process; ratios within each round."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+__all__ = ["Timing", "compare", "environment", "peak_memory"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One way on one case: seconds a call (median) and the median over rounds of (its time / the reference's)."""
+
+    seconds: float
+    ratio: float
+    low: float  # quartiles of the ratio
+    high: float
+    rounds: int
+
+    def to_dict(self) -> dict[str, float]:
+        """For JSON, rounded to what was measured."""
+        return {key: float(f"{value:.4g}") for key, value in asdict(self).items()}
+
+
+def compare(
+    ways: Mapping[str, Callable[[], Any]],
+    reference: str,
+    device: torch.device,
+    budget: float = 6.0,
+    rounds: tuple[int, int] = (3, 25),
+    slow: float = 4.0,
+) -> dict[str, Timing]:
+    """Time every way in turn, round after round, and give ratios to ``reference``.
+
+    Each way runs once to warm up (twice on CUDA). Then rounds of all ways follow, each beginning one way further on,
+    until ``budget`` seconds are used or the larger number of ``rounds`` is reached; the smaller is always run. A way
+    whose warm-up took ``slow`` times the reference's sits out after the smaller number of rounds, so that it does not
+    eat the others' time. A ratio is taken within a round, where a busy machine slows both sides.
+    """
+    warm = {}
+    for name, way in ways.items():
+        for _ in range(2 if device.type == "cuda" else 1):
+            warm[name] = _timed(way, device)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    pairs: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
+    began = time.perf_counter()
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(rounds[1]):
+            if turn >= rounds[0] and time.perf_counter() - began > budget:
+                break
+            start = turn % len(order)
+            taken = {}
+            for name in order[start:] + order[:start]:
+                if turn >= rounds[0] and name != reference and warm[name] > slow * warm[reference]:
+                    continue
+                taken[name] = _timed(ways[name], device)
+            for name, seconds in taken.items():
+                times[name].append(seconds)
+                pairs[name].append(seconds / taken[reference])
+    finally:
+        gc.enable()
+    results = {}
+    for name in ways:
+        low, middle, high = _quartiles(pairs[name])
+        results[name] = Timing(statistics.median(times[name]), middle, low, high, len(pairs[name]))
+    return results
+
+
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def _timed(way: Callable[[], Any], device: torch.device) -> float:
+    if device.type == "cuda":
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(device)
+        begin.record()
+        way()
+        end.record()
+        torch.cuda.synchronize(device)
+        return begin.elapsed_time(end) / 1000
+    begun = time.perf_counter()
+    way()
+    return time.perf_counter() - begun
+
+
+def peak_memory(way: Callable[[], Any], device: torch.device) -> int | None:
+    """Bytes above what was held before the call, at the highest moment of it; None where that cannot be told.
+
+    On CUDA what torch's allocator handed out. On Linux the resident memory of the process, whose high-water mark the
+    kernel resets; pages that the C library keeps for reuse blur it, so take cases of tens of megabytes and more.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        way()
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")  # proc(5): resets the peak resident set size
+        before = _status("VmRSS")
+        way()
+        return max(0, _status("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _status(field: str) -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        line = next(line for line in file if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, hardware and threads, to stand beside every figure."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for package in ("torch", "fusionconv", "torchvision", "timm", "monai"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if device.type == "cuda":
+        found["hardware"] = torch.cuda.get_device_name(device)
+        found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+    else:
+        found["hardware"] = f"CPU {_processor()}, {os.cpu_count()} cores"
+        found["threads"] = torch.get_num_threads()
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

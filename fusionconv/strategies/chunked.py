@@ -1,0 +1,168 @@
+"""chunked: a few samples' kernels at a time, made again in the backward pass instead of kept.
+
+`grouped` keeps N kernels for the backward pass and forms N kernel gradients; for a layer of 512 channels these are
+600 MB, and the convolution waits for memory. Here as many kernels as fit in a cache are formed, used and written over,
+and their gradients go into dW and dV at once: what is saved for the backward pass is x, s, W and V alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from fusionconv.strategies.geometry import Geometry
+from fusionconv.strategies.grouped import grouped
+from fusionconv.strategies.kernels import autocasts, per_sample
+from fusionconv.strategies.running import is_traced, is_transformed
+
+__all__ = ["CHUNK", "chunk_length", "chunked"]
+
+CHUNK = 2**19  # numbers in the kernels of one grouped convolution: 2 MB of float32
+BLOCK = 4  # kernels formed at a time, at least: V is read once for all of them
+
+
+def chunk_length(batch: int, weight: Tensor) -> int:
+    """How many samples are convolved at a time: as many as have `CHUNK` numbers in their kernels, at least one."""
+    return max(1, min(batch, CHUNK // weight.numel()))
+
+
+def chunked(
+    x: Tensor,
+    covariates: Tensor,
+    weight: Tensor,
+    covariate_weight: Tensor,
+    bias: Tensor | None,
+    covariate_bias: Tensor | None,
+    geometry: Geometry,
+) -> Tensor:
+    """Form the kernels of a few samples, convolve them in one grouped convolution, go on to the next few.
+
+    ``grouped`` takes over where the backward pass is not torch's ordinary one (compiled, recorded, forward mode,
+    torch.func) and for a "same" padding that is not symmetric.
+    """
+    tensors = (x, covariates, weight, covariate_weight, bias, covariate_bias)
+    if (
+        torch.compiler.is_compiling()
+        or is_traced()
+        or is_transformed()
+        or any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+        or geometry.numeric_padding(weight.shape[2:]) is None
+    ):
+        return grouped(*tensors, geometry)
+    # what autocast would do to the convolution; kernels are formed as the parameters are stored
+    dtype = torch.get_autocast_dtype(x.device.type) if autocasts(x) else x.dtype
+    # contiguous, as the kernels are: a convolution would bring one to the other's format, once a chunk
+    return cast(Tensor, _Chunked.apply(x.to(dtype).contiguous(), *tensors[1:], geometry, dtype))
+
+
+class _Chunked(torch.autograd.Function):
+    """y_i = x_i * (W + sum_j s_ij V_j) + b + sum_j s_ij c_j, with a backward pass of its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        covariates: Tensor,
+        weight: Tensor,
+        covariate_weight: Tensor,
+        bias: Tensor | None,
+        covariate_bias: Tensor | None,
+        geometry: Geometry,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        ctx.save_for_backward(x, covariates, weight, covariate_weight, bias, covariate_bias)
+        ctx.geometry, ctx.dtype = geometry, dtype
+        with torch.autocast(x.device.type, enabled=False):
+            biases = None
+            if bias is not None or covariate_bias is not None:
+                biases = per_sample(bias, covariates, covariate_bias).to(dtype)
+            outputs = []
+            for rows, kernels in _kernels(covariates, weight, covariate_weight):
+                some = None if biases is None else biases[rows].flatten()
+                groups = len(kernels) * geometry.groups
+                y = geometry.conv(_abreast(x[rows]), kernels.to(dtype).flatten(0, 1), some, groups)
+                outputs.append(y.reshape(len(kernels), -1, *y.shape[2:]))
+            return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        dy = gradients[0].contiguous()
+        geometry: Geometry = ctx.geometry
+        if torch.is_grad_enabled():  # a second derivative is asked for: through `grouped`, which torch differentiates
+            found = _differentiable(ctx.saved_tensors, geometry, ctx.dtype, ctx.needs_input_grad, dy)
+            return (*found, None, None)
+
+        x, covariates, weight, covariate_weight, _, covariate_bias = ctx.saved_tensors
+        needs_x, needs_s, needs_weight, needs_v, needs_bias, needs_c = ctx.needs_input_grad[:6]
+        factors = torch.cat([torch.ones_like(covariates[:, :1]), covariates], 1)  # s_i0 = 1 goes with W
+        dkernels = weight.new_zeros(factors.shape[1], weight.numel())  # dW and the dV_j, flat, one below the other
+        dx, ds = [], []
+        with torch.autocast(dy.device.type, enabled=False):
+            for rows, kernels in _kernels(covariates, weight, covariate_weight):
+                n = len(kernels)
+                dx_some, dkernel = geometry.conv_backward(
+                    _abreast(dy[rows]), _abreast(x[rows]), kernels.to(ctx.dtype).flatten(0, 1), n * geometry.groups,
+                    (needs_x, needs_s or needs_weight or needs_v),
+                )  # fmt: skip
+                if dx_some is not None:
+                    dx.append(dx_some.reshape(n, -1, *x.shape[2:]))
+                if dkernel is not None:
+                    flat = dkernel.reshape(n, -1).to(weight.dtype)
+                    dkernels.addmm_(factors[rows].T, flat)
+                    if needs_s:
+                        ds.append(flat @ covariate_weight.flatten(1).T)
+            dcovariates = torch.cat(ds) if needs_s else None
+            dbias = dcovariate_bias = None
+            if needs_bias or covariate_bias is not None:
+                dbiases = dy.flatten(2).sum(2).to(covariates.dtype)  # of b_i, (N, C_out)
+                dbias = dbiases.sum(0) if needs_bias else None
+                dcovariate_bias = covariates.T @ dbiases if needs_c else None
+                if dcovariates is not None and covariate_bias is not None:
+                    dcovariates = dcovariates + dbiases @ covariate_bias.T
+        return (
+            (dx[0] if len(dx) == 1 else torch.cat(dx)) if needs_x else None,
+            dcovariates,
+            dkernels[0].reshape(weight.shape) if needs_weight else None,
+            dkernels[1:].reshape(covariate_weight.shape) if needs_v else None,
+            dbias,
+            dcovariate_bias,
+            None,
+            None,
+        )
+
+
+def _kernels(covariates: Tensor, weight: Tensor, covariate_weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Chunk by chunk the rows and their kernels (n, \\*W); they hold until the next chunk is asked for.
+
+    A block of them is formed at a time, in one buffer: fresh memory would cost more than the arithmetic.
+    """
+    batch, length = len(covariates), chunk_length(len(covariates), weight)
+    block = min(batch, max(length, BLOCK // length * length))
+    buffer = weight.new_empty(block, weight.numel())
+    for start in range(0, batch, block):
+        s = covariates[start : start + block]
+        flat = torch.addmm(weight.reshape(1, -1), s, covariate_weight.flatten(1), out=buffer[: len(s)])
+        for first in range(0, len(s), length):
+            some = flat[first : first + length]
+            yield slice(start + first, start + first + len(some)), some.reshape(-1, *weight.shape)
+
+
+def _differentiable(
+    tensors: tuple[Any, ...], geometry: Geometry, dtype: torch.dtype, needed: tuple[bool, ...], dy: Tensor
+) -> list[Tensor | None]:
+    """The same gradients, as a graph that can be differentiated again."""
+    x, covariates, weight, covariate_weight, bias, covariate_bias = tensors
+    with torch.autocast(dy.device.type, dtype=dtype, enabled=dtype != weight.dtype):
+        y = grouped(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
+    wanted = [tensor for tensor, need in zip(tensors, needed, strict=False) if need]
+    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return [next(found) if need else None for need in needed[: len(tensors)]]
+
+
+def _abreast(x: Tensor) -> Tensor:
+    """(n, C, \\*spatial) -> (1, n C, \\*spatial): samples beside each other on the channel axis."""
+    return x.reshape(1, -1, *x.shape[2:]) if len(x) > 1 else x

@@ -1,0 +1,22 @@
+"""What runs the code: Python itself, a recorder (torch.export, ONNX, torch.jit.trace), or a transform of torch.func."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["is_recorded", "is_traced", "is_transformed"]
+
+
+def is_traced() -> bool:
+    """Whether torch.jit.trace is running (the older ONNX exporter uses it too)."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
+
+
+def is_recorded() -> bool:
+    """Whether operations are being recorded to run later without Python: torch.export, ONNX, torch.jit.trace."""
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or is_traced()
+
+
+def is_transformed() -> bool:
+    """Whether torch.func (vmap, grad, jvp) is at work; torch's own autograd.Function asks the same."""
+    return bool(torch._C._are_functorch_transforms_active())

@@ -1,0 +1,155 @@
+"""autotune: every hybrid layer of a model measured once on an example; the fastest strategy of each is pinned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusionconv.errors import FusionError
+from fusionconv.layers.hybrid import HybridLayer
+from fusionconv.strategies import STRATEGIES
+
+__all__ = ["TunedLayer", "autotune"]
+
+
+@dataclass(frozen=True)
+class TunedLayer:
+    """What was measured of one layer.
+
+    Attributes:
+        name: the layer's name in the model.
+        strategy: the fastest, now the layer's own.
+        seconds: strategy -> median seconds of one call, forward (and backward where the model trains).
+        before: the strategy that the layer had.
+    """
+
+    name: str
+    strategy: str
+    seconds: dict[str, float]
+    before: str
+
+
+def autotune(
+    model: nn.Module,
+    example: Sequence[Any],
+    *,
+    backward: bool | None = None,
+    repeats: int = 5,
+    strategies: Sequence[str] = tuple(STRATEGIES),
+) -> list[TunedLayer]:
+    """Measure every strategy on each hybrid layer of ``model`` and set ``layer.strategy`` to the fastest.
+
+    The inputs of the layers are those of one call ``model(*example)``; the strategies then take turns on each layer,
+    and the smallest median time wins. Every strategy computes the same numbers up to rounding. The choice is an
+    option of the layer like any other: `fusionconv.save` keeps it, `fusionconv.load` brings it back. Measure with the
+    batch size, precision (inside ``torch.autocast``), memory format and device of the work to come, on a machine that
+    does nothing else. Parameters, buffers (running means too) and gradients are as they were afterwards.
+
+    Args:
+        model: a network with hybrid layers, by `fuse_into` or as you built it.
+        example: the arguments of one call, such as ``(images, covariates)``; covariates as repeated as they will be.
+        backward: also time the backward pass; default: when ``model.training``.
+        repeats: calls of each strategy that are timed, after one that is not.
+        strategies: which to try. ``stacked`` and ``scaled`` round covariates under autocast (docs/limits.md).
+
+    Returns:
+        One `TunedLayer` per hybrid layer that the call reached, in the order of the model.
+
+    Raises:
+        FusionError: the model has no hybrid layer, or the call reached none. Nothing was changed.
+        ValueError: an unknown strategy, or no repeat.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
+        >>> model = fusionconv.fuse_into(model, [0, 1], num_covariates=2)
+        >>> tuned = fusionconv.autotune(model, (torch.randn(2, 3, 8, 8), torch.randn(2, 2)), repeats=1)
+        >>> [layer.name for layer in tuned], tuned[0].strategy == model[0].strategy
+        (['0', '2'], True)
+    """
+    if unknown := [name for name in strategies if name not in STRATEGIES]:
+        raise ValueError(f"strategies must be among {list(STRATEGIES)}, got {unknown}")
+    if not strategies or repeats < 1:
+        raise ValueError(f"autotune needs a strategy and a repeat at least, got {list(strategies)} and {repeats}")
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, HybridLayer)}
+    if not layers:
+        raise FusionError(f"{type(model).__name__} has no hybrid layer to tune; fuse_into puts them in")
+    backward = model.training if backward is None else backward
+
+    measured: dict[str, dict[str, float]] = {}
+
+    def measure(name: str, layer: HybridLayer, arguments: Any, options: Any) -> None:
+        """As a hook before the layer: its inputs are there, and so are the covariates of the call."""
+        if name not in measured:  # a layer that is called twice is measured the first time
+            measured[name] = {}
+            measured[name] = _seconds(layer, arguments, options, strategies, repeats, backward)
+
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    hooks = [layer.register_forward_pre_hook(_hook(measure, name), with_kwargs=True) for name, layer in layers.items()]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(enabled=True):
+            model(*example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+    if not measured:
+        raise FusionError("the example call reached no hybrid layer; give the arguments of an ordinary call")
+    tuned = [
+        TunedLayer(name, min(measured[name], key=measured[name].__getitem__), measured[name], layer.strategy)
+        for name, layer in layers.items()
+        if name in measured
+    ]
+    for found in tuned:
+        layers[found.name].strategy = found.strategy
+    return tuned
+
+
+def _hook(measure: Callable[..., None], name: str) -> Callable[..., None]:
+    return lambda layer, arguments, options: measure(name, layer, arguments, options)
+
+
+def _seconds(
+    layer: HybridLayer, arguments: Any, options: Any, strategies: Sequence[str], repeats: int, backward: bool
+) -> dict[str, float]:
+    """Median seconds of each strategy; they take turns, so that a busy moment of the machine slows all alike."""
+    before = layer.strategy
+    times: dict[str, list[float]] = {name: [] for name in strategies}
+    try:
+        for turn in range(repeats + 1):
+            for name in strategies:
+                layer.strategy = name
+                seconds = _one_call(layer, arguments, options, backward)
+                if turn > 0:
+                    times[name].append(seconds)
+    finally:
+        layer.strategy = before
+    return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
+
+
+def _one_call(layer: HybridLayer, arguments: Any, options: Any, backward: bool) -> float:
+    device = layer.weight.device
+    x = arguments[0].detach()
+    if backward and x.is_floating_point():
+        x.requires_grad_()
+    wanted = [x, *(p for p in layer.parameters() if p.requires_grad)]
+    _wait(device)
+    begun = time.perf_counter()
+    with torch.set_grad_enabled(backward):
+        y = layer.forward(x, *arguments[1:], **options)  # not layer(...): its hooks are not to be run here
+        if backward:
+            torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
+    _wait(device)
+    return time.perf_counter() - begun
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

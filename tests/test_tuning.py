@@ -1,0 +1,101 @@
+"""autotune: it pins the strategy that is fastest, and changes nothing else."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import fusionconv
+from fusionconv.errors import FusionError
+from fusionconv.strategies import STRATEGIES
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.dropout = nn.Dropout(0.5)
+        self.last = nn.Conv2d(4, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.dropout(self.norm(self.first(x))).relu())
+
+
+def fused() -> nn.Module:
+    torch.manual_seed(0)
+    return fusionconv.fuse_into(Net(), [0, 1], num_covariates=2, init="kaiming")
+
+
+EXAMPLE = (torch.randn(4, 3, 9, 9), torch.randn(4, 2))
+
+
+@pytest.mark.parametrize("fast", ["loop", "stacked"])
+def test_the_fastest_is_pinned(fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every other strategy is slowed down by 20 ms: a choice by anything but time would miss it."""
+
+    def slowed(compute):
+        def strategy(*arguments):
+            time.sleep(0.02)
+            return compute(*arguments)
+
+        return strategy
+
+    for name, compute in list(STRATEGIES.items()):
+        if name != fast:
+            monkeypatch.setitem(STRATEGIES, name, slowed(compute))
+    model = fused()
+    tuned = fusionconv.autotune(model, EXAMPLE, repeats=3)
+    assert [layer.name for layer in tuned] == ["first", "last"]
+    assert [layer.strategy for layer in tuned] == [fast, fast] == [model.first.strategy, model.last.strategy]
+    assert all(layer.before == "auto" for layer in tuned)
+    assert all(seconds > 0.02 for name, seconds in tuned[0].seconds.items() if name != fast)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_else_changes(training: bool) -> None:
+    model = fused().train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    hooks = [len(module._forward_pre_hooks) for module in model.modules()]
+    state = torch.get_rng_state()
+    fusionconv.autotune(model, EXAMPLE, repeats=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training is training
+    assert hooks == [len(module._forward_pre_hooks) for module in model.modules()]
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_answer_stays_and_save_keeps_the_choice(tmp_path) -> None:
+    model = fused().eval()
+    expected = model(*EXAMPLE)
+    fusionconv.autotune(model, EXAMPLE, repeats=1, strategies=["loop"])
+    torch.testing.assert_close(model(*EXAMPLE), expected)
+    fusionconv.save(model, tmp_path / "tuned")
+    loaded, _ = fusionconv.load(tmp_path / "tuned", Net())
+    assert (loaded.first.strategy, loaded.last.strategy) == ("loop", "loop")
+
+
+def test_a_layer_of_ones_own() -> None:
+    layer = fusionconv.HybridConv2d(3, 4, 3, num_covariates=2)
+    assert [found.name for found in fusionconv.autotune(layer, EXAMPLE, repeats=1)] == [""]
+    assert layer.strategy in STRATEGIES
+
+
+def test_errors_change_nothing() -> None:
+    model = fused()
+    with pytest.raises(FusionError, match="no hybrid layer"):
+        fusionconv.autotune(nn.Conv2d(3, 4, 3), EXAMPLE)
+    with pytest.raises(ValueError, match="fastest"):
+        fusionconv.autotune(model, EXAMPLE, strategies=["fastest"])
+    with pytest.raises(ValueError, match="repeat"):
+        fusionconv.autotune(model, EXAMPLE, repeats=0)
+    with pytest.raises(fusionconv.CovariateError):
+        fusionconv.autotune(model, (EXAMPLE[0], EXAMPLE[1][:1]))
+    assert (model.first.strategy, model.last.strategy) == ("auto", "auto")
+    assert not any(module._forward_pre_hooks for module in model.modules())
