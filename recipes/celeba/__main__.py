@@ -1,4 +1,4 @@
-"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, crossval, predict, reproduce, report."""
+"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, predict, reproduce, report, ..."""
 
 from __future__ import annotations
 
