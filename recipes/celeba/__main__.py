@@ -1,4 +1,4 @@
-"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, predict, reproduce, report."""
+"""python -m recipes.celeba COMMAND: from demo, verify and download to fit, test, predict, reproduce and report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ COMMANDS = {
     "fit": ("training", "fit", "train one arm; the best checkpoint is chosen on the validation split"),
     "validate": ("training", "validate", "judge a run's checkpoint on the validation split"),
     "test": ("training", "test", "judge a run's checkpoint on the test split (mode corrected)"),
+    "lr_find": ("lr_find", "lr_find", "a learning-rate range test: its curve and a suggestion"),
+    "crossval": (
+        "crossval",
+        "crossval",
+        "fit and judge the arms on folds of train + valid; the test split is untouched",
+    ),
+    "robustness": ("robustness", "robustness", "a checkpoint's accuracy on rotated images, and with pixels shuffled"),
+    "explain": ("explain", "explain", "Grad-CAM and guided backpropagation of some images, by covariate value"),
     "predict": ("predict", "predict", "write a CSV of predictions for a folder of images and a covariate table"),
     "reproduce": ("grid.reproduce", "main", "the study's whole table: every row, both modes, several seeds; resumable"),
     "report": ("grid.report.command", "main", "what the whole grid gave: a page, a LaTeX table, figures"),
@@ -19,10 +27,11 @@ COMMANDS = {
 
 HELP = f"""usage: python -m recipes.celeba COMMAND [options]      (COMMAND --help lists a command's options)
 
-Predict one CelebA attribute from the face and from other attributes: VGG16-BN plain, or with a hybrid convolution.
+Predict CelebA attributes from the face and from other attributes: VGG16-BN (or any network) plain, or with a hybrid
+convolution.
 
 commands:
-{chr(10).join(f"  {name:9s} {line}" for name, (_, _, line) in COMMANDS.items())}
+{chr(10).join(f"  {name:10s} {line}" for name, (_, _, line) in COMMANDS.items())}
 
 examples:
   python -m recipes.celeba demo

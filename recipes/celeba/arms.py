@@ -1,4 +1,4 @@
-"""The two arms: VGG16-BN as it is, and with a convolution that takes the covariates (corrected or as_published)."""
+"""The two arms: a network as it is, and with a convolution that takes the covariates (corrected or as_published)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from fusionconv import fuse_into
 from fusionconv.errors import SurgeryError
 from fusionconv.surgery.select import resolve
+from recipes.celeba.backbones import build_backbone
 from recipes.celeba.weights import load_weights
 
 Arm = Literal["plain", "hybrid"]
@@ -29,10 +30,11 @@ def build_network(
     num_classes: int = 2,
     strategy: str = "auto",
     calibration: Callable[[], Tensor] | None = None,
+    arch: str = "vgg16_bn",
     method: str = "hybrid",
     method_options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """VGG16-BN for one arm.
+    """The network of one arm.
 
     Args:
         arm: ``"plain"``: call ``network(images)``; ``"hybrid"``: call ``network(images, covariates)``.
@@ -43,11 +45,12 @@ def build_network(
         layer_idx: which convolution(s) become hybrid, as `fusionconv.fuse_into` counts them.
         num_covariates: K, the number of encoded covariates.
         weights: ``"imagenet"``, ``"none"`` or a file (weights.py).
-        classifier_width: width of the two hidden Linear layers; 4096 is VGG16's. Less makes a small machine's work
-            lighter, and leaves no pretrained classifier.
+        classifier_width: width of VGG16-BN's two hidden Linear layers; 4096 is its own. Less makes a small machine's
+            work lighter, and leaves no pretrained classifier.
         num_classes: outputs.
         strategy: how the hybrid layer is computed, see `fusionconv.functional.hybrid_conv`.
         calibration: gives training images when the weights ask for them (weights.py).
+        arch: the network: VGG16-BN, or another of torchvision or timm (backbones.py).
         method: how `fusionconv.fuse_into` puts the covariates in: hybrid, film, concat, ... ; another than hybrid in
             mode corrected only. ``layer_idx`` counts what the method takes: for concat the Linear layers.
         method_options: the method's own options, such as ``{"hidden": 16}``.
@@ -57,9 +60,12 @@ def build_network(
             f"mode as_published is the study's own hybrid layer, and --model.method {method} was given: "
             "the study has no such row. Give --model.mode corrected."
         )
-    network = _vgg16_bn(classifier_width)
-    load_weights(network, weights, calibration)
-    network.classifier[6] = nn.Linear(classifier_width, num_classes)
+    if arch == "vgg16_bn":
+        network = _vgg16_bn(classifier_width)
+        load_weights(network, weights, calibration)
+        network.classifier[6] = nn.Linear(classifier_width, num_classes)
+    else:
+        network = build_backbone(arch, num_classes, weights)
     if arm == "plain":
         return network
 
@@ -105,5 +111,5 @@ def _vgg16_bn(width: int) -> VGG:
 
 
 def smallest_image(arm: Arm, mode: Mode) -> int:
-    """Below this many pixels nothing is left after five poolings (and after a convolution without padding)."""
+    """VGG16: below so many pixels nothing is left after five poolings (and after a convolution without padding)."""
     return 64 if (arm, mode) == ("hybrid", "as_published") else 32

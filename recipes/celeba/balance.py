@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
+from recipes.celeba.objective import target_names
+
 
 def majority_accuracy(targets: pd.Series) -> float:
     """Accuracy of always answering the split's more common class, max(p, 1 - p)."""
     positive = float(targets.mean())
     return max(positive, 1 - positive)
+
+
+def mean_majority_accuracy(frame: pd.DataFrame, targets: list[str]) -> float:
+    """The mean over the targets of `majority_accuracy`."""
+    return sum(majority_accuracy(frame[name]) for name in targets) / len(targets)
 
 
 def covariates_only_accuracy(train: pd.DataFrame, judged: pd.DataFrame, target: str, covariates: list[str]) -> float:
@@ -27,8 +34,16 @@ def covariates_only_accuracy(train: pd.DataFrame, judged: pd.DataFrame, target: 
     return float((answer == (merged[target] == 1)).mean())
 
 
-def describe(frames: dict[str, pd.DataFrame], target: str, covariates: list[str]) -> list[str]:
+def describe(frames: dict[str, pd.DataFrame], target: list[str] | str, covariates: list[str]) -> list[str]:
     """Lines for the log: per split the count, the share of target = 1 and what the trivial answers reach."""
+    targets = target_names(target)
+    if len(targets) > 1:
+        return [f"{len(targets)} targets: {', '.join(targets)}; covariates {', '.join(covariates) or 'none'}"] + [
+            f"  {split:5s} {len(frame):7,d} images: always each target's more common answer gives a mean accuracy of "
+            f"{mean_majority_accuracy(frame, targets):.4f}"
+            for split, frame in frames.items()
+        ]
+    target = targets[0]
     lines = [f"target {target}; covariates {', '.join(covariates) or 'none'}"]
     train = frames.get("train")
     for split, frame in frames.items():

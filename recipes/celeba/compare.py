@@ -85,9 +85,15 @@ def _load(folder: Path, split: str) -> Run:
             f"Run `fit`, then `{'validate' if split == 'valid' else split}`."
         )
     config, metrics, result, predictions = (folder / name for name in names)
+    judged = json.loads(result.read_text(encoding="utf-8"))
+    if not isinstance(judged["target"], str):
+        raise RunError(
+            f"{folder} predicts {len(judged['target'])} attributes: expected runs of one target. Its figures stand in "
+            f"attributes-{split}.md."
+        )
     return Run(
         folder=folder,
-        result=json.loads(result.read_text(encoding="utf-8")),
+        result=judged,
         config=yaml.safe_load(config.read_text(encoding="utf-8")),
         curves=pd.read_csv(metrics),
         predictions=pd.read_csv(predictions, index_col="file").sort_index(),

@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import CovariateEncoder, read_celeba_attributes, read_celeba_partition, require_columns
-from recipes.celeba.images import FaceImages, collate
+from recipes.celeba.folds import assign_fold
+from recipes.celeba.images import FaceImages, augmentation, collate
+from recipes.celeba.objective import target_names
 from recipes.common.resuming import ResumableOrder
 
 log = logging.getLogger("recipes.celeba")
@@ -52,37 +54,48 @@ def few(names: list[str], count: int = 3) -> str:
 
 
 class CelebAData(LightningDataModule):
-    """Images of CelebA with one attribute as the target and others as covariates.
+    """Images of CelebA with one attribute or several as the target and others as covariates.
 
     Args:
         root: folder that holds celeba/ in torchvision's layout (img_align_celeba/, list_attr_celeba.txt or .csv,
             list_eval_partition.txt or .csv), or that folder itself.
-        target: the attribute to predict.
+        target: the attribute to predict, several ('[Smiling, Young]'), or 'all' of the 40.
         covariates: the attributes that the hybrid layer gets; their order is part of the model.
         image_size: images are resized to a square of this many pixels.
         batch_size: images per step and device.
         num_workers: processes that decode images; the default is up to 8, one per available core.
         on_error: what to do about an image that is absent or does not decode: stop, or leave it out and count it.
         limit: use only the first so many images of each split (a trial run).
+        augment: train on random parts of the images, flipped at random.
+        prefetch_factor: batches that each decoding process has ready.
+        fold: cross-validation on the official train and valid splits (`crossval` sets it): which fold is held out as
+            "test", from 0; the official test split is left alone. A tenth of the rest chooses the checkpoint.
+        folds: how many folds.
         constant: give the network this number in place of every encoded covariate, in all splits (a control).
     """
 
     def __init__(
         self,
         root: str,
-        target: str = "Attractive",
+        target: list[str] | str = "Attractive",
         covariates: list[str] = ["Male"],  # noqa: B006 (jsonargparse shows it as the default; never changed)
         image_size: int = 224,
         batch_size: int = 32,
         num_workers: int | None = None,
         on_error: Literal["fail", "skip"] = "fail",
         limit: int | None = None,
+        augment: bool = False,
+        prefetch_factor: int = 4,
+        fold: int | None = None,
+        folds: int = 5,
         constant: float | None = None,
     ) -> None:
         super().__init__()
-        if target in covariates:
+        self.targets = target_names(target)
+        if both := [name for name in self.targets if name in covariates]:
             raise TableError(
-                f"the target {target!r} is among the covariates {covariates}: the model would be given the answer. "
+                f"the target {', '.join(map(repr, both))} is among the covariates {covariates}: the model would be "
+                "given the answer. "
                 "Remove it from --data.covariates or choose another --data.target."
             )
         if len(set(covariates)) != len(covariates):
@@ -90,6 +103,7 @@ class CelebAData(LightningDataModule):
         if limit is not None and limit < 1:
             raise TableError(f"--data.limit should be at least 1 image per split, but is {limit}.")
         self.root, self.target, self.covariates = root, target, list(covariates)
+        self.augment, self.prefetch_factor, self.fold, self.folds = augment, prefetch_factor, fold, folds
         self.image_size, self.batch_size, self.on_error, self.limit = image_size, batch_size, on_error, limit
         self.constant = constant
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -107,13 +121,15 @@ class CelebAData(LightningDataModule):
         self.images = folder / "img_align_celeba"
         attributes = read_celeba_attributes(table_path(folder, "list_attr_celeba"))
         partition = read_celeba_partition(table_path(folder, "list_eval_partition"))
-        require_columns(attributes, [self.target, *self.covariates])
+        require_columns(attributes, [*self.targets, *self.covariates])
         unknown = partition.index.difference(attributes.index).tolist()
         if unknown:
             raise TableError(
                 f"the partition lists files that the attribute table does not: {few(unknown)}. "
                 "The two tables must come from the same edition of CelebA."
             )
+        if self.fold is not None:
+            partition = assign_fold(folder, partition, self.fold, self.folds)
         present = {entry.name for entry in os.scandir(self.images)}
         for split in needed:
             rows = attributes.loc[partition.index[partition == split]][: self.limit]
@@ -148,7 +164,9 @@ class CelebAData(LightningDataModule):
             encoded = self.encoder.transform(rows)
         if self.constant is not None:
             encoded = np.full_like(encoded, self.constant)
-        return FaceImages(self.images, rows.index.tolist(), encoded, rows[self.target].to_numpy())
+        answers = rows[self.targets].to_numpy() if len(self.targets) > 1 else rows[self.targets[0]].to_numpy()
+        transform = augmentation(self.image_size) if self.augment and split == "train" else None
+        return FaceImages(self.images, rows.index.tolist(), encoded, answers, transform)
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader[dict[str, Any]]:
         images = self.dataset(split)
@@ -156,11 +174,13 @@ class CelebAData(LightningDataModule):
             images,
             batch_size=self.batch_size,
             sampler=ResumableOrder(images, self.trainer, self.batch_size) if shuffle else None,
-            generator=torch.Generator(),  # torch's own random numbers are the network's alone: see ExactResume
+            # Torch's own random numbers are the network's alone: see ExactResume. This one seeds the workers' crops.
+            generator=torch.Generator().manual_seed(int(os.environ.get("PL_GLOBAL_SEED", 0))),
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=self.num_workers > 0,
+            prefetch_factor=self.prefetch_factor if self.num_workers > 0 else None,
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -192,6 +212,7 @@ class CelebAData(LightningDataModule):
     def calibration_images(self, count: int) -> list[Any]:
         """``count`` training images, evenly spaced in the table, decoded but not resized (see weights.py)."""
         rows = self.dataset("train")
+        rows.transform = None
         step = max(1, len(rows) // count)
         images = [rows[index]["image"] for index in range(0, len(rows), step)][:count]
         return [image for image in images if image is not None]

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_celeba_attributes, require_columns
 from fusionconv.tabular.datafile import read_text
+from recipes.celeba.attributes import answers_frame
 from recipes.celeba.data import few
 from recipes.celeba.images import FaceImages, collate
-from recipes.celeba.study import CelebAStudy
-from recipes.common.checkpoint import check_checkpoint
+from recipes.celeba.objective import target_names
+from recipes.celeba.trained import open_study
 from recipes.common.runs import RunError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -34,10 +35,8 @@ def predict(argv: list[str]) -> None:
         raise TableError(f"--images {options.images} should be a folder of images, and is none. Check the path.")
 
     # The model, with its image size, target and covariates, all from the checkpoint.
-    note = check_checkpoint(options.checkpoint, "celeba")
-    study = CelebAStudy.load_from_checkpoint(options.checkpoint, map_location="cpu", weights_only=True).eval()
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    study.to(device)
+    study, note = open_study(options.checkpoint, options.device)
+    device = study.device
 
     # Images and rows, matched by file name.
     files = sorted(path.name for path in options.images.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -67,7 +66,8 @@ def predict(argv: list[str]) -> None:
 
     images = FaceImages(options.images, files, covariates, np.zeros(len(files), dtype=np.int64))
     loader = DataLoader(images, options.batch_size, num_workers=options.num_workers, collate_fn=collate)
-    probability = pd.Series(index=files, dtype=float)
+    targets = target_names(note["target"])
+    probability = np.full((len(files), len(targets)), np.nan)
     skipped = 0
     for batch in tqdm(loader, desc="predict", unit="batch"):
         for file, reason in batch["failures"]:
@@ -90,14 +90,15 @@ def predict(argv: list[str]) -> None:
                 f"the network's answer is not a number for an image among {among}: the checkpoint holds NaN or "
                 "infinite weights. Take another checkpoint of the run."
             )
-        probability.iloc[batch["index"].numpy()] = logits.float().softmax(1)[:, 1].cpu().numpy()
+        probability[batch["index"].numpy()] = study.objective.probability(logits).cpu().numpy()
 
-    answers = probability.dropna().rename_axis("file").rename("probability").reset_index()
-    answers["prediction"] = (answers["probability"] > 0.5).astype(int)
+    done = ~np.isnan(probability).any(1)
+    answers = answers_frame(probability[done], study.objective.loss, targets)
+    answers.insert(0, "file", np.array(files)[done])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     answers.to_csv(options.out, index=False, float_format="%.9g")
     print(
-        f"wrote {len(answers):,d} predictions of {note['target']} to {options.out}"
+        f"wrote {len(answers):,d} predictions of {few(targets)} to {options.out}"
         + (f"; {skipped} skipped" * bool(skipped))
     )
 

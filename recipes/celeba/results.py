@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from recipes.celeba.attributes import answers_frame, columns_of, means, per_attribute, write_table
 from recipes.common.environment import hardware, versions
 from recipes.common.runs import RunError
 
-COLUMNS = ("probability", "target", "loss")  # of the rows that an evaluation collects
+COLUMNS = columns_of(["target"])  # of the rows that an evaluation of one attribute collects
 
 
 def measure(rows: pd.DataFrame) -> tuple[dict[str, float], list[list[int]]]:
@@ -47,25 +49,43 @@ def measure(rows: pd.DataFrame) -> tuple[dict[str, float], list[list[int]]]:
     return metrics, binary_confusion_matrix(prediction, target).tolist()
 
 
-def write_results(folder: Path, split: str, result: dict[str, Any], files: list[str], rows: pd.DataFrame) -> None:
-    """``results-<split>.json`` and ``predictions-<split>.csv``; ``result`` brings what the rows do not tell."""
-    metrics, confusion = measure(rows)
+def measure_all(rows: pd.DataFrame, targets: Sequence[str]) -> dict[str, float]:
+    """The figures that a run logs: of one attribute, or the means over several."""
+    if len(targets) == 1:
+        return measure(rows)[0]
+    return means(per_attribute(rows, targets), float(rows["loss"].mean()))
+
+
+def write_results(
+    folder: Path,
+    split: str,
+    result: dict[str, Any],
+    files: list[str],
+    rows: pd.DataFrame,
+    targets: Sequence[str] = ("target",),
+    loss: str = "cross_entropy",
+) -> None:
+    """``results-<split>.json`` and ``predictions-<split>.csv``; ``result`` brings what the rows do not tell.
+
+    Several attributes: ``attributes-<split>.csv`` and ``.md`` too, with a line for each.
+    """
+    single = len(targets) == 1
+    metrics = measure_all(rows, targets)
+    if not single:
+        write_table(per_attribute(rows, targets), folder, split)
     result = {
         **result,
         "split": split,
         "num_images": len(rows),
         "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
-        "confusion": confusion,
+        **({"confusion": measure(rows)[1]} if single else {}),
         "versions": versions("torch", "torchvision", "lightning", "fusionconv"),
         "hardware": hardware(),
     }
     (folder / f"results-{split}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    table = pd.DataFrame(
-        {
-            "file": [files[int(index)] for index in rows["index"]],
-            "probability": rows["probability"],
-            "prediction": (rows["probability"] > 0.5).astype(int),
-            "target": rows["target"].astype(int),
-        }
-    )
+    prefixes = [""] if single else [f"{name}_" for name in targets]
+    table = answers_frame(rows[[f"{prefix}probability" for prefix in prefixes]].to_numpy(), loss, targets)
+    table.insert(0, "file", [files[int(index)] for index in rows["index"]])
+    for prefix in prefixes:
+        table[f"{prefix}target"] = rows[f"{prefix}target"].astype(int)
     table.to_csv(folder / f"predictions-{split}.csv", index=False, float_format="%.9g")  # every float32

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from recipes.celeba.balance import describe, majority_accuracy
+from recipes.celeba.balance import describe, mean_majority_accuracy
 from recipes.celeba.data import CelebAData
 from recipes.celeba.results import write_results
 from recipes.celeba.study import CelebAStudy
@@ -148,7 +148,7 @@ def fit(argv: list[str]) -> None:
         if is_rank_zero():
             if cli.config.overwrite:  # only now: an error above leaves the old run as it was
                 cli.folder.clear()
-            for line in describe(cli.datamodule.frames, cli.datamodule.target, cli.datamodule.covariates):
+            for line in describe(cli.datamodule.frames, cli.datamodule.targets, cli.datamodule.covariates):
                 log.info(line)
             # As resolved, so that test, validate and --resume find it; how this fit was begun is not part of the run.
             config = cli.config.clone()
@@ -208,11 +208,14 @@ def _judge(command: str, argv: list[str]) -> None:
             **model.identity,
             "image_size": model.hparams.image_size,
             "skipped": sorted(set(skipped)),
-            "majority_accuracy": majority_accuracy(frame[data.target]),
+            "majority_accuracy": mean_majority_accuracy(frame, data.targets),
+            **({} if data.fold is None else {"fold": data.fold, "folds": data.folds}),
             **model.history,
             "checkpoint": Path(checkpoint or "").name,
         }
-        write_results(cli.folder.path, split, result, frame.index.tolist(), model.predictions)
-        for line in describe({split: frame}, data.target, data.covariates):
+        write_results(
+            cli.folder.path, split, result, frame.index.tolist(), model.predictions, data.targets, model.objective.loss
+        )
+        for line in describe({split: frame}, data.targets, data.covariates):
             log.info(line)
         log.info("wrote results-%s.json and predictions-%s.csv to %s", split, split, cli.folder.path)

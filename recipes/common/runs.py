@@ -79,7 +79,11 @@ class RunFolder:
         """Remove what an earlier run left, and nothing else; log.txt goes on."""
         for name in ("config.yaml", "metrics.csv", "curves.png"):
             (self.path / name).unlink(missing_ok=True)
-        for old in [*self.path.glob("results-*.json"), *self.path.glob("predictions-*.csv")]:
+        for old in [
+            *self.path.glob("results-*.json"),
+            *self.path.glob("predictions-*.csv"),
+            *self.path.glob("attributes-*"),
+        ]:
             old.unlink()
         for old in (self.checkpoints, self.path / "tensorboard"):
             shutil.rmtree(old, ignore_errors=True)

@@ -47,7 +47,7 @@ def write_controls(folder: RunFolder, root: str, seed: int) -> Path:
             # One covariate alone is all of them: permuting it is permuting the row.
             encoder=data.encoder if len(names) > 1 else None,
             reference=data.encoder.transform(data.frames["train"]).mean(axis=0),
-            predict=lambda logits: logits.float().softmax(1)[:, 1],
+            predict=lambda outputs: study.objective.probability(outputs)[:, 0],
             seed=seed,
             device=device,
         )

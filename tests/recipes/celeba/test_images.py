@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from recipes.celeba.images import NORMALISATION, FaceImages, collate, decode, prepare
+from recipes.celeba.synthetic import draw_face, sample_face
 
 
 def noise(height, width, seed=0, channels=3):
@@ -54,3 +56,17 @@ def test_images_of_several_sizes_make_one_batch():
     assert together.shape == (3, 3, 32, 32)
     for image, prepared in zip(images, together, strict=True):
         assert torch.equal(prepare(image[None], 32, "corrected")[0], prepared)
+
+
+def test_files_with_the_wrong_ending_and_cut_files(tmp_path):
+    face = draw_face(sample_face(1, 0))
+    face.save(tmp_path / "png.jpg", format="PNG")
+    assert np.array_equal(decode(tmp_path / "png.jpg").permute(1, 2, 0), np.asarray(face))
+    face.save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    for share in (0.3, 0.7, 0.95):
+        (tmp_path / "cut.jpg").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(OSError, match="truncated"):
+            decode(tmp_path / "cut.jpg")
+    with pytest.raises(FileNotFoundError):
+        decode(tmp_path / "absent.jpg")
