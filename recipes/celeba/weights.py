@@ -39,8 +39,8 @@ def load_weights(network: VGG, weights: str, images: Callable[[], Tensor] | None
             raise CheckpointError(
                 f"{weights} has no batch norms; they are calibrated on training images: give `images`."
             )
-        _copy(network, _renamed(state), weights)
-        calibrate_batch_norms(network.features, images())
+        classifier = _copy(network, _renamed(state), weights)
+        calibrate_batch_norms(network.features, images(), keep_scale=classifier)
     else:
         raise CheckpointError(
             f"{weights}: expected a state dict of torchvision's vgg16_bn, or the features.* of its vgg16, and found "
@@ -84,8 +84,12 @@ def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {names.get(key, key): value for key, value in state.items()}
 
 
-def _copy(network: VGG, state: dict[str, Tensor], source: str) -> None:
-    """Copy every tensor that fits. The convolutions must all fit; classifier layers of another width are left."""
+def _copy(network: VGG, state: dict[str, Tensor], source: str) -> bool:
+    """Copy every tensor that fits. The convolutions must all fit; classifier layers of another width are left.
+
+    Returns:
+        Whether the classifier's hidden layers came along.
+    """
     own = network.state_dict()
     fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     lacking = [f"features.{i}.{kind}" for i in VGG16_BN_CONVS for kind in ("weight", "bias")]
@@ -94,32 +98,60 @@ def _copy(network: VGG, state: dict[str, Tensor], source: str) -> None:
         raise CheckpointError(f"{source} lacks, or has in another shape: {', '.join(lacking)}. Is it a VGG16?")
     # The classifier is taken whole or not at all, apart from its last layer, which answers another question.
     hidden = ("classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias")
-    if not all(key in fits for key in hidden):
+    whole = all(key in fits for key in hidden)
+    if not whole:
         fits = {key: value for key, value in fits.items() if key.startswith("features.")}
     fits = {key: value for key, value in fits.items() if not key.startswith("classifier.6.")}
     network.load_state_dict(fits, strict=False)
+    return whole
 
 
 @torch.no_grad()
-def calibrate_batch_norms(features: nn.Sequential, images: Tensor) -> None:
-    """Make every batch norm of ``features`` an identity on ``images``, layer by layer, in train and in eval mode.
+def calibrate_batch_norms(features: nn.Sequential, images: Tensor, keep_scale: bool = True) -> None:
+    """Set the batch norms of ``features`` so that it computes what it does without them, at ordinary scales.
 
-    With mean m and variance v of its input per channel over the batch: weight = sqrt(v + eps), bias = m,
-    running_mean = m, running_var = v. Then weight * (x - m) / sqrt(v + eps) + bias = x: the network starts as the one
-    without batch norms.
+    Layer by layer, on ``images``, in train and in eval mode. With mean m and variance v of its input per channel over
+    the batch, a batch norm of weight sqrt(v + eps) / a, bias m / a, running_mean m and running_var v gives x / a: the
+    network without batch norms, each channel divided by a positive number a of its own. ReLU and max pooling let a
+    factor like that through, and the next convolution takes it back: W[:, c] a_c. Here a = sqrt(v + eps), so that the
+    batch norms start at weight one as ImageNet's do; and since a batch norm does not mind the scale of what comes in,
+    each convolution is brought to He's root mean square, sqrt(2 / fan_in). Otherwise weights that were made for images
+    from 0 to 255 (a first kernel of 10, where ImageNet's is 0.1) would stand still under Adam, whose steps are as large
+    as the learning rate, and so would a hybrid layer's V seem to do nothing.
 
     Args:
-        features: a Sequential of layers, run one after the other.
+        features: a Sequential of convolutions, each followed by a batch norm, and layers that let positive factors
+            through, run one after the other.
         images: (N, 3, H, W), ready for the network, on its device; a few hundred.
+        keep_scale: the last batch norm gives x itself, for a classifier that was trained on it; else x over the one
+            number that brings its standard deviation, over all channels, to one.
     """
     x = images
+    norms = [layer for layer in features if isinstance(layer, nn.BatchNorm2d)]
+    before: nn.Conv2d | None = None
+    divided = torch.ones(images.shape[1], device=images.device)  # by what each channel of x has been divided
     for layer in features:
-        if isinstance(layer, nn.BatchNorm2d):
-            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-            layer.weight.copy_((variance + layer.eps).sqrt())
-            layer.bias.copy_(mean)
-            layer.running_mean.copy_(mean)
-            layer.running_var.copy_(variance)
-            continue  # the identity, by construction
-        # In pieces, since 256 images of 224 pixels are 3 GB after the first convolution; ReLUs work in place.
-        x = torch.cat([layer(piece) for piece in x.split(32)])
+        if isinstance(layer, nn.Conv2d):
+            before = layer
+            layer.weight.mul_(divided[None, :, None, None])
+            scale = layer.weight.square().mean().sqrt() / (2 / layer.weight[0].numel()) ** 0.5
+            layer.weight.div_(scale)
+            if layer.bias is not None:
+                layer.bias.div_(scale)
+        if not isinstance(layer, nn.BatchNorm2d):
+            # In pieces, since 256 images of 224 pixels are 3 GB after the first convolution; ReLUs work in place.
+            x = torch.cat([layer(piece) for piece in x.split(32)])
+            continue
+        assert before is not None, "a batch norm follows a convolution"
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        spread = (variance + layer.eps).sqrt()
+        if layer is not norms[-1]:
+            divisor = spread.clamp(min=0.1 * float(spread.mean()))  # a channel that is nearly constant stays small
+        else:  # x here is what the network had, over `scale`
+            divisor = torch.full_like(spread, float(1 / scale if keep_scale else spread.square().mean().sqrt()))
+        layer.weight.copy_(spread / divisor)
+        layer.bias.copy_(mean / divisor)
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(variance)
+        x = x / divisor[None, :, None, None]
+        divided = divisor * scale  # of what the network without batch norms has here

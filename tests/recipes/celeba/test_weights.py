@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torchvision.models import VGG16_BN_Weights
@@ -5,7 +7,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from fusionconv.errors import CheckpointError
 from recipes.celeba.arms import _vgg16_bn, build_network
-from recipes.celeba.weights import VGG16_BN_CONVS, VGG16_CONVS, load_weights
+from recipes.celeba.weights import VGG16_BN_CONVS, VGG16_CONVS, calibrate_batch_norms, load_weights
 from tests.recipes.celeba.conftest import TINY
 
 pytestmark = pytest.mark.usefixtures("tiny_vgg")
@@ -29,18 +31,46 @@ def test_convolution_numbers_are_torchvisions():
         assert tuple(i for i, layer in enumerate(layers) if isinstance(layer, torch.nn.Conv2d)) == numbers
 
 
-def test_plain_vgg16_is_calibrated_to_itself_in_train_and_eval(plain_vgg16, tmp_path):
+@pytest.mark.parametrize("first", [1.0, 60.0], ids=["ordinary", "made for 0 to 255"])
+@pytest.mark.parametrize("keep_scale", [True, False])
+def test_plain_vgg16_is_calibrated_to_itself_in_train_and_eval(plain_vgg16, first, keep_scale):
+    """The features of VGG16, the very ones or all of them over one number; at ordinary scales inside."""
+    plain = copy.deepcopy(plain_vgg16)
+    with torch.no_grad():
+        plain[0].weight.mul_(first)
+        plain[0].bias.mul_(first).add_(0.1)
+    images = torch.randn(40, 3, 32, 32)
+    expected = plain(images.clone())
+    network = _vgg16_bn(16)
+    for old, new in zip(VGG16_CONVS, VGG16_BN_CONVS, strict=True):
+        network.features[new].load_state_dict(plain[old].state_dict())
+    calibrate_batch_norms(network.features, images, keep_scale)
+    for training in (False, True):
+        network.train(training)
+        got = network.features(images.clone())
+        factor = 1.0 if keep_scale else float((got * expected).sum() / expected.square().sum())
+        torch.testing.assert_close(got, factor * expected, rtol=2e-3, atol=2e-3 * float(got.detach().std()))
+    assert expected.std() > 1e-6 * first  # there was something to agree on
+    for layer in network.features:
+        if isinstance(layer, torch.nn.Conv2d):  # He's scale: Adam's steps are as large as the learning rate
+            rms = float(layer.weight.square().mean().sqrt())
+            assert rms == pytest.approx((2 / layer.weight[0].numel()) ** 0.5, rel=1e-3)
+    norms = [layer for layer in network.features if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert all(float(norm.weight.median()) == pytest.approx(1.0, rel=1e-3) for norm in norms[:-1])
+
+
+def test_plain_vgg16_from_a_file(plain_vgg16, tmp_path):
+    """Without its classifier: the features are VGG16's over one number. With it: the very same answers inside."""
     images = torch.randn(40, 3, 32, 32)
     expected = plain_vgg16(images.clone())
     torch.save({f"features.{key}": value for key, value in plain_vgg16.state_dict().items()}, tmp_path / "vgg16.pt")
     network = build_network(
         "plain", weights=str(tmp_path / "vgg16.pt"), classifier_width=16, calibration=lambda: images
-    )
-    for training in (False, True):
-        network.train(training)
-        got = network.features(images.clone())
-        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
-    assert expected.std() > 1e-3  # there was something to agree on
+    ).eval()
+    got = network.features(images.clone())
+    factor = float((got * expected).sum() / expected.square().sum())
+    assert factor > 0
+    torch.testing.assert_close(got, factor * expected, rtol=2e-3, atol=2e-3 * float(got.detach().std()))
 
 
 def test_whole_state_dicts_are_copied_where_they_fit(tmp_path, monkeypatch):
