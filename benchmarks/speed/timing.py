@@ -54,9 +54,9 @@ def compare(
     times: dict[str, list[float]] = {name: [] for name in ways}
     pairs: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
-    began = time.perf_counter()
     gc.collect()
     gc.disable()
+    began = time.perf_counter()
     try:
         for turn in range(rounds[1]):
             if turn >= rounds[0] and time.perf_counter() - began > budget:

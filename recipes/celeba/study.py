@@ -25,7 +25,6 @@ from recipes.celeba.objective import Loss, Objective, target_names
 from recipes.celeba.options import check_options
 from recipes.celeba.phases import Features, OptimizerName, Schedule, make_optimizer, make_scheduler
 from recipes.celeba.results import measure_all
-from recipes.celeba.speed import to_channels_last
 from recipes.common.checkpoint import note_key, read_note
 from recipes.common.gathering import gather_rows
 from recipes.common.runs import RunError
@@ -148,7 +147,7 @@ class CelebAStudy(LightningModule):
             rows = len(h.covariates) if h.arm == "hybrid" else None
             check_outputs(self.network, h.arch, h.image_size, rows, self.objective.outputs)
         if h.channels_last:
-            to_channels_last(self.network)
+            self.network.to(memory_format=torch.channels_last)
         if h.compile and trainer is not None:
             self.network.compile(**({} if h.compile is True else {"backend": h.compile}))
 

@@ -142,6 +142,7 @@ def test_layers_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_chunked_on_a_card(dtype: torch.dtype) -> None:
     x, s = torch.randn(6, 8, 16, 16, device="cuda"), torch.randn(6, 2, device="cuda")
