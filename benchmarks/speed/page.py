@@ -30,22 +30,23 @@ of (its time / the plain layer's time in the same round). **1.00 is an ordinary 
 BOUND = """\
 ## Where the bound lies
 
-A plain convolution reads one kernel for the whole batch. Here every sample has one of its own: each of its numbers costs K
-multiply-adds to make, is written once, read once, used on P output positions, and in the backward pass the same again for its
-gradient. So the extra cost over plain is about c / P, where c is what making one number costs in units of using it once: next to
-nothing where maps are large (first layers), and most of the work where a kernel of 512 channels meets a map of 4 x 4. What can be
-done about it, and what `auto` does on a CPU:
+A plain convolution reads one kernel for the whole batch. Here every sample has one of its own: each of its numbers
+costs K multiply-adds to make, is written once, read once, used on P output positions, and in the backward pass the
+same again for its gradient. So the extra cost over plain is about c / P, where c is what making one number costs in
+units of using it once: next to nothing where maps are large (first layers), and most of the work where a kernel of
+512 channels meets a map of 4 x 4. What can be done about it, and what `auto` does on a CPU:
 
 - **Equal rows share a kernel** (`distinct`): with a binary covariate a batch needs two kernels, whatever its size.
-- **Kernels in a cache** (`chunked`): a few are made, used and written over, forward and backward, instead of N kept in memory.
+- **Kernels in a cache** (`chunked`): a few are made, used and written over, forward and backward, instead of N kept
+  in memory.
 - **No kernels** (`stacked`): K more convolutions, where K times P is small.
 - `rank=R` makes K covariates cost what R do; `merge` makes one covariate vector cost nothing.
 
-A layer that scales feature maps (`film`, `daft`) makes no kernels and has no such bound; what it cannot do instead stands in
-[methods.md](methods.md) and [choosing.md](choosing.md).
+A layer that scales feature maps (`film`, `daft`) makes no kernels and has no such bound; what it cannot do instead
+stands in [methods.md](methods.md) and [choosing.md](choosing.md).
 
-**Not there**: a kernel of our own for GPUs that forms kernel_i on the fly. Importing fusionconv takes 27 to 43 ms of processor time
-beyond torch's (six fresh processes, bytecode cached, the same CPU, busy with other work).
+**Not there**: a kernel of our own for GPUs that forms kernel_i on the fly. Importing fusionconv takes 27 to 43 ms of
+processor time beyond torch's (six fresh processes, bytecode cached, the same CPU, busy with other work).
 """
 
 
