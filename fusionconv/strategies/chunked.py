@@ -53,10 +53,12 @@ def chunked(
         or geometry.numeric_padding(weight.shape[2:]) is None
     ):
         return grouped(*tensors, geometry)
-    # what autocast would do to the convolution; kernels are formed as the parameters are stored
-    dtype = torch.get_autocast_dtype(x.device.type) if autocasts(x) else x.dtype
+    dtype = weight.dtype
+    if autocasts(x):  # what autocast would do to the convolution; kernels are formed as the parameters are stored
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x = x.to(dtype)
     # contiguous, as the kernels are: a convolution would bring one to the other's format, once a chunk
-    return cast(Tensor, _Chunked.apply(x.to(dtype).contiguous(), *tensors[1:], geometry, dtype))
+    return cast(Tensor, _Chunked.apply(x.contiguous(), *tensors[1:], geometry, dtype))
 
 
 class _Chunked(torch.autograd.Function):

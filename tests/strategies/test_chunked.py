@@ -98,6 +98,14 @@ def test_autocast(dtype: torch.dtype, small_chunks: None) -> None:
     assert error < 2e-2
 
 
+def test_another_dtype_is_an_error_as_in_the_plain_layer(small_chunks: None) -> None:
+    tensors = Case("dtype", 2, n=4).tensors(torch.float32)
+    with pytest.raises(RuntimeError, match="type"):
+        F.conv2d(tensors["x"].double(), tensors["weight"])
+    with pytest.raises(RuntimeError, match="type"):
+        run(Case("dtype", 2), {**tensors, "x": tensors["x"].double()})
+
+
 def test_torch_func_and_compile_still_work(small_chunks: None) -> None:
     case = Case("func", 2, n=3, k=2)
     t = {name: value.detach() for name, value in case.tensors().items()}
