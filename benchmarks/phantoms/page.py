@@ -1,5 +1,220 @@
-"""stub"""
+"""docs/results/phantoms.md and its figures, made from the stored results and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.phantoms.arms import ARMS
+from benchmarks.phantoms.figures import draw_curves, draw_tasks
+from benchmarks.phantoms.statistics import MARGIN, choose, difference, interval, label, share
+from benchmarks.phantoms.tasks import TASKS, bayes_shortcut_learned
+
+__all__ = ["page", "write"]
+
+Record = dict[str, Any]
+REACHED, FAILED = 95.0, 80.0  # % of the Bayes rate: what early fusion is to reach, what no late fusion is to reach
+RULES = {
+    "additive": "y = 1[a + s > 0]: the image's brightness a and one number s",
+    "xor": "y = 1[a s > 0], s = -1 or 1",
+    "selection": "is grating s in the image? K gratings, each present with probability 1/2, s names one. Here, and only "
+    "here, every arm's head gets s as well",
+    "atrophy": "y = 1[loss > f(age)]; the image shows loss times head size; s = (age, sex)",
+    "null": "y = 1[a > 0]; s is eight numbers that have nothing to do with it",
+    "shortcut": "y = 1[a > 0]; s names y in 90 % of the training data and is a coin at test",
+}
 
 
-def write(page, records, command):
-    return None
+def write(path: Path, records: list[Record], command: str) -> None:
+    """Write the page, and its figures into a folder of its name beside it."""
+    figures = path.parent / path.stem
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for dims in (2, 3):
+        mine = choose(records, dims=dims)
+        tasks, names = {r["task"] for r in mine}, {r["arm"] for r in mine}
+        if tasks:
+            arms, order = [a for a in ARMS if a in names], [t for t in TASKS if t in tasks]
+            file = draw_tasks(records, dims, arms, order, figures / f"tasks-{dims}d.png")
+            drawn[f"Every arm in {dims}-D"] = f"{path.stem}/{file.name}"
+    if choose(records, task="selection", dims=2, arm="hybrid, first"):
+        file = draw_curves(records, figures / "selection.png")
+        drawn["Selection: width and number of gratings"] = f"{path.stem}/{file.name}"
+    path.write_text(page(records, command, drawn), encoding="utf-8")
+
+
+def page(records: list[Record], command: str, figures: dict[str, str]) -> str:
+    """The page as Markdown; ``figures``: caption -> relative path."""
+    parts = [_head(records, command), _only_early(records), _no_loss(records), _shortcut(records)]
+    parts += [f"![{caption}]({file})" for caption, file in figures.items()]
+    parts.append("## Every result\n\n" + COLUMNS)
+    for dims in (2, 3):
+        for task in TASKS:
+            mine = choose(records, task=task, dims=dims)
+            if mine:
+                parts.append(_table(task, dims, mine))
+    parts.append(_sweeps(records))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+COLUMNS = """\
+Share: accuracy over the Bayes rate, in %, mean over seeds with its 95 % t interval; worst: the worst seed's. Permuted,
+constant: the accuracy of the same networks, in %, when each test image gets another's covariates, or all get the mean. Rate:
+the learning rate that was chosen. FLOPs: a forward pass of one image, in thousands. Kept: numbers that the backward pass needs of
+one image, weights and image itself left out. ms: processor time of a training step of 64 images with the library's own
+choice of strategy; other programs ran beside it and torch's own overhead is most of it: read differences of a factor
+of two and more."""
+
+
+def _head(records: list[Record], command: str) -> str:
+    days = sorted({r["date"] for r in records})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    seeds = sorted({r["seeds"] for r in records})
+    minutes = sum(r["seconds"] for r in records) / 60
+    first = records[0]
+    steps = {s: sorted({r["steps"] for r in records if (r["task"] == "selection") is s and not r["extended"]}) for s in (True, False)}
+    words = {s: " or ".join(map(str, found)) or "no" for s, found in steps.items()}
+    return f"""# Phantoms: six tasks with known answers
+
+Made by `{command}` ({when}; {"; ".join(dict.fromkeys(r["conditions"] for r in records))}; {len(records)} settings of
+{" or ".join(map(str, seeds))} seeds, {minutes:.0f} minutes of processor time, one thread, other programs beside it). Do not
+edit: `{command} --table` writes this page from the stored results. What follows from it for your own network stands in
+choosing.md, one folder up.
+
+**Network.** Two convolutions of 2 channels, mean over all positions, a head with 16 hidden units. *first*, *last*: the
+covariates enter at the first or the last convolution, both in front of the pooling (early); *head*: at the first linear layer
+behind it (late). *concat linear*: at the last linear layer; *concat MLP*: at the first. `hybrid` and `hyper` with
+`covariate_bias=True`, "kernel only" without. **Training.** Adam, {words[False]} steps ({words[True]} for selection; the
+smaller number in 3-D) of {first["batch"]} new samples each, the rate falling along a cosine; two learning rates, .01 and .03, for
+every arm, the better one by mean validation accuracy over the seeds. Seed by seed all arms see the same training stream and the same
+{first["test"]} test images. **Bayes rates** are derived in `benchmarks/phantoms/tasks.py` and checked by simulated observers in
+`tests/benchmarks/test_phantoms.py`.
+
+{_overview(records)}"""
+
+
+def _overview(records: list[Record]) -> str:
+    """Arms by tasks: the shares alone."""
+    columns = [(t, d) for d in (2, 3) for t in TASKS if choose(records, task=t, dims=d)]
+    lines = ["Accuracy as a share of the Bayes rate, in % (mean over seeds; intervals below):", ""]
+    lines.append("| arm | " + " | ".join(f"{t} {d}-D" for t, d in columns) + " |")
+    lines.append("|---" * (len(columns) + 1) + "|")
+    rates = [f"{100 * choose(records, task=t, dims=d)[0]['bayes']:.1f}" for t, d in columns]
+    lines.append("| *Bayes rate* | " + " | ".join(f"*{r}*" for r in rates) + " |")
+    for arm in ARMS:
+        cells = [choose(records, task=t, dims=d, arm=arm) for t, d in columns]
+        if any(cells):
+            lines.append(f"| {arm} | " + " | ".join(f"{share(c[0]).mean:.1f}" if c else "" for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def _only_early(records: list[Record]) -> str:
+    """Selection: early hybrid against every late fusion."""
+    lines = [f"## Is there a task that early fusion solves (at least {REACHED:.0f} %) and no late fusion does ({FAILED:.0f} %)?"]
+    for dims in (2, 3):
+        mine = choose(records, task="selection", dims=dims)
+        early = [r for r in mine if r["arm"] == "hybrid, first"]
+        late = [r for r in mine if label(r) == "late"]
+        if not early or not late:
+            continue
+        best = max(late, key=lambda r: share(r).mean)
+        yes = share(early[0]).mean >= REACHED and share(best).mean < FAILED
+        firm = share(early[0]).low >= REACHED and all(share(r).high < FAILED for r in late)
+        lines.append(
+            f"{dims}-D, K = {early[0]['covariates']}, 2 channels: **{'yes' if yes else 'no'}**. `hybrid, first` "
+            f"{share(early[0]).text()} %; the best of {len(late)} late fusions, `{best['arm']}`, {share(best).text()} % "
+            f"(every interval on its side of the mark: {'yes' if firm else 'no'}). A forward pass of one image takes "
+            f"{early[0]['cost']['flops'] / 1000:.1f} and {best['cost']['flops'] / 1000:.1f} thousand FLOPs, and keeps "
+            f"{early[0]['cost']['kept']:.0f} and {best['cost']['kept']:.0f} numbers for the backward pass."
+        )
+    for r in choose(records, task="selection", dims=2, arm="concat MLP", extended=True):
+        lines.append(f"`concat MLP` trained for {r['steps']:,} steps instead: {share(r).text()} %.")
+    widths = choose(records, task="selection", dims=2, width="any")
+    late = sorted((r for r in widths if r["arm"] == "concat MLP"), key=lambda r: r["width"])
+    if len(late) > 1:
+        enough = next((r for r in late if share(r).mean >= REACHED), None)
+        words = "no width that was tried" if enough is None else f"a width of {enough['width']} channels"
+        costs = ", ".join(f"{r['width']}: {share(r).text()} % at {r['cost']['flops'] / 1000:.0f}" for r in late)
+        lines.append(f"A late fusion can carry all K features if it is wide enough: `concat MLP` reaches {REACHED:.0f} % at {words} "
+                     f"(width: share at thousand FLOPs; {costs}).")  # fmt: skip
+    return "\n\n".join(lines) if len(lines) > 1 else ""
+
+
+def _no_loss(records: list[Record]) -> str:
+    """null and additive: hybrid less the plain way, seed by seed."""
+    rows = []
+    for task, references in (("null", ("image only", "concat MLP")), ("additive", ("concat linear", "concat MLP"))):
+        for dims in (2, 3):
+            for arm in ("hybrid, first", "hybrid, last", "hybrid, head"):
+                for reference in references:
+                    for extra in ({}, {"samples": 250}):
+                        a = choose(records, task=task, dims=dims, arm=arm, **extra)
+                        b = choose(records, task=task, dims=dims, arm=reference, **extra)
+                        if a and b:
+                            d = difference(a[0], b[0])
+                            verdict = "does not lose" if d.low > -MARGIN else ("loses" if d.high < -MARGIN else "open")
+                            data = f"{task} {dims}-D" + (f", {extra['samples']} training samples" if extra else "")
+                            rows.append(f"| {data} | {arm} | {reference} | {d.text(2)} | {verdict} |")
+    if not rows:
+        return ""
+    return (
+        f"## Does hybrid lose where there is nothing to win?\n\nAccuracy in points less the reference's, paired over seeds, with "
+        f"its 95 % t interval. The margin was set before the run: {MARGIN:g} point. *Does not lose*: the interval lies above "
+        f"-{MARGIN:g}; *loses*: below; else *open*.\n\n| task | arm | reference | difference | verdict |\n|---|---|---|---|---|\n"
+        + "\n".join(rows)
+    )
+
+
+def _shortcut(records: list[Record]) -> str:
+    mine = choose(records, task="shortcut", dims=2)
+    if not mine:
+        return ""
+    trained, tested = bayes_shortcut_learned()
+    lines = [
+        "## Shortcut: what the permuted control reveals",
+        "Accuracy in %, mean over seeds, on data as in training, on such data with permuted covariates, and at test. The ideal "
+        f"observer of the training data has {100 * trained:.1f} there and {100 * tested:.1f} at test; the ideal observer of the test "
+        f"data has {100 * mine[0]['bayes']:.1f}.",
+        "| arm | as in training | permuted | lost by permuting | test | lost at test |\n|---|---|---|---|---|---|",
+    ]
+    rows = []
+    for r in mine:
+        v, p, t = (100 * interval(r["accuracy"][k]).mean for k in ("validation", "validation permuted", "true"))
+        rows.append(f"| {r['arm']} | {v:.1f} | {p:.1f} | {v - p:.1f} | {t:.1f} | {v - t:.1f} |")
+    return "\n\n".join(lines) + "\n" + "\n".join(rows)
+
+
+def _table(task: str, dims: int, records: list[Record]) -> str:
+    first = records[0]
+    head = f"### {task}, {dims}-D\n\n{RULES[task]}. K = {first['covariates']}, Bayes rate {100 * first['bayes']:.1f} %.\n\n"
+    return head + _rows([(r["arm"], r) for r in sorted(records, key=lambda r: list(ARMS).index(r["arm"]))], "arm")
+
+
+def _rows(named: list[tuple[str, Record]], first: str) -> str:
+    lines = [f"| {first} | share | worst | permuted | constant | rate | parameters | FLOPs | kept | ms |", "|---" * 10 + "|"]
+    for name, r in named:
+        worst = 100 * min(r["accuracy"]["true"]) / r["bayes"]
+        wrong = [f"{100 * interval(r['accuracy'][c]).mean:.1f}" for c in ("permuted", "constant")]
+        cost = r["cost"]
+        cells = [name, share(r).text(), f"{worst:.1f}", *wrong, f"{r['rate']:g}", f"{cost['parameters']:,}"]
+        cells += [f"{cost['flops'] / 1000:.1f}", f"{cost['kept']:.0f}", f"{cost['ms']:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _sweeps(records: list[Record]) -> str:
+    parts = []
+    for title, wanted, name in (
+        ("Selection, 2-D: width", {"task": "selection", "width": "any"}, lambda r: f"width {r['width']}, {r['arm']}"),
+        ("Selection, 2-D: number of gratings K", {"task": "selection", "count": "any"}, lambda r: f"K = {r['covariates']}, {r['arm']}"),
+        ("Null, 2-D: 250 training samples", {"task": "null", "samples": 250}, lambda r: r["arm"]),
+        ("Selection, 2-D: trained four times as long", {"task": "selection", "extended": True}, lambda r: r["arm"]),
+    ):
+        mine = choose(records, dims=2, **wanted)
+        swept = {r["arm"] for r in mine if r["width"] != 2 or r["count"] is not None}
+        if "any" in wanted.values():
+            mine = [r for r in mine if r["arm"] in swept]
+        if mine:
+            mine.sort(key=lambda r: (r["arm"], r["width"], r["covariates"]))
+            parts.append(f"### {title}\n\n" + _rows([(name(r), r) for r in mine], "setting"))
+    return "\n\n".join(parts)

@@ -102,6 +102,7 @@ def train(setting: Setting, budget: Budget) -> dict[str, Any]:
         "batch": budget.batch,
         "test": budget.test,
         "steps": steps,
+        "extended": setting.steps is not None,
         "covariates": task.num_covariates,
         "bayes": task.bayes,
         "rate": RATES[best],
