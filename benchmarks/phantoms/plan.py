@@ -35,6 +35,7 @@ ARMS_3D = (
     "hybrid, last",
     "hybrid, head",
 )
+EASY = ("null", "additive", "xor", "shortcut", "atrophy")
 TASKS_3D = ("selection", "xor", "additive", "null")
 SWEPT = ("concat MLP", "hybrid, first")
 ARMS_SMALL = ("image only", "concat MLP", "film, first", "hybrid, first", "hybrid, last", "hyper, first")
@@ -46,15 +47,16 @@ def full() -> list[Setting]:
 
     First what carries the page, so that a run that is stopped early has it.
     """
-    settings = [Setting("selection", 2, arm) for arm in ARMS]
-    settings += [Setting(task, 2, arm) for task in TASKS if task != "selection" for arm in CORE]
+    late = (*CORE, *HEAD_ONLY_IN_SELECTION)
+    others = [arm for arm in ARMS if arm not in late]
+    settings = [Setting("selection", 2, arm) for arm in late]
+    settings += [Setting(task, 2, arm) for task in EASY for arm in CORE]
     settings += [Setting(task, 3, arm) for task in TASKS_3D for arm in ARMS_3D]
+    settings += [Setting("selection", 2, arm, count=K) for K in (4, 2, 16) for arm in SWEPT]
     settings += [Setting("selection", 2, arm, width=width) for width in (1, 4, 8, 16) for arm in SWEPT]
-    settings += [Setting("selection", 2, arm, count=K) for K in (2, 4, 16) for arm in SWEPT]
-    settings += [Setting("null", 2, arm, samples=250) for arm in ARMS_SMALL]
     settings += [Setting("selection", 2, "concat MLP", steps=4 * FULL.steps_selection)]
-    others = [arm for arm in ARMS if arm not in (*CORE, *HEAD_ONLY_IN_SELECTION)]
-    settings += [Setting(task, 2, arm) for task in TASKS if task != "selection" for arm in others]
+    settings += [Setting("null", 2, arm, samples=250) for arm in ARMS_SMALL]
+    settings += [Setting(task, 2, arm) for task in ("selection", *EASY) for arm in others]
     return settings
 
 

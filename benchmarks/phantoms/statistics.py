@@ -55,8 +55,11 @@ def choose(records: Iterable[Record], **wanted: Any) -> list[Record]:
 
 
 def label(record: Record) -> str:
-    """``late`` for an arm that uses the covariates behind the pooling only, ``early`` before it, else nothing."""
+    """``late``: the covariates enter behind the pooling only; ``early``: before it; nothing: not both are used.
+
+    condconv makes kernels of the image; where its head gets the covariates (selection) it is a late fusion.
+    """
     arm = record["arm"]
-    if arm in ("image only", "covariates only"):
+    if arm in ("image only", "covariates only") or (arm.startswith("condconv") and record["task"] != "selection"):
         return ""
-    return "late" if arm in LATE or arm.endswith(", head") else "early"
+    return "late" if arm in LATE or arm.endswith(", head") or arm.startswith("condconv") else "early"
