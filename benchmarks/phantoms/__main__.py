@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     if not records:
         parser.error(f"{folder} holds no results yet; run without --table first")
     page = options.page or (folder / "phantoms.md" if options.quick else PAGE)
-    write(page, records, "python -m benchmarks.phantoms" + " --quick" * options.quick)
+    missing = [setting.key for setting in everything if setting.key not in stored]
+    write(page, records, "python -m benchmarks.phantoms" + " --quick" * options.quick, missing)
     print(f"wrote {page}: {len(records)} of {len(everything)} settings have a result")
     return 0
 

@@ -30,7 +30,7 @@ def colour(arm: str) -> str:
 
 
 def draw_tasks(records: list[Record], dims: int, arms: list[str], tasks: list[str], path: Path) -> Path:
-    """A panel for each task: share of the Bayes rate, seed by seed and with the interval, and with permuted covariates."""
+    """A panel for each task: the share of the Bayes rate with its interval, and with permuted covariates."""
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
     with matplotlib.rc_context(STYLE):
@@ -51,7 +51,9 @@ def draw_tasks(records: list[Record], dims: int, arms: list[str], tasks: list[st
         axes[0].set_ylim(len(arms) - 0.5, -0.5)
         for axis in axes[len(tasks) :]:
             axis.set_visible(False)
-        figure.supxlabel("accuracy, % of the Bayes rate (dot and 95 % t interval over seeds); x: permuted covariates", size=8.5)
+        figure.supxlabel(
+            "accuracy, % of the Bayes rate (dot and 95 % t interval over seeds); x: permuted covariates", size=8.5
+        )
         return save(figure, path)
 
 
@@ -69,7 +71,9 @@ def draw_curves(records: list[Record], path: Path) -> Path:
                 found = [share(r) for r in chosen]
                 x, mean = [r[name] for r in chosen], [f.mean for f in found]
                 axis.plot(x, mean, marker + "-", color=colour(arm), label=arm, ms=4.5)
-                axis.fill_between(x, [f.low for f in found], [f.high for f in found], color=colour(arm), alpha=0.15, lw=0)
+                axis.fill_between(
+                    x, [f.low for f in found], [f.high for f in found], color=colour(arm), alpha=0.15, lw=0
+                )
         for axis, name in ((left, "channels of each convolution (K = 8)"), (right, "gratings K (2 channels)")):
             axis.set_xscale("log", base=2)
             ticks = sorted({tick for line in axis.get_lines() for tick in line.get_xdata()})

@@ -65,7 +65,7 @@ def grating_basis(dims: int, count: int) -> Tensor:
 
 
 def grating_images(present: Tensor, dims: int, basis: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Images (N, 1, \*spatial): the gratings that ``present`` (N, K of 0 and 1) names, amplitude 1, phases at random."""
+    r"""Images (N, 1, \*spatial): the gratings that ``present`` (N, K; 0 or 1) names, amplitude 1, phases random."""
     phase = 2 * math.pi * torch.rand(present.shape, generator=generator)
     coefficients = torch.cat([present * phase.cos(), present * phase.sin()], 1)
     flat = coefficients @ basis + NOISE * torch.randn(len(present), pixels(dims), generator=generator)

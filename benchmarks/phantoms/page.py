@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.phantoms.arms import ARMS
@@ -17,16 +18,16 @@ REACHED, FAILED = 95.0, 80.0  # % of the Bayes rate: what early fusion is to rea
 RULES = {
     "additive": "y = 1[a + s > 0]: the image's brightness a and one number s",
     "xor": "y = 1[a s > 0], s = -1 or 1",
-    "selection": "is grating s in the image? K gratings, each present with probability 1/2, s names one. Here, and only "
-    "here, every arm's head gets s as well",
+    "selection": "is grating s in the image? K gratings, each present with probability 1/2, s names one. Here, and "
+    "only here, the head of every arm gets s as well (but that of image only)",
     "atrophy": "y = 1[loss > f(age)]; the image shows loss times head size; s = (age, sex)",
     "null": "y = 1[a > 0]; s is eight numbers that have nothing to do with it",
     "shortcut": "y = 1[a > 0]; s names y in 90 % of the training data and is a coin at test",
 }
 
 
-def write(path: Path, records: list[Record], command: str) -> None:
-    """Write the page, and its figures into a folder of its name beside it."""
+def write(path: Path, records: list[Record], command: str, missing: list[str] | None = None) -> None:
+    """Write the page, and its figures into a folder of its name beside it; ``missing``: settings without a result."""
     figures = path.parent / path.stem
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = {}
@@ -40,57 +41,66 @@ def write(path: Path, records: list[Record], command: str) -> None:
     if choose(records, task="selection", dims=2, arm="hybrid, first"):
         file = draw_curves(records, figures / "selection.png")
         drawn["Selection: width and number of gratings"] = f"{path.stem}/{file.name}"
-    path.write_text(page(records, command, drawn), encoding="utf-8")
+    path.write_text(page(records, command, drawn, missing or []), encoding="utf-8")
 
 
-def page(records: list[Record], command: str, figures: dict[str, str]) -> str:
+def page(records: list[Record], command: str, figures: dict[str, str], missing: list[str]) -> str:
     """The page as Markdown; ``figures``: caption -> relative path."""
-    parts = [_head(records, command), _only_early(records), _no_loss(records), _shortcut(records)]
+    parts = [_head(records, command), _overview(records), _only_early(records), _no_loss(records), _shortcut(records)]
     parts += [f"![{caption}]({file})" for caption, file in figures.items()]
-    parts.append("## Every result\n\n" + COLUMNS)
+    parts.append("## Every result\n\n" + _wrap(COLUMNS))
     for dims in (2, 3):
         for task in TASKS:
             mine = choose(records, task=task, dims=dims)
             if mine:
                 parts.append(_table(task, dims, mine))
     parts.append(_sweeps(records))
+    if missing:
+        parts.append("## Not run yet\n\n" + "\n".join(f"- {key}" for key in missing))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _wrap(text: str) -> str:
+    """Paragraphs in lines of at most 120 characters."""
+    paragraphs = (" ".join(p.split()) for p in text.split("\n\n"))
+    return "\n\n".join(fill(p, 120, break_long_words=False, break_on_hyphens=False) for p in paragraphs)
 
 
 COLUMNS = """\
 Share: accuracy over the Bayes rate, in %, mean over seeds with its 95 % t interval; worst: the worst seed's. Permuted,
-constant: the accuracy of the same networks, in %, when each test image gets another's covariates, or all get the mean. Rate:
-the learning rate that was chosen. FLOPs: a forward pass of one image, in thousands. Kept: numbers that the backward pass needs of
-one image, weights and image itself left out. ms: processor time of a training step of 64 images with the library's own
-choice of strategy; other programs ran beside it and torch's own overhead is most of it: read differences of a factor
-of two and more."""
+constant: the accuracy of the same networks, in %, when each test image gets another's covariates, or all get the mean.
+Rate: the learning rate that was chosen. FLOPs: a forward pass of one image, in thousands. Kept: numbers that the
+backward pass needs of one image, weights and image itself left out. ms: processor time of a training step of 64 images
+with the library's own choice of strategy; other programs ran beside it and torch's own overhead is most of it: read
+nothing into less than a factor of two."""
 
 
 def _head(records: list[Record], command: str) -> str:
     days = sorted({r["date"] for r in records})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    seeds = sorted({r["seeds"] for r in records})
+    seeds = " or ".join(map(str, sorted({r["seeds"] for r in records})))
     minutes = sum(r["seconds"] for r in records) / 60
-    first = records[0]
-    steps = {s: sorted({r["steps"] for r in records if (r["task"] == "selection") is s and not r["extended"]}) for s in (True, False)}
-    words = {s: " or ".join(map(str, found)) or "no" for s, found in steps.items()}
-    return f"""# Phantoms: six tasks with known answers
-
+    steps = {True: "no", False: "no"}
+    for selection in steps:
+        usual = {r["steps"] for r in records if (r["task"] == "selection") is selection and not r["extended"]}
+        steps[selection] = " or ".join(map(str, sorted(usual))) or "no"
+    text = f"""
 Made by `{command}` ({when}; {"; ".join(dict.fromkeys(r["conditions"] for r in records))}; {len(records)} settings of
-{" or ".join(map(str, seeds))} seeds, {minutes:.0f} minutes of processor time, one thread, other programs beside it). Do not
-edit: `{command} --table` writes this page from the stored results. What follows from it for your own network stands in
-choosing.md, one folder up.
+{seeds} seeds, {minutes:.0f} minutes of processor time, one thread, other programs beside it). Do not edit:
+`{command} --table` writes this page from the stored results. What follows from it for a network of your own stands in
+`docs/choosing.md`.
 
-**Network.** Two convolutions of 2 channels, mean over all positions, a head with 16 hidden units. *first*, *last*: the
-covariates enter at the first or the last convolution, both in front of the pooling (early); *head*: at the first linear layer
-behind it (late). *concat linear*: at the last linear layer; *concat MLP*: at the first. `hybrid` and `hyper` with
-`covariate_bias=True`, "kernel only" without. **Training.** Adam, {words[False]} steps ({words[True]} for selection; the
-smaller number in 3-D) of {first["batch"]} new samples each, the rate falling along a cosine; two learning rates, .01 and .03, for
-every arm, the better one by mean validation accuracy over the seeds. Seed by seed all arms see the same training stream and the same
-{first["test"]} test images. **Bayes rates** are derived in `benchmarks/phantoms/tasks.py` and checked by simulated observers in
-`tests/benchmarks/test_phantoms.py`.
+**Network.** Two convolutions of 2 channels, the mean over all positions, a head with 16 hidden units. *first*, *last*:
+the covariates enter at the first or the last convolution, both in front of the pooling (early); *head*: at the first
+linear layer behind it (late). *concat linear*: at the last linear layer; *concat MLP*: at the first. `hybrid` and
+`hyper` with `covariate_bias=True`, "kernel only" without.
 
-{_overview(records)}"""
+**Training.** Adam, {steps[False]} steps ({steps[True]} for selection; the smaller number in 3-D) of
+{records[0]["batch"]} new samples each, the rate falling along a cosine; two learning rates, .01 and .03, for every arm,
+the better one by mean validation accuracy over the seeds. Seed by seed all arms see the same training stream and the
+same {records[0]["test"]} test images. Bayes rates are derived in `benchmarks/phantoms/tasks.py` and checked with
+simulated observers in `tests/benchmarks/test_phantoms.py`."""
+    return "# Phantoms: six tasks with known answers\n\n" + _wrap(text.strip())
 
 
 def _overview(records: list[Record]) -> str:
@@ -110,59 +120,60 @@ def _overview(records: list[Record]) -> str:
 
 def _only_early(records: list[Record]) -> str:
     """Selection: early hybrid against every late fusion."""
-    lines = [f"## Is there a task that early fusion solves (at least {REACHED:.0f} %) and no late fusion does ({FAILED:.0f} %)?"]
+    parts = []
     for dims in (2, 3):
         mine = choose(records, task="selection", dims=dims)
         early = [r for r in mine if r["arm"] == "hybrid, first"]
         late = [r for r in mine if label(r) == "late"]
         if not early or not late:
             continue
-        best = max(late, key=lambda r: share(r).mean)
-        yes = share(early[0]).mean >= REACHED and share(best).mean < FAILED
-        firm = share(early[0]).low >= REACHED and all(share(r).high < FAILED for r in late)
-        lines.append(
-            f"{dims}-D, K = {early[0]['covariates']}, 2 channels: **{'yes' if yes else 'no'}**. `hybrid, first` "
-            f"{share(early[0]).text()} %; the best of {len(late)} late fusions, `{best['arm']}`, {share(best).text()} % "
+        hybrid, best = early[0], max(late, key=lambda r: share(r).mean)
+        yes = share(hybrid).mean >= REACHED and share(best).mean < FAILED
+        firm = share(hybrid).low >= REACHED and all(share(r).high < FAILED for r in late)
+        parts.append(
+            f"{dims}-D, K = {hybrid['covariates']}, 2 channels: **{'yes' if yes else 'no'}**. `hybrid, first` "
+            f"{share(hybrid).text()} %; the best of {len(late)} late fusions, `{best['arm']}`, {share(best).text()} % "
             f"(every interval on its side of the mark: {'yes' if firm else 'no'}). A forward pass of one image takes "
-            f"{early[0]['cost']['flops'] / 1000:.1f} and {best['cost']['flops'] / 1000:.1f} thousand FLOPs, and keeps "
-            f"{early[0]['cost']['kept']:.0f} and {best['cost']['kept']:.0f} numbers for the backward pass."
+            f"{hybrid['cost']['flops'] / 1000:.1f} and {best['cost']['flops'] / 1000:.1f} thousand FLOPs, and keeps "
+            f"{hybrid['cost']['kept']:.0f} and {best['cost']['kept']:.0f} numbers for the backward pass."
         )
     for r in choose(records, task="selection", dims=2, arm="concat MLP", extended=True):
-        lines.append(f"`concat MLP` trained for {r['steps']:,} steps instead: {share(r).text()} %.")
+        parts.append(f"`concat MLP` trained for {r['steps']:,} steps instead: {share(r).text()} %.")
     widths = choose(records, task="selection", dims=2, width="any")
     late = sorted((r for r in widths if r["arm"] == "concat MLP"), key=lambda r: r["width"])
     if len(late) > 1:
         enough = next((r for r in late if share(r).mean >= REACHED), None)
         words = "no width that was tried" if enough is None else f"a width of {enough['width']} channels"
         costs = ", ".join(f"{r['width']}: {share(r).text()} % at {r['cost']['flops'] / 1000:.0f}" for r in late)
-        lines.append(f"A late fusion can carry all K features if it is wide enough: `concat MLP` reaches {REACHED:.0f} % at {words} "
-                     f"(width: share at thousand FLOPs; {costs}).")  # fmt: skip
-    return "\n\n".join(lines) if len(lines) > 1 else ""
+        parts.append(
+            "A late fusion can carry all K features if it is wide enough: `concat MLP` reaches "
+            f"{REACHED:.0f} % at {words} (width: share at thousand FLOPs; {costs})."
+        )
+    question = f"at least {REACHED:.0f} % of the Bayes rate) and no late fusion does (below {FAILED:.0f} %)?"
+    head = f"## Is there a task that early fusion solves ({question}"
+    return "\n\n".join([head, *map(_wrap, parts)]) if parts else ""
 
 
 def _no_loss(records: list[Record]) -> str:
     """null and additive: hybrid less the plain way, seed by seed."""
     rows = []
     for task, references in (("null", ("image only", "concat MLP")), ("additive", ("concat linear", "concat MLP"))):
-        for dims in (2, 3):
+        for dims, samples in ((2, None), (3, None), (2, 250)):
+            mine = choose(records, task=task, dims=dims, samples=samples)
+            by_arm = {r["arm"]: r for r in mine}
+            data = f"{task} {dims}-D" + ("" if samples is None else f", {samples} training samples")
             for arm in ("hybrid, first", "hybrid, last", "hybrid, head"):
                 for reference in references:
-                    for extra in ({}, {"samples": 250}):
-                        a = choose(records, task=task, dims=dims, arm=arm, **extra)
-                        b = choose(records, task=task, dims=dims, arm=reference, **extra)
-                        if a and b:
-                            d = difference(a[0], b[0])
-                            verdict = "does not lose" if d.low > -MARGIN else ("loses" if d.high < -MARGIN else "open")
-                            data = f"{task} {dims}-D" + (f", {extra['samples']} training samples" if extra else "")
-                            rows.append(f"| {data} | {arm} | {reference} | {d.text(2)} | {verdict} |")
+                    if arm in by_arm and reference in by_arm:
+                        d = difference(by_arm[arm], by_arm[reference])
+                        verdict = "does not lose" if d.low > -MARGIN else "loses" if d.high < -MARGIN else "open"
+                        rows.append(f"| {data} | {arm} | {reference} | {d.text(2)} | {verdict} |")
     if not rows:
         return ""
-    return (
-        f"## Does hybrid lose where there is nothing to win?\n\nAccuracy in points less the reference's, paired over seeds, with "
-        f"its 95 % t interval. The margin was set before the run: {MARGIN:g} point. *Does not lose*: the interval lies above "
-        f"-{MARGIN:g}; *loses*: below; else *open*.\n\n| task | arm | reference | difference | verdict |\n|---|---|---|---|---|\n"
-        + "\n".join(rows)
-    )
+    text = f"""Accuracy in points less the reference's, paired over seeds, with its 95 % t interval. The margin was set
+before the run: {MARGIN:g} point. *Does not lose*: the interval lies above -{MARGIN:g}; *loses*: below; else *open*."""
+    table = "| task | arm | reference | difference | verdict |\n|---|---|---|---|---|\n" + "\n".join(rows)
+    return f"## Does hybrid lose where there is nothing to win?\n\n{_wrap(text)}\n\n{table}"
 
 
 def _shortcut(records: list[Record]) -> str:
@@ -170,13 +181,11 @@ def _shortcut(records: list[Record]) -> str:
     if not mine:
         return ""
     trained, tested = bayes_shortcut_learned()
-    lines = [
-        "## Shortcut: what the permuted control reveals",
-        "Accuracy in %, mean over seeds, on data as in training, on such data with permuted covariates, and at test. The ideal "
-        f"observer of the training data has {100 * trained:.1f} there and {100 * tested:.1f} at test; the ideal observer of the test "
-        f"data has {100 * mine[0]['bayes']:.1f}.",
-        "| arm | as in training | permuted | lost by permuting | test | lost at test |\n|---|---|---|---|---|---|",
-    ]
+    text = f"""Accuracy in %, mean over seeds, on data as in training, on such data with permuted covariates, and at
+test. The ideal observer of the training data has {100 * trained:.1f} there and {100 * tested:.1f} at test; the ideal
+observer of the test data has {100 * mine[0]["bayes"]:.1f}."""
+    columns = "| arm | as in training | permuted | lost by permuting | test | lost at test |\n|---|---|---|---|---|---|"
+    lines = ["## Shortcut: what the permuted control reveals", _wrap(text), columns]
     rows = []
     for r in mine:
         v, p, t = (100 * interval(r["accuracy"][k]).mean for k in ("validation", "validation permuted", "true"))
@@ -186,12 +195,16 @@ def _shortcut(records: list[Record]) -> str:
 
 def _table(task: str, dims: int, records: list[Record]) -> str:
     first = records[0]
-    head = f"### {task}, {dims}-D\n\n{RULES[task]}. K = {first['covariates']}, Bayes rate {100 * first['bayes']:.1f} %.\n\n"
-    return head + _rows([(r["arm"], r) for r in sorted(records, key=lambda r: list(ARMS).index(r["arm"]))], "arm")
+    rule = f"{RULES[task]}. K = {first['covariates']}, Bayes rate {100 * first['bayes']:.1f} %."
+    named = [(r["arm"], r) for r in sorted(records, key=lambda r: list(ARMS).index(r["arm"]))]
+    return f"### {task}, {dims}-D\n\n{_wrap(rule)}\n\n{_rows(named, 'arm')}"
 
 
 def _rows(named: list[tuple[str, Record]], first: str) -> str:
-    lines = [f"| {first} | share | worst | permuted | constant | rate | parameters | FLOPs | kept | ms |", "|---" * 10 + "|"]
+    lines = [
+        f"| {first} | share | worst | permuted | constant | rate | parameters | FLOPs | kept | ms |",
+        "|---" * 10 + "|",
+    ]
     for name, r in named:
         worst = 100 * min(r["accuracy"]["true"]) / r["bayes"]
         wrong = [f"{100 * interval(r['accuracy'][c]).mean:.1f}" for c in ("permuted", "constant")]
@@ -203,18 +216,19 @@ def _rows(named: list[tuple[str, Record]], first: str) -> str:
 
 
 def _sweeps(records: list[Record]) -> str:
-    parts = []
-    for title, wanted, name in (
-        ("Selection, 2-D: width", {"task": "selection", "width": "any"}, lambda r: f"width {r['width']}, {r['arm']}"),
-        ("Selection, 2-D: number of gratings K", {"task": "selection", "count": "any"}, lambda r: f"K = {r['covariates']}, {r['arm']}"),
-        ("Null, 2-D: 250 training samples", {"task": "null", "samples": 250}, lambda r: r["arm"]),
-        ("Selection, 2-D: trained four times as long", {"task": "selection", "extended": True}, lambda r: r["arm"]),
-    ):
-        mine = choose(records, dims=2, **wanted)
-        swept = {r["arm"] for r in mine if r["width"] != 2 or r["count"] is not None}
-        if "any" in wanted.values():
-            mine = [r for r in mine if r["arm"] in swept]
-        if mine:
-            mine.sort(key=lambda r: (r["arm"], r["width"], r["covariates"]))
-            parts.append(f"### {title}\n\n" + _rows([(name(r), r) for r in mine], "setting"))
-    return "\n\n".join(parts)
+    """The tables of the sweeps: width, K, a small training set, long training."""
+    selection = choose(records, task="selection", dims=2, width="any", count="any")
+    wide = [r for r in selection if r["count"] is None]
+    many = [r for r in selection if r["width"] == 2]
+    small = choose(records, task="null", dims=2, samples=250)
+    long = choose(records, task="selection", dims=2, extended=True)
+    swept = ("concat MLP", "hybrid, first")
+    sweeps = {
+        "Selection, 2-D: width": [(f"{r['arm']}, width {r['width']}", r) for r in wide if r["arm"] in swept],
+        "Selection, 2-D: K gratings": [(f"{r['arm']}, K = {r['covariates']}", r) for r in many if r["arm"] in swept],
+        "Null, 2-D: 250 training samples": [(r["arm"], r) for r in small],
+        "Selection, 2-D: trained four times as long": [(r["arm"], r) for r in long],
+    }
+    for named in sweeps.values():
+        named.sort(key=lambda pair: (pair[1]["arm"], pair[1]["width"], pair[1]["covariates"]))
+    return "\n\n".join(f"### {title}\n\n{_rows(named, 'setting')}" for title, named in sweeps.items() if named)

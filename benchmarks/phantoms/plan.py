@@ -11,34 +11,24 @@ __all__ = ["FULL", "QUICK", "full", "quick", "work"]
 FULL = Budget()
 QUICK = Budget(seeds=2, test=1000, validation=500, steps=150, steps_selection=300)
 
-# behind the pooling: the usual late fusions everywhere; the other methods there only where it is the question
-HEAD_ONLY_IN_SELECTION = ("hyper, head", "daft, head", "scale, head", "attention, head")
-CORE = (
-    "image only",
-    "covariates only",
-    "concat linear",
-    "concat MLP",
-    "film, first",
-    "film, head",
-    "hybrid, first",
-    "hybrid, kernel only, first",
-    "hybrid, last",
-    "hybrid, head",
-)
+EASY = tuple(task for task in TASKS if task != "selection")
+TASKS_3D = ("selection", "xor", "additive", "null")
+# Behind the pooling all methods are tried where that is the question (selection); elsewhere these:
+LATE = ("hybrid, head", "film, head", "hyper, head", "daft, head", "scale, head", "attention, head")
+HEAD_EVERYWHERE = ("hybrid, head", "film, head")
 ARMS_3D = (
     "image only",
-    "concat linear",
     "concat MLP",
-    "film, first",
-    "film, head",
     "hybrid, first",
+    "film, first",
+    "concat linear",
     "hybrid, last",
     "hybrid, head",
+    "film, head",
 )
-EASY = ("null", "additive", "xor", "shortcut", "atrophy")
-TASKS_3D = ("selection", "xor", "additive", "null")
+CORE = ("image only", "covariates only", *ARMS_3D[1:])
 SWEPT = ("concat MLP", "hybrid, first")
-ARMS_SMALL = ("image only", "concat MLP", "film, first", "hybrid, first", "hybrid, last", "hyper, first")
+ARMS_SMALL = ("image only", "concat MLP", "hybrid, first", "film, first", "hybrid, last", "hyper, first")
 ARMS_QUICK = ("image only", "covariates only", "concat linear", "concat MLP", "film, first", "hybrid, first")
 
 
@@ -47,17 +37,19 @@ def full() -> list[Setting]:
 
     First what carries the page, so that a run that is stopped early has it.
     """
-    late = (*CORE, *HEAD_ONLY_IN_SELECTION)
-    others = [arm for arm in ARMS if arm not in late]
-    settings = [Setting("selection", 2, arm) for arm in late]
-    settings += [Setting(task, 2, arm) for task in EASY for arm in CORE]
-    settings += [Setting(task, 3, arm) for task in TASKS_3D for arm in ARMS_3D]
-    settings += [Setting("selection", 2, arm, count=K) for K in (4, 2, 16) for arm in SWEPT]
-    settings += [Setting("selection", 2, arm, width=width) for width in (1, 4, 8, 16) for arm in SWEPT]
-    settings += [Setting("selection", 2, "concat MLP", steps=4 * FULL.steps_selection)]
+    settings = [Setting("selection", 2, arm) for arm in (*CORE, *LATE)]
+    settings += [Setting(task, 2, arm) for task in ("null", "additive", "xor") for arm in CORE]
+    settings += [Setting("selection", 3, arm) for arm in ARMS_3D[:4]]
+    settings += [Setting(task, 2, arm) for task in ("shortcut", "atrophy") for arm in CORE]
+    settings += [Setting("selection", 2, arm, width=width) for width in (4, 1, 8, 16) for arm in SWEPT]
+    settings += [Setting("selection", 2, arm, count=K) for K in (4, 16, 2) for arm in SWEPT]
+    settings += [Setting(task, 3, arm) for task in TASKS_3D for arm in ARMS_3D[:5]]
     settings += [Setting("null", 2, arm, samples=250) for arm in ARMS_SMALL]
-    settings += [Setting(task, 2, arm) for task in ("selection", *EASY) for arm in others]
-    return settings
+    settings += [Setting("selection", 2, "concat MLP", steps=4 * FULL.steps_selection)]
+    settings += [Setting(task, 3, arm) for task in TASKS_3D for arm in ARMS_3D]
+    everywhere = [arm for arm in ARMS if arm not in LATE or arm in HEAD_EVERYWHERE]
+    settings += [Setting(task, 2, arm) for task in ("selection", *EASY) for arm in everywhere]
+    return list(dict.fromkeys(settings))
 
 
 def quick() -> list[Setting]:
@@ -69,8 +61,6 @@ def quick() -> list[Setting]:
 
 
 def work(setting: Setting, budget: Budget) -> float:
-    """About how long a setting takes, for the progress bar: milliseconds a step grow with the width and with 3-D."""
-    a_step = (
-        (12 + 4 * setting.width) * (2 if setting.dims == 3 else 1) * (0.2 if setting.arm == "covariates only" else 1)
-    )
-    return a_step * (budget.steps_of(setting) + budget.test / 40)
+    """About how long a setting takes, for the progress bar: a step takes longer with the width and in 3-D."""
+    step = (12 + 4 * setting.width) * (2 if setting.dims == 3 else 1) * (0.2 if setting.arm == "covariates only" else 1)
+    return step * (budget.steps_of(setting) + budget.test / 40)

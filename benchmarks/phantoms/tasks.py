@@ -106,7 +106,7 @@ def xor(dims: int) -> Task:
 
 
 def selection(dims: int, count: int | None = None) -> Task:
-    """``y`` = whether grating s is in the image: K gratings, each present with probability 1/2; s is one of K (one-hot).
+    """``y`` = is grating s in the image? K gratings, each present with probability 1/2; s is one of K (one-hot).
 
     The phase is random, so that the sufficient statistic for one grating in white noise is the length R of its
     projection on its cos and sin; with P pixels and amplitude 1, R^2 / (noise^2 P / 2) is noncentral chi-square with 2

@@ -72,8 +72,9 @@ def train(setting: Setting, budget: Budget) -> dict[str, Any]:
     """Train the setting with every seed and rate, choose the rate on validation data, and judge that on test data.
 
     Seed i has its own initial weights, training stream, validation and test set; the same for every arm, so that arms
-    can be compared seed by seed. Each step draws new samples (or some of the ``samples`` of a training set). Adam, the rate falling to 0 along a cosine. Chosen is one
-    rate for the arm: the one with the best mean accuracy over the seeds on validation data.
+    can be compared seed by seed. Each step draws new samples (or some of the ``samples`` of a training set). Adam, the
+    rate falling to 0 along a cosine. Chosen is one rate for the arm: the one with the best mean accuracy over the seeds
+    on validation data.
 
     Returns:
         A record for the store: for each control ("true", "permuted", "constant" on test data, "validation" and

@@ -22,8 +22,8 @@ from benchmarks.phantoms.store import append, read
 from benchmarks.phantoms.tasks import TASKS, Batch, bayes_shortcut_learned, make_task
 from benchmarks.phantoms.training import Budget, Setting, Stack, train
 
-N = 20_000
-TOLERANCE = 4 * math.sqrt(0.25 / N)  # four standard errors of a share of N images
+N = 10_000
+TOLERANCE = 4 * math.sqrt(0.25 / N)  # four standard errors of a share of N images: 2 points
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -77,7 +77,11 @@ def test_no_table_of_z_and_s_beats_the_bayes_rate(name: str) -> None:
     y = {"additive": a + s > 0, "xor": a * coin > 0, "atrophy": delta > 0}.get(name, a > 0)
     z = shown + TAU * rng.standard_normal(n)
     steps = {"additive": s, "atrophy": s}.get(name, np.zeros(n))
-    cells = [np.digitize(z, np.linspace(-4, 6, 151)), np.digitize(steps, np.linspace(-3, 3, 61)), (coin > 0).astype(int)]
+    cells = [
+        np.digitize(z, np.linspace(-4, 6, 151)),
+        np.digitize(steps, np.linspace(-3, 3, 61)),
+        (coin > 0).astype(int),
+    ]
     cell = np.ravel_multi_index(cells, (152, 62, 2))
     train, test = np.arange(n) < n // 2, np.arange(n) >= n // 2
     votes = np.bincount(cell[train], 2.0 * y[train] - 1, minlength=152 * 62 * 2)
@@ -195,7 +199,7 @@ def test_selection_is_about_the_grating_that_s_names() -> None:
 def test_a_stack_is_its_networks_one_by_one(arm: str, dims: int) -> None:
     """Two seeds, two rates, two Adam steps: the same weights as torch's own loop gives each of the four."""
     task = make_task("selection", dims, 3)
-    batches = [[task.sample(6, seeded(10 * seed + i)) for i in range(2)] for seed in range(2)]
+    batches = [[task.sample(4, seeded(10 * seed + i)) for i in range(2)] for seed in range(2)]
 
     def fresh(seed: int, grouped: bool):
         torch.manual_seed(seed)
@@ -246,7 +250,15 @@ def test_only_the_images_of_selection_tell_the_arms_head_about_s() -> None:
 
 
 def test_the_command_end_to_end_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--quick", "--steps", "2", "--out", str(tmp_path), "--only", "(additive|shortcut) 2-D, (concat l|image)"]
+    arguments = [
+        "--quick",
+        "--steps",
+        "2",
+        "--out",
+        str(tmp_path),
+        "--only",
+        "(additive|shortcut) 2-D, (concat l|image)",
+    ]
     assert command.main(arguments) == 0
     lines = (tmp_path / "results-1.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in lines] == [
@@ -277,7 +289,9 @@ def test_the_command_end_to_end_and_again(tmp_path: Path, capsys: pytest.Capture
     [(["--part", "3/2"], "1 <= k <= n"), (["--seeds", "1"], "at least 2"), (["--only", "nothing"], "matches none"),
      (["--only", "("], "regular expression"), (["--table"], "holds no results yet")],
 )  # fmt: skip
-def test_wrong_arguments(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         command.main([*arguments, "--out", str(tmp_path)])
     assert message in capsys.readouterr().err
@@ -315,7 +329,13 @@ def test_statistics() -> None:
     paired = scipy.stats.ttest_rel([89, 91, 90], [90, 90, 90]).confidence_interval()
     assert (difference(a, b).low, difference(a, b).high) == pytest.approx((paired.low, paired.high))
     assert choose([a, fake("null", "hybrid, first", [1, 1], samples=250)], arm="hybrid, first") == [a]
-    words = {"hybrid, first": "early", "hybrid, last": "early", "film, head": "late", "concat MLP": "late", "image only": ""}
+    words = {
+        "hybrid, first": "early",
+        "hybrid, last": "early",
+        "film, head": "late",
+        "concat MLP": "late",
+        "image only": "",
+    }
     assert {arm: label(fake("xor", arm, [1, 1])) for arm in words} == words
     assert label(fake("selection", "condconv, first", [1, 1])) == "late"
     assert label(fake("xor", "condconv, first", [1, 1])) == ""
@@ -334,15 +354,17 @@ def test_the_page_says_what_the_results_say(best_late: list[float], answer: str)
         fake("null", "hybrid, last", [0.70, 0.71, 0.72]),
         fake("shortcut", "concat MLP", [0.80, 0.81, 0.82]),
     ]
-    text = page(records, "python -m benchmarks.phantoms", {})
-    assert f"K = 8, 2 channels: **{answer}**" in text
-    assert "the best of 2 late fusions, `film, head`" in text
-    assert "reaches 95 % at a width of 8 channels" in text
+    text = page(records, "python -m benchmarks.phantoms", {}, ["xor 3-D, film, last, width 2"])
+    words = " ".join(text.split())
+    assert f"K = 8, 2 channels: **{answer}**" in words
+    assert "the best of 2 late fusions, `film, head`" in words
+    assert "reaches 95 % at a width of 8 channels" in " ".join(text.split())
     verdicts = {line.split(" | ")[1]: line for line in text.splitlines() if line.startswith("| null 2-D |")}
     assert verdicts["hybrid, first"].endswith("| does not lose |")
     assert verdicts["hybrid, last"].endswith("| loses |")
     assert "| concat MLP | 81.0 | 50.0 | 31.0 | 81.0 | 0.0 |" in text  # shortcut
     assert "| image only |" in text.split("### null, 2-D")[1]
+    assert "- xor 3-D, film, last, width 2" in text.split("## Not run yet")[1]
 
 
 def test_store_keeps_the_newest_of_all_parts(tmp_path: Path) -> None:
@@ -355,10 +377,10 @@ def test_store_keeps_the_newest_of_all_parts(tmp_path: Path) -> None:
 
 def test_training_learns_a_training_set_and_a_task() -> None:
     """250 samples are drawn once; and a short training of an easy task is well above chance and below the Bayes rate."""
-    budget = Budget(seeds=2, validation=200, test=500, steps=120)
+    budget = Budget(seeds=2, validation=200, test=500, steps=80)
     small = train(Setting("null", 2, "concat MLP", samples=20), Budget(seeds=2, validation=100, test=200, steps=3))
     assert small["samples"] == 20
     record = train(Setting("additive", 2, "concat MLP"), budget)
-    assert 0.75 < np.mean(record["accuracy"]["true"]) < record["bayes"] + 0.05
+    assert 0.75 < np.mean(record["accuracy"]["true"]) < record["bayes"] + 0.03
     assert np.mean(record["accuracy"]["permuted"]) < np.mean(record["accuracy"]["true"]) - 0.1
     assert record["cost"]["parameters"] == sum(p.numel() for p in build(ARMS["concat MLP"], 2, 2, 1).parameters())
