@@ -7,6 +7,10 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.phantoms.training import Budget, Setting
 
 PAGE = Path("docs/results/phantoms.md")
 
@@ -92,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _run(chosen: list, budget, folder: Path, part: int) -> None:  # type: ignore[no-untyped-def, type-arg]
+def _run(chosen: list[Setting], budget: Budget, folder: Path, part: int) -> None:
+    """Train what has no result yet, one setting after the other."""
     import torch
     from tqdm import tqdm
 

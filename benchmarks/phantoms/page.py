@@ -137,8 +137,6 @@ def _only_early(records: list[Record]) -> str:
             f"{hybrid['cost']['flops'] / 1000:.1f} and {best['cost']['flops'] / 1000:.1f} thousand FLOPs, and keeps "
             f"{hybrid['cost']['kept']:.0f} and {best['cost']['kept']:.0f} numbers for the backward pass."
         )
-    for r in choose(records, task="selection", dims=2, arm="concat MLP", extended=True):
-        parts.append(f"`concat MLP` trained for {r['steps']:,} steps instead: {share(r).text()} %.")
     widths = choose(records, task="selection", dims=2, width="any")
     late = sorted((r for r in widths if r["arm"] == "concat MLP"), key=lambda r: r["width"])
     if len(late) > 1:
@@ -149,6 +147,11 @@ def _only_early(records: list[Record]) -> str:
             "A late fusion can carry all K features if it is wide enough: `concat MLP` reaches "
             f"{REACHED:.0f} % at {words} (width: share at thousand FLOPs; {costs})."
         )
+    long = choose(records, task="selection", dims=2, arm="concat MLP", width="any", extended=True)
+    if long:
+        long.sort(key=lambda r: r["width"])
+        shares = ", ".join(f"{r['width']} channels {share(r).text()} %" for r in long)
+        parts.append(f"`concat MLP` with {long[0]['steps']:,} steps and a third learning rate, .003: {shares}.")
     question = f"at least {REACHED:.0f} % of the Bayes rate) and no late fusion does (below {FAILED:.0f} %)?"
     head = f"## Is there a task that early fusion solves ({question}"
     return "\n\n".join([head, *map(_wrap, parts)]) if parts else ""
@@ -158,10 +161,11 @@ def _no_loss(records: list[Record]) -> str:
     """null and additive: hybrid less the plain way, seed by seed."""
     rows = []
     for task, references in (("null", ("image only", "concat MLP")), ("additive", ("concat linear", "concat MLP"))):
-        for dims, samples in ((2, None), (3, None), (2, 250)):
-            mine = choose(records, task=task, dims=dims, samples=samples)
+        for dims, samples, long in ((2, None, False), (3, None, False), (3, None, True), (2, 250, False)):
+            mine = choose(records, task=task, dims=dims, samples=samples, extended=long)
             by_arm = {r["arm"]: r for r in mine}
             data = f"{task} {dims}-D" + ("" if samples is None else f", {samples} training samples")
+            data += ", four times the steps" if long else ""
             for arm in ("hybrid, first", "hybrid, last", "hybrid, head"):
                 for reference in references:
                     if arm in by_arm and reference in by_arm:
@@ -221,13 +225,15 @@ def _sweeps(records: list[Record]) -> str:
     wide = [r for r in selection if r["count"] is None]
     many = [r for r in selection if r["width"] == 2]
     small = choose(records, task="null", dims=2, samples=250)
-    long = choose(records, task="selection", dims=2, extended=True)
+    long = choose(records, dims="any", width="any", extended=True)
     swept = ("concat MLP", "hybrid, first")
     sweeps = {
         "Selection, 2-D: width": [(f"{r['arm']}, width {r['width']}", r) for r in wide if r["arm"] in swept],
         "Selection, 2-D: K gratings": [(f"{r['arm']}, K = {r['covariates']}", r) for r in many if r["arm"] in swept],
         "Null, 2-D: 250 training samples": [(r["arm"], r) for r in small],
-        "Selection, 2-D: trained four times as long": [(r["arm"], r) for r in long],
+        "Four times the steps, and .003 as a third learning rate": [
+            (f"{r['task']} {r['dims']}-D, {r['arm']}, width {r['width']}", r) for r in long
+        ],
     }
     for named in sweeps.values():
         named.sort(key=lambda pair: (pair[1]["arm"], pair[1]["width"], pair[1]["covariates"]))

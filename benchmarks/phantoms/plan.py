@@ -28,6 +28,7 @@ ARMS_3D = (
 )
 CORE = ("image only", "covariates only", *ARMS_3D[1:], "hybrid, kernel only, first")
 SWEPT = ("concat MLP", "hybrid, first")
+LONG = 4 * FULL.steps_selection  # trained four times as long as the others
 ARMS_SMALL = ("image only", "concat MLP", "hybrid, first", "film, first", "hybrid, last", "hyper, first")
 ARMS_QUICK = ("image only", "covariates only", "concat linear", "concat MLP", "film, first", "hybrid, first")
 
@@ -44,12 +45,13 @@ def full() -> list[Setting]:
     settings += [Setting("selection", 2, "concat MLP", width=width) for width in (4, 8)]
     settings += [Setting(task, 3, arm) for task in ("null", "additive", "xor") for arm in few[:3]]
     settings += [Setting("selection", 2, arm) for arm in ("hybrid, last", *LATE)]
+    settings += [Setting("selection", 2, "concat MLP", width=width, steps=LONG) for width in (2, 16, 8)]
+    settings += [Setting("null", 3, arm, steps=LONG // 5) for arm in ("image only", "hybrid, first")]
     settings += [Setting("selection", 2, arm, width=width) for width in (16, 1, 4, 8) for arm in SWEPT]
     settings += [Setting(task, 2, arm) for task in EASY for arm in CORE]
     settings += [Setting("selection", 2, arm, count=K) for K in (4, 16, 2) for arm in SWEPT]
     settings += [Setting(task, 3, arm) for task in TASKS_3D for arm in ARMS_3D]
     settings += [Setting("null", 2, arm, samples=250) for arm in ARMS_SMALL]
-    settings += [Setting("selection", 2, "concat MLP", steps=4 * FULL.steps_selection)]
     everywhere = [arm for arm in ARMS if arm not in LATE or arm in HEAD_EVERYWHERE]
     settings += [Setting(task, 2, arm) for task in ("selection", *EASY) for arm in everywhere]
     return list(dict.fromkeys(settings))

@@ -20,6 +20,7 @@ from fusionconv.evaluation import control_rows
 __all__ = ["RATES", "Budget", "Setting", "train"]
 
 RATES = (1e-2, 3e-2)
+RATES_LONG = (3e-3, 1e-2, 3e-2)  # of a setting with steps of its own
 CHUNK = 250
 
 
@@ -30,7 +31,7 @@ class Setting:
     Attributes:
         count: K of the selection task; None: its default.
         samples: the size of the training set; None: every step draws new samples.
-        steps: Adam steps; None: the budget's.
+        steps: Adam steps; None: the budget's. With steps of its own a setting also tries one more learning rate, .003.
     """
 
     task: str
@@ -88,7 +89,8 @@ def train(setting: Setting, budget: Budget) -> dict[str, Any]:
         torch.manual_seed(seed)
         models.append(build(ARMS[setting.arm], setting.dims, setting.width, task.num_covariates, head, grouped=True))
     steps = budget.steps_of(setting)
-    stack = Stack(models, steps)
+    rates = RATES if setting.steps is None else RATES_LONG
+    stack = Stack(models, steps, rates)
     draws = [_training_data(setting, task, seed) for seed in range(budget.seeds)]
     for _ in range(steps):
         stack.step(_stacked([draw(budget.batch) for draw in draws]))
@@ -106,10 +108,10 @@ def train(setting: Setting, budget: Budget) -> dict[str, Any]:
         "extended": setting.steps is not None,
         "covariates": task.num_covariates,
         "bayes": task.bayes,
-        "rate": RATES[best],
+        "rate": rates[best],
         "accuracy": {name: [round(float(v), 5) for v in values[best]] for name, values in accuracy.items()},
         "rates": {
-            f"{rate:g}": round(float(v), 5) for rate, v in zip(RATES, accuracy["validation"].mean(1), strict=True)
+            f"{rate:g}": round(float(v), 5) for rate, v in zip(rates, accuracy["validation"].mean(1), strict=True)
         },
         "cost": cost(setting, task, head),
         "seconds": round(time.process_time() - started, 1),

@@ -380,6 +380,9 @@ def test_training_learns_a_training_set_and_a_task() -> None:
     budget = Budget(seeds=2, validation=200, test=500, steps=80)
     small = train(Setting("null", 2, "concat MLP", samples=20), Budget(seeds=2, validation=100, test=200, steps=3))
     assert small["samples"] == 20
+    long = train(Setting("null", 2, "covariates only", steps=2), Budget(seeds=2, validation=100, test=200))
+    assert long["extended"]
+    assert (long["steps"], set(long["rates"])) == (2, {"0.003", "0.01", "0.03"})
     record = train(Setting("additive", 2, "concat MLP"), budget)
     assert 0.75 < np.mean(record["accuracy"]["true"]) < record["bayes"] + 0.03
     assert np.mean(record["accuracy"]["permuted"]) < np.mean(record["accuracy"]["true"]) - 0.1
