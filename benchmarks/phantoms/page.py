@@ -130,12 +130,13 @@ def _only_early(records: list[Record]) -> str:
         hybrid, best = early[0], max(late, key=lambda r: share(r).mean)
         yes = share(hybrid).mean >= REACHED and share(best).mean < FAILED
         firm = share(hybrid).low >= REACHED and all(share(r).high < FAILED for r in late)
+        flops = " and ".join(f"{r['cost']['flops'] / 1000:.1f}" for r in (hybrid, best))
+        kept = " and ".join(f"{r['cost']['kept']:.0f}" for r in (hybrid, best))
         parts.append(
             f"{dims}-D, K = {hybrid['covariates']}, 2 channels: **{'yes' if yes else 'no'}**. `hybrid, first` "
-            f"{share(hybrid).text()} %; the best of {len(late)} late fusions, `{best['arm']}`, {share(best).text()} % "
-            f"(every interval on its side of the mark: {'yes' if firm else 'no'}). A forward pass of one image takes "
-            f"{hybrid['cost']['flops'] / 1000:.1f} and {best['cost']['flops'] / 1000:.1f} thousand FLOPs, and keeps "
-            f"{hybrid['cost']['kept']:.0f} and {best['cost']['kept']:.0f} numbers for the backward pass."
+            f"{share(hybrid).text()} %; the best late fusion (of {len(late)} tried), `{best['arm']}`, "
+            f"{share(best).text()} % (every interval on its side of the mark: {'yes' if firm else 'no'}). A forward "
+            f"pass of one image takes {flops} thousand FLOPs, and keeps {kept} numbers for the backward pass."
         )
     widths = choose(records, task="selection", dims=2, width="any")
     late = sorted((r for r in widths if r["arm"] == "concat MLP"), key=lambda r: r["width"])
@@ -144,8 +145,9 @@ def _only_early(records: list[Record]) -> str:
         words = "no width that was tried" if enough is None else f"a width of {enough['width']} channels"
         costs = ", ".join(f"{r['width']}: {share(r).text()} % at {r['cost']['flops'] / 1000:.0f}" for r in late)
         parts.append(
-            "A late fusion can carry all K features if it is wide enough: `concat MLP` reaches "
-            f"{REACHED:.0f} % at {words} (width: share at thousand FLOPs; {costs})."
+            "Width: with K channels and more there is room for all K features behind the pooling, and no reason in "
+            f"principle why late fusion should fail. In these {late[0]['steps']:,} steps `concat MLP` reaches "
+            f"{REACHED:.0f} % at {words} (channels: share at thousand FLOPs; {costs})."
         )
     long = choose(records, task="selection", dims=2, arm="concat MLP", width="any", extended=True)
     if long:

@@ -39,19 +39,19 @@ def full() -> list[Setting]:
     First what carries the page, so that a run that is stopped early has it.
     """
     few = ("image only", "concat MLP", "hybrid, first", "concat linear", "film, first", "covariates only")
-    settings = [Setting("selection", 2, arm) for arm in (*few, "hybrid, head", "film, head")]
+    settings = [Setting("selection", 2, arm) for arm in (*few, "hybrid, last", *LATE)]
     settings += [Setting(task, 2, arm) for task in ("null", "additive", "xor", "shortcut", "atrophy") for arm in few]
     settings += [Setting("selection", 3, arm) for arm in ("hybrid, first", "concat MLP")]
-    settings += [Setting("selection", 2, "concat MLP", width=width) for width in (4, 8)]
     settings += [Setting(task, 3, arm) for task in ("null", "additive", "xor") for arm in few[:3]]
-    settings += [Setting("selection", 2, arm) for arm in ("hybrid, last", *LATE)]
-    settings += [Setting("selection", 2, "concat MLP", width=width, steps=LONG) for width in (2, 16, 8)]
+    settings += [Setting("selection", 2, arm, width=width) for width in (1, 4, 8, 16) for arm in SWEPT]
+    settings += [Setting("selection", 2, "concat MLP", width=width, steps=LONG) for width in (2, 16)]
     settings += [Setting("null", 3, arm, steps=LONG // 5) for arm in ("image only", "hybrid, first")]
-    settings += [Setting("selection", 2, arm, width=width) for width in (16, 1, 4, 8) for arm in SWEPT]
+    settings += [Setting("selection", 2, arm, count=K) for K in (4, 16) for arm in SWEPT]
     settings += [Setting(task, 2, arm) for task in EASY for arm in CORE]
-    settings += [Setting("selection", 2, arm, count=K) for K in (4, 16, 2) for arm in SWEPT]
-    settings += [Setting(task, 3, arm) for task in TASKS_3D for arm in ARMS_3D]
+    settings += [Setting("selection", 3, arm) for arm in ("film, head", "hybrid, head", "film, first", "concat linear")]
     settings += [Setting("null", 2, arm, samples=250) for arm in ARMS_SMALL]
+    settings += [Setting(task, 3, arm) for task in TASKS_3D for arm in ARMS_3D]
+    settings += [Setting("selection", 2, arm, count=2) for arm in SWEPT]
     everywhere = [arm for arm in ARMS if arm not in LATE or arm in HEAD_EVERYWHERE]
     settings += [Setting(task, 2, arm) for task in ("selection", *EASY) for arm in everywhere]
     return list(dict.fromkeys(settings))

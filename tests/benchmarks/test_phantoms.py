@@ -357,7 +357,7 @@ def test_the_page_says_what_the_results_say(best_late: list[float], answer: str)
     text = page(records, "python -m benchmarks.phantoms", {}, ["xor 3-D, film, last, width 2"])
     words = " ".join(text.split())
     assert f"K = 8, 2 channels: **{answer}**" in words
-    assert "the best of 2 late fusions, `film, head`" in words
+    assert "the best late fusion (of 2 tried), `film, head`" in words
     assert "reaches 95 % at a width of 8 channels" in " ".join(text.split())
     verdicts = {line.split(" | ")[1]: line for line in text.splitlines() if line.startswith("| null 2-D |")}
     assert verdicts["hybrid, first"].endswith("| does not lose |")
