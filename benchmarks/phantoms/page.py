@@ -56,8 +56,18 @@ def page(records: list[Record], command: str, figures: dict[str, str], missing: 
                 parts.append(_table(task, dims, mine))
     parts.append(_sweeps(records))
     if missing:
-        parts.append("## Not run yet\n\n" + "\n".join(f"- {key}" for key in missing))
+        parts.append(_missing(missing, command))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _missing(keys: list[str], command: str) -> str:
+    """The settings without a result, a line for each task."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        task, rest = key.split(", ", 1)
+        groups.setdefault(task, []).append(rest.removesuffix(", width 2"))
+    lines = [f"- {task}: {'; '.join(rest)}" for task, rest in groups.items()]
+    return f"## Not run yet\n\nThe same command, `{command}`, goes on with these:\n\n" + "\n".join(lines)
 
 
 def _wrap(text: str) -> str:
