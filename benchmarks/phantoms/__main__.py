@@ -22,8 +22,8 @@ stored results: docs/results/phantoms.md for the full form, DIR/phantoms.md for 
 """
 EXAMPLES = """\
 examples:
-  python -m benchmarks.phantoms --quick                     a few arms, two seeds: under 3 minutes
-  python -m benchmarks.phantoms                             everything, one thread: about 50 minutes
+  python -m benchmarks.phantoms --quick                     a few arms, two seeds: 2.5 minutes on a slow core
+  python -m benchmarks.phantoms                             everything, one thread: about 50 minutes of processor time
   python -m benchmarks.phantoms --part 1/2 & python -m benchmarks.phantoms --part 2/2      the same on two cores
   python -m benchmarks.phantoms --only 'selection 2-D, (hybrid|film)' --out runs/trial
   python -m benchmarks.phantoms --table                     the page from stored results

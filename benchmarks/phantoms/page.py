@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.phantoms.arms import ARMS
 from benchmarks.phantoms.figures import draw_curves, draw_tasks
-from benchmarks.phantoms.statistics import MARGIN, choose, difference, interval, label, share
+from benchmarks.phantoms.statistics import MARGIN, Interval, choose, difference, interval, label, share
 from benchmarks.phantoms.tasks import TASKS, bayes_shortcut_learned
 
 __all__ = ["page", "write"]
@@ -56,8 +56,18 @@ def page(records: list[Record], command: str, figures: dict[str, str], missing: 
                 parts.append(_table(task, dims, mine))
     parts.append(_sweeps(records))
     if missing:
-        parts.append("## Not run yet\n\n" + "\n".join(f"- {key}" for key in missing))
+        parts.append(_missing(missing, command))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _missing(keys: list[str], command: str) -> str:
+    """The settings without a result, a line for each task."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        task, rest = key.split(", ", 1)
+        groups.setdefault(task, []).append(rest.removesuffix(", width 2"))
+    lines = [f"- {task}: {'; '.join(rest)}" for task, rest in groups.items()]
+    return f"## Not run yet\n\nThe same command, `{command}`, goes on with these:\n\n" + "\n".join(lines)
 
 
 def _wrap(text: str) -> str:
@@ -172,14 +182,23 @@ def _no_loss(records: list[Record]) -> str:
                 for reference in references:
                     if arm in by_arm and reference in by_arm:
                         d = difference(by_arm[arm], by_arm[reference])
-                        verdict = "does not lose" if d.low > -MARGIN else "loses" if d.high < -MARGIN else "open"
-                        rows.append(f"| {data} | {arm} | {reference} | {d.text(2)} | {verdict} |")
+                        rows.append(f"| {data} | {arm} | {reference} | {d.text(2)} | {_verdict(d)} |")
     if not rows:
         return ""
     text = f"""Accuracy in points less the reference's, paired over seeds, with its 95 % t interval. The margin was set
-before the run: {MARGIN:g} point. *Does not lose*: the interval lies above -{MARGIN:g}; *loses*: below; else *open*."""
+before the run: {MARGIN:g} point. *Does not lose*: the interval lies above -{MARGIN:g}; *loses*: below it; *behind*: it
+lies below 0 and holds -{MARGIN:g}; else *open*."""
     table = "| task | arm | reference | difference | verdict |\n|---|---|---|---|---|\n" + "\n".join(rows)
     return f"## Does hybrid lose where there is nothing to win?\n\n{_wrap(text)}\n\n{table}"
+
+
+def _verdict(d: Interval) -> str:
+    """What an interval says of a margin."""
+    if d.low > -MARGIN:
+        return "does not lose"
+    if d.high < -MARGIN:
+        return "loses"
+    return "behind" if d.high < 0 else "open"
 
 
 def _shortcut(records: list[Record]) -> str:

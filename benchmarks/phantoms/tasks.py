@@ -115,9 +115,10 @@ def selection(dims: int, count: int | None = None) -> Task:
     ``(P[R <= t | absent] + P[R > t | present]) / 2`` is the Bayes rate of an observer who knows the other gratings. It
     bounds the ideal observer from above; at d = 24 it is 1 to nine digits. Who does not know the others can fit all 2 K
     waves by least squares and threshold, and the tests find that observer right in every one of 10,000 images: so the
-    Bayes rate is 1.000. Covariates alone: 1/2. With another's covariates: ``1/2 + 1/(2 K)``, when a drawn row may name
-    the same grating. A network whose K features pass a bottleneck of fewer channels cannot keep them all apart; only
-    one that knows s in front of the bottleneck can leave the others out.
+    Bayes rate is 1.000. Covariates alone: 1/2. Image alone: who counts n gratings is right with probability
+    ``E max(n / K, 1 - n / K)``, n binomial: .637 for K = 8, .656 for K = 6. With another's covariates:
+    ``1/2 + 1/(2 K)``, when a drawn row may name the same grating. A network whose K features pass a bottleneck of fewer
+    channels cannot keep them all apart; only one that knows s in front of the bottleneck can leave the others out.
     """
     K = count or {2: 8, 3: 6}[dims]
     basis = grating_basis(dims, K)

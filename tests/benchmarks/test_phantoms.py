@@ -364,7 +364,7 @@ def test_the_page_says_what_the_results_say(best_late: list[float], answer: str)
     assert verdicts["hybrid, last"].endswith("| loses |")
     assert "| concat MLP | 81.0 | 50.0 | 31.0 | 81.0 | 0.0 |" in text  # shortcut
     assert "| image only |" in text.split("### null, 2-D")[1]
-    assert "- xor 3-D, film, last, width 2" in text.split("## Not run yet")[1]
+    assert "- xor 3-D: film, last\n" in text.split("## Not run yet")[1]
 
 
 def test_store_keeps_the_newest_of_all_parts(tmp_path: Path) -> None:
