@@ -25,10 +25,9 @@ def measure(device: torch.device, quick: bool = False, budget: float = 0.0) -> I
         case = replace(case, batch=max(case.batch, 16) if case.dims == 2 else case.batch)
         peaks: dict[str, int | None] = {}
         for name, way in ways(case, device, backward=True):
-            way()  # what the library allocates once, and keeps, is not counted
-            found = [peak_memory(way, device) for _ in range(3)]
-            known = sorted(value for value in found if value is not None)
-            peaks[name] = known[len(known) // 2] if known else None
+            if device.type == "cuda":
+                way()  # what a library allocates once, and keeps, is not counted
+            peaks[name] = peak_memory(way, device)
         plain = peaks["plain"]
         yield {
             "case": case.name,

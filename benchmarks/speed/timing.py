@@ -44,8 +44,8 @@ def compare(
 
     Each way runs once to warm up (twice on CUDA). Then rounds of all ways follow, each beginning one way further on,
     until ``budget`` seconds are used or the larger number of ``rounds`` is reached; the smaller is always run. A way
-    whose warm-up took ``slow`` times the reference's sits out after the smaller number of rounds, so that it does not
-    eat the others' time. A ratio is taken within a round, where a busy machine slows both sides.
+    whose warm-up took ``slow`` times the reference's sits out after the first round, so that it does not eat the others'
+    time. A ratio is taken within a round, where a busy machine slows both sides.
     """
     warm = {}
     for name, way in ways.items():
@@ -64,7 +64,7 @@ def compare(
             start = turn % len(order)
             taken = {}
             for name in order[start:] + order[:start]:
-                if turn >= rounds[0] and name != reference and warm[name] > slow * warm[reference]:
+                if turn > 0 and name != reference and warm[name] > slow * warm[reference]:
                     continue
                 taken[name] = _timed(ways[name], device)
             for name, seconds in taken.items():
@@ -101,10 +101,10 @@ def _timed(way: Callable[[], Any], device: torch.device) -> float:
 
 
 def peak_memory(way: Callable[[], Any], device: torch.device) -> int | None:
-    """Bytes above what was held before the call, at the highest moment of it; None where that cannot be told.
+    """Bytes of tensors that the call makes, those alive at the highest moment; None where that cannot be told.
 
-    On CUDA what torch's allocator handed out. On Linux the resident memory of the process, whose high-water mark the
-    kernel resets; pages that the C library keeps for reuse blur it, so take cases of tens of megabytes and more.
+    On CUDA what torch's allocator handed out above what was held before. On a CPU torch's MemTracker adds up the
+    tensors; what a library takes for itself within one operation (scratch space) is not seen there.
     """
     gc.collect()
     if device.type == "cuda":
@@ -115,19 +115,13 @@ def peak_memory(way: Callable[[], Any], device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return int(torch.cuda.max_memory_allocated(device) - before)
     try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-            file.write("5")  # proc(5): resets the peak resident set size
-        before = _status("VmRSS")
-        way()
-        return max(0, _status("VmHWM") - before)
-    except OSError:
+        from torch.distributed._tools.mem_tracker import MemTracker
+    except ImportError:  # not a public place of torch's
         return None
-
-
-def _status(field: str) -> int:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        line = next(line for line in file if line.startswith(field))
-    return int(line.split()[1]) * 1024
+    tracker = MemTracker()
+    with tracker:
+        way()
+    return int(tracker.get_tracker_snapshot("peak").get(device, {}).get("Total", 0))
 
 
 def environment(device: torch.device) -> dict[str, Any]:
