@@ -44,8 +44,8 @@ def compare(
 
     Each way runs once to warm up (twice on CUDA). Then rounds of all ways follow, each beginning one way further on,
     until ``budget`` seconds are used or the larger number of ``rounds`` is reached; the smaller is always run. A way
-    whose warm-up took ``slow`` times the reference's sits out after the first round, so that it does not eat the others'
-    time. A ratio is taken within a round, where a busy machine slows both sides.
+    whose warm-up took ``slow`` times the reference's sits out after the first round, so that it does not eat the
+    others' time. A ratio is taken within a round, where a busy machine slows both sides.
     """
     warm = {}
     for name, way in ways.items():
