@@ -49,7 +49,12 @@ def ways(case: Case, device: torch.device, backward: bool) -> Iterator[tuple[str
         def run() -> Any:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=case.dtype == "bfloat16"):
                 y = compute()
-            return torch.autograd.grad(y, wanted, torch.ones_like(y)) if backward else y
+            if not backward:
+                return y
+            for tensor in wanted:
+                tensor.grad = None
+            y.backward(torch.ones_like(y))
+            return [tensor.grad for tensor in wanted]
 
         return run if backward else torch.no_grad()(run)
 

@@ -11,7 +11,7 @@ from fusionconv.strategies.running import is_recorded
 
 __all__ = ["choose"]
 
-FEW = 32  # making one number of a kernel costs about as much as using it on so many positions (measured on a CPU)
+FEW = 64  # making one number of a kernel costs about as much as using it on so many positions (measured on a CPU)
 
 
 def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor) -> str:

@@ -83,11 +83,12 @@ class _Chunked(torch.autograd.Function):
             if bias is not None or covariate_bias is not None:
                 biases = per_sample(bias, covariates, covariate_bias).to(dtype)
             outputs = []
-            for rows, kernels in _kernels(covariates, weight, covariate_weight):
-                some = None if biases is None else biases[rows].flatten()
-                groups = len(kernels) * geometry.groups
-                y = geometry.conv(_abreast(x[rows]), kernels.to(dtype).flatten(0, 1), some, groups)
-                outputs.append(y.reshape(len(kernels), -1, *y.shape[2:]))
+            for block, flat in _blocks(covariates, weight, covariate_weight):
+                for rows, kernels in _chunks(block, flat, weight):
+                    some = None if biases is None else biases[rows].flatten()
+                    groups = len(kernels) * geometry.groups
+                    y = geometry.conv(_abreast(x[rows]), kernels.to(dtype).flatten(0, 1), some, groups)
+                    outputs.append(y.reshape(len(kernels), -1, *y.shape[2:]))
             return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @staticmethod
@@ -102,21 +103,26 @@ class _Chunked(torch.autograd.Function):
         needs_x, needs_s, needs_weight, needs_v, needs_bias, needs_c = ctx.needs_input_grad[:6]
         factors = torch.cat([torch.ones_like(covariates[:, :1]), covariates], 1)  # s_i0 = 1 goes with W
         dkernels = weight.new_zeros(factors.shape[1], weight.numel())  # dW and the dV_j, flat, one below the other
+        needs_kernels = needs_s or needs_weight or needs_v
         dx, ds = [], []
         with torch.autocast(dy.device.type, enabled=False):
-            for rows, kernels in _kernels(covariates, weight, covariate_weight):
-                n = len(kernels)
-                dx_some, dkernel = geometry.conv_backward(
-                    _abreast(dy[rows]), _abreast(x[rows]), kernels.to(ctx.dtype).flatten(0, 1), n * geometry.groups,
-                    (needs_x, needs_s or needs_weight or needs_v),
-                )  # fmt: skip
-                if dx_some is not None:
-                    dx.append(dx_some.reshape(n, -1, *x.shape[2:]))
-                if dkernel is not None:
-                    flat = dkernel.reshape(n, -1).to(weight.dtype)
-                    dkernels.addmm_(factors[rows].T, flat)
-                    if needs_s:
-                        ds.append(flat @ covariate_weight.flatten(1).T)
+            for block, flat in _blocks(covariates, weight, covariate_weight):
+                for rows, kernels in _chunks(block, flat, weight):
+                    n = len(kernels)
+                    dx_some, dkernel = geometry.conv_backward(
+                        _abreast(dy[rows]), _abreast(x[rows]), kernels.to(ctx.dtype).flatten(0, 1),
+                        n * geometry.groups, (needs_x, needs_kernels),
+                    )  # fmt: skip
+                    if dx_some is not None:
+                        dx.append(dx_some.reshape(n, -1, *x.shape[2:]))
+                    if dkernel is not None:
+                        kernels.copy_(
+                            dkernel.reshape(kernels.shape)
+                        )  # in the kernels' place, which have done their work
+                if needs_kernels:  # once a block: dW and the dV_j are read and written each time
+                    dkernels.addmm_(factors[block].T, flat)
+                if needs_s:
+                    ds.append(flat @ covariate_weight.flatten(1).T)
             dcovariates = torch.cat(ds) if needs_s else None
             dbias = dcovariate_bias = None
             if needs_bias or covariate_bias is not None:
@@ -137,20 +143,26 @@ class _Chunked(torch.autograd.Function):
         )
 
 
-def _kernels(covariates: Tensor, weight: Tensor, covariate_weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Chunk by chunk the rows and their kernels (n, \\*W); they hold until the next chunk is asked for.
+def _blocks(covariates: Tensor, weight: Tensor, covariate_weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Block by block the rows and their kernels, flat (n, numbers of W); they hold until the next block is asked for.
 
-    A block of them is formed at a time, in one buffer: fresh memory would cost more than the arithmetic.
+    All blocks are formed in one buffer: fresh memory would cost more than the arithmetic.
     """
     batch, length = len(covariates), chunk_length(len(covariates), weight)
-    block = min(batch, max(length, BLOCK // length * length))
-    buffer = weight.new_empty(block, weight.numel())
-    for start in range(0, batch, block):
-        s = covariates[start : start + block]
+    size = min(batch, max(length, BLOCK // length * length))
+    buffer = weight.new_empty(size, weight.numel())
+    for start in range(0, batch, size):
+        s = covariates[start : start + size]
         flat = torch.addmm(weight.reshape(1, -1), s, covariate_weight.flatten(1), out=buffer[: len(s)])
-        for first in range(0, len(s), length):
-            some = flat[first : first + length]
-            yield slice(start + first, start + first + len(some)), some.reshape(-1, *weight.shape)
+        yield slice(start, start + len(s)), flat
+
+
+def _chunks(block: slice, flat: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of a block that are convolved at a time, and a view of their kernels (n, \\*W)."""
+    length = chunk_length(len(flat), weight)
+    for first in range(0, len(flat), length):
+        kernels = flat[first : first + length]
+        yield slice(block.start + first, block.start + first + len(kernels)), kernels.reshape(-1, *weight.shape)
 
 
 def _differentiable(

@@ -137,8 +137,8 @@ def test_auto_on_a_cpu() -> None:
     assert _case(8, 512, "all differ") == "chunked"  # 8 of 2.4 million
     assert _case(8, 512, "binary") == "distinct"
     assert _case(1, 512, "all differ") == "grouped"
-    assert _case(8, 512, "all differ", size=5) == "stacked"  # one kernel would be used on 25 positions only
-    assert _case(8, 512, "all differ", size=6) == "chunked"
+    assert _case(8, 512, "all differ", size=8) == "stacked"  # one kernel would be used on 64 positions only
+    assert _case(8, 512, "all differ", size=9) == "chunked"
     assert _case(3, 512, "binary") == "chunked"  # two of three differ: nothing to share
     s = torch.ones(8, 1, requires_grad=True)  # equal, but each with a gradient of its own
     assert choose(torch.zeros(8, 512, 14, 14), s, torch.empty(1, 512, 512, 3, 3)) == "chunked"
