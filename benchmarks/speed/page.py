@@ -126,7 +126,7 @@ def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
     lines += [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for record in records:
         timings = record["step"]
-        fastest = min(timings[name]["ratio"] for name in STRATEGIES)
+        fastest = min(timings[name]["ratio"] for name in STRATEGIES if name in timings)
         cells = [record["case"], f"{timings['plain']['seconds'] * 1e3:.3g}"]
         for name in (*WAYS, *peers):
             ratio = timings[name]["ratio"] if name in timings else None

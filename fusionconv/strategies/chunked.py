@@ -21,7 +21,7 @@ from fusionconv.strategies.running import is_traced, is_transformed
 
 __all__ = ["CHUNK", "chunk_length", "chunked"]
 
-CHUNK = 2**19  # numbers in the kernels of one grouped convolution: 2 MB of float32
+CHUNK = 2**21  # numbers in the kernels of one grouped convolution: 8 MB of float32
 BLOCK = 4  # kernels formed at a time, at least: V is read once for all of them
 
 
