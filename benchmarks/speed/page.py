@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import layers
+from benchmarks.speed.cases import grid
 from fusionconv.errors import FusionError
 from fusionconv.strategies import STRATEGIES
 
@@ -88,6 +89,11 @@ def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
         lines.append(f"- `{result['command']}`{quick}: {words}; {result['seconds']:.0f} s")
     lines.append("")
     if "layers" in results:
+        whole, done = len(grid(device)), len(results["layers"]["records"])
+        if done < whole:
+            lines.append(
+                f"**{done} of the grid's {whole} cases**: the run was stopped there, the figures are of these.\n"
+            )
         lines += _layers(results["layers"]["records"], goal)
     if "models" in results:
         lines += _models(results["models"]["records"], goal)
