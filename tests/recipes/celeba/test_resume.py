@@ -20,9 +20,11 @@ from tests.recipes.celeba.conftest import SMALL, TINY, write_celeba
 OPTIONS = [*SMALL, "--trainer.log_every_n_steps=3", "--trainer.max_epochs=2", "--save_every_minutes=0"]
 OPTIONS += ["--model.arm=hybrid", "--data.covariates=[Male,Young]", "--model.lr=1e-3"]
 
-# The command in a process of its own that dies, as by kill -9, right before training step STOP.
+# The command in a process of its own that dies, as by kill -9, right before training step STOP. The number of threads is
+# that of the tests (tests/conftest.py): another number sums in another order.
 DIES = f"""
-import os, signal, sys
+import os, signal, sys, torch
+torch.set_num_threads({torch.get_num_threads()})
 from recipes.celeba import arms
 arms.cfgs = {{"D": {TINY!r}}}
 from recipes.celeba.study import CelebAStudy
