@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from fusionconv.strategies.chunked import CHUNK
+from fusionconv.strategies.distinct import comparable
 from fusionconv.strategies.kernels import autocasts
-from fusionconv.strategies.running import is_recorded
+from fusionconv.strategies.running import is_recorded, is_unread
 
 __all__ = ["choose"]
 
@@ -19,7 +20,7 @@ def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor) -> str:
 
     * An exported or traced model must leave the batch size free, and ONNX fixes the number of groups: ``scaled``.
     * A kernel of one on a single position (a linear head, squeeze and excitation): ``stacked``, since N kernels would
-      cost more than the product itself. Not under autocast, where ``stacked`` rounds each term by itself.
+      cost more than the product itself. Not in half precision, where ``stacked`` rounds each term by itself.
     * Compiled, on a GPU, for one sample, and where all N kernels fit in a cache: ``grouped``, one convolution.
     * Otherwise, on a CPU with large kernels: ``distinct`` where at most half of the rows differ (sex, scanner) and take
       no gradient; ``stacked`` again where K times the positions are at most `FEW` (the last maps of a small image);
@@ -28,7 +29,8 @@ def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor) -> str:
     if is_recorded():
         return "scaled"
     positions = x.shape[2:].numel()
-    if covariate_weight.shape[3:].numel() == 1 and positions == 1 and not autocasts(x):
+    rounds = autocasts(x) or covariate_weight.dtype in (torch.bfloat16, torch.float16)
+    if covariate_weight.shape[3:].numel() == 1 and positions == 1 and not rounds:
         return "stacked"
     if torch.compiler.is_compiling() or x.device.type != "cpu" or len(x) == 1:
         return "grouped"
@@ -36,16 +38,13 @@ def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor) -> str:
         return "grouped"
     if _few_differ(covariates):
         return "distinct"
-    if len(covariate_weight) * positions <= FEW and not autocasts(x):
+    if len(covariate_weight) * positions <= FEW and not rounds:
         return "stacked"
     return "chunked"
 
 
 def _few_differ(covariates: Tensor) -> bool:
     """Whether at most half of the rows are different ones, and may share their kernels."""
-    if covariates.requires_grad:
+    if covariates.requires_grad or is_unread(covariates):
         return False
-    try:
-        return 2 * len(torch.unique(covariates.detach().double(), dim=0)) <= len(covariates)
-    except RuntimeError:  # a value that cannot be read: vmap, fake tensors
-        return False
+    return 2 * len(torch.unique(comparable(covariates), dim=0)) <= len(covariates)

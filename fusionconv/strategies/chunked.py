@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.kernels import autocasts, per_sample
-from fusionconv.strategies.running import is_traced, is_transformed
+from fusionconv.strategies.running import is_batched, is_traced, is_transformed
 
 __all__ = ["CHUNK", "chunk_length", "chunked"]
 
@@ -42,19 +42,20 @@ def chunked(
     """Form the kernels of a few samples, convolve them in one grouped convolution, go on to the next few.
 
     ``grouped`` takes over where the backward pass is not torch's ordinary one (compiled, recorded, forward mode,
-    torch.func) and for a "same" padding that is not symmetric.
+    torch.func), on the meta device, and for a "same" padding that is not symmetric.
     """
     tensors = (x, covariates, weight, covariate_weight, bias, covariate_bias)
     if (
         torch.compiler.is_compiling()
         or is_traced()
         or is_transformed()
+        or x.is_meta
         or any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
         or geometry.numeric_padding(weight.shape[2:]) is None
     ):
         return grouped(*tensors, geometry)
     dtype = weight.dtype
-    if autocasts(x):  # what autocast would do to the convolution; kernels are formed as the parameters are stored
+    if autocasts(x) and x.dtype != torch.float64:  # as autocast does with a convolution; it leaves float64 alone
         dtype = torch.get_autocast_dtype(x.device.type)
         x = x.to(dtype)
     # contiguous, as the kernels are: a convolution would bring one to the other's format, once a chunk
@@ -95,15 +96,17 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         dy = gradients[0].contiguous()
         geometry: Geometry = ctx.geometry
-        if torch.is_grad_enabled():  # a second derivative is asked for: through `grouped`, which torch differentiates
-            found = _differentiable(ctx.saved_tensors, geometry, ctx.dtype, ctx.needs_input_grad, dy)
+        if torch.is_grad_enabled() or is_batched(dy):  # a second derivative, or many first ones: through `grouped`
+            with torch.enable_grad():
+                found = _differentiable(ctx.saved_tensors, geometry, ctx.dtype, ctx.needs_input_grad, dy)
             return (*found, None, None)
 
         x, covariates, weight, covariate_weight, _, covariate_bias = ctx.saved_tensors
         needs_x, needs_s, needs_weight, needs_v, needs_bias, needs_c = ctx.needs_input_grad[:6]
         factors = torch.cat([torch.ones_like(covariates[:, :1]), covariates], 1)  # s_i0 = 1 goes with W
-        dkernels = weight.new_zeros(factors.shape[1], weight.numel())  # dW and the dV_j, flat, one below the other
-        needs_kernels = needs_s or needs_weight or needs_v
+        needs_sums = needs_weight or needs_v  # dW and the dV_j, flat, one below the other
+        exact = torch.promote_types(weight.dtype, torch.float32)  # sums over blocks in bfloat16 would lose digits
+        sums = weight.new_zeros(factors.shape[1] if needs_sums else 0, weight.numel(), dtype=exact)
         dx, ds = [], []
         with torch.autocast(dy.device.type, enabled=False):
             for block, flat in _blocks(covariates, weight, covariate_weight):
@@ -111,16 +114,14 @@ class _Chunked(torch.autograd.Function):
                     n = len(kernels)
                     dx_some, dkernel = geometry.conv_backward(
                         _abreast(dy[rows]), _abreast(x[rows]), kernels.to(ctx.dtype).flatten(0, 1),
-                        n * geometry.groups, (needs_x, needs_kernels),
+                        n * geometry.groups, (needs_x, needs_s or needs_sums),
                     )  # fmt: skip
                     if dx_some is not None:
                         dx.append(dx_some.reshape(n, -1, *x.shape[2:]))
-                    if dkernel is not None:
-                        kernels.copy_(
-                            dkernel.reshape(kernels.shape)
-                        )  # in the kernels' place, which have done their work
-                if needs_kernels:  # once a block: dW and the dV_j are read and written each time
-                    dkernels.addmm_(factors[block].T, flat)
+                    if dkernel is not None:  # it takes the place of the kernels, which have done their work
+                        kernels.copy_(dkernel.reshape(kernels.shape))
+                if needs_sums:  # once a block, since they are read and written each time
+                    sums.addmm_(factors[block].T.to(exact), flat.to(exact))
                 if needs_s:
                     ds.append(flat @ covariate_weight.flatten(1).T)
             dcovariates = torch.cat(ds) if needs_s else None
@@ -134,8 +135,8 @@ class _Chunked(torch.autograd.Function):
         return (
             (dx[0] if len(dx) == 1 else torch.cat(dx)) if needs_x else None,
             dcovariates,
-            dkernels[0].reshape(weight.shape) if needs_weight else None,
-            dkernels[1:].reshape(covariate_weight.shape) if needs_v else None,
+            sums[0].reshape(weight.shape).to(weight.dtype) if needs_weight else None,
+            sums[1:].reshape(covariate_weight.shape).to(weight.dtype) if needs_v else None,
             dbias,
             dcovariate_bias,
             None,
@@ -168,7 +169,12 @@ def _chunks(block: slice, flat: Tensor, weight: Tensor) -> Iterator[tuple[slice,
 def _differentiable(
     tensors: tuple[Any, ...], geometry: Geometry, dtype: torch.dtype, needed: tuple[bool, ...], dy: Tensor
 ) -> list[Tensor | None]:
-    """The same gradients, as a graph that can be differentiated again."""
+    """The same gradients, as a graph that can be differentiated again.
+
+    Of views, which nothing but this layer is made from: x may itself depend on the covariates or on W (a layer that is
+    called twice), and a derivative that went through it would be counted here and again by the caller.
+    """
+    tensors = tuple(None if tensor is None else tensor.view_as(tensor) for tensor in tensors)
     x, covariates, weight, covariate_weight, bias, covariate_bias = tensors
     with torch.autocast(dy.device.type, dtype=dtype, enabled=dtype != weight.dtype):
         y = grouped(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)

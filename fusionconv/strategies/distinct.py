@@ -1,7 +1,7 @@
 """distinct: samples with equal covariates share one kernel and one ordinary convolution.
 
 Fast when covariates are few and 0/1 (sex, scanner): a batch of 32 then needs two convolutions. It reads the values
-of the covariates, so it can be neither compiled in one graph nor exported.
+of the covariates; where they cannot be read (compiled, exported, torch.func), `grouped` does its work.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch.autograd import forward_ad
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.kernels import per_sample
-from fusionconv.strategies.running import is_traced
+from fusionconv.strategies.running import is_unread
 
-__all__ = ["distinct"]
+__all__ = ["comparable", "distinct"]
 
 
 def distinct(
@@ -29,13 +29,12 @@ def distinct(
 ) -> Tensor:
     """Sort the batch by covariate row, convolve each run of equal rows, put the results back in order.
 
-    Equal rows still have gradients of their own, so covariates that are differentiated go through `grouped`; so does a
-    torch.jit.trace, which would keep the runs of its example and put other covariates on the wrong samples.
+    Equal rows still have gradients of their own, so covariates that are differentiated go through `grouped`; so does
+    whatever is recorded, which would keep the runs of its example and put other covariates on the wrong samples.
     """
-    if covariates.requires_grad or _has_tangent(covariates) or is_traced():
+    if covariates.requires_grad or _has_tangent(covariates) or is_unread(covariates):
         return grouped(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
-    # half-precision rows are widened for `unique`, which has no kernel for them on every device
-    _, row, counts = torch.unique(covariates.double(), dim=0, return_inverse=True, return_counts=True)
+    _, row, counts = torch.unique(comparable(covariates), dim=0, return_inverse=True, return_counts=True)
     order = torch.argsort(row, stable=True)
     first = order[torch.cumsum(counts, 0) - counts]  # one sample of each run
     kernels = per_sample(weight, covariates[first], covariate_weight)
@@ -47,6 +46,11 @@ def distinct(
     runs = x[order].split(counts.tolist())
     y = torch.cat([geometry.conv(run, kernel, b) for run, kernel, b in zip(runs, kernels, biases, strict=True)])
     return y[torch.argsort(order)]
+
+
+def comparable(covariates: Tensor) -> Tensor:
+    """Rows for `torch.unique`, which has no kernel for half precision on every device: widened, equal as before."""
+    return covariates.to(torch.promote_types(covariates.dtype, torch.float32))
 
 
 def _has_tangent(covariates: Tensor) -> bool:

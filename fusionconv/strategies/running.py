@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch._subclasses import FakeTensor
 
-__all__ = ["is_recorded", "is_traced", "is_transformed"]
+__all__ = ["is_batched", "is_recorded", "is_traced", "is_transformed", "is_unread"]
+
+
+def is_batched(gradient: Tensor) -> bool:
+    """Whether many gradients come as one: ``torch.autograd.grad(..., is_grads_batched=True)``."""
+    return bool(torch._C._functorch.is_legacy_batchedtensor(gradient))
+
+
+def is_unread(tensor: Tensor) -> bool:
+    """Whether the tensor's values cannot be read: compiled, recorded, torch.func, the meta device, fake tensors."""
+    if torch.compiler.is_compiling() or is_recorded() or is_transformed() or tensor.is_meta:
+        return True
+    return isinstance(tensor, FakeTensor)
 
 
 def is_traced() -> bool:

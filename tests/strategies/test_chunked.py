@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 
 from fusionconv.functional import hybrid_conv, hybrid_conv_transpose
+from fusionconv.strategies import STRATEGIES
 from fusionconv.strategies.auto import choose
 from tests.helpers.hybrid_cases import CASES, Case, reference
 
@@ -145,3 +147,142 @@ def test_auto_on_a_cpu() -> None:
     assert choose(torch.zeros(8, 512, 1, 1), s, torch.empty(1, 512, 512, 1, 1)) == "stacked"
     meta = torch.empty(8, 512, 14, 14, device="meta")  # another device: its values are not read
     assert choose(meta, torch.empty(8, 1, device="meta"), torch.empty(1, 512, 512, 3, 3, device="meta")) == "grouped"
+
+
+# ------------------------------------------------- gradients of layers that depend on each other
+
+
+def _twice(t: dict, strategy: str | None) -> torch.Tensor:
+    """One layer called twice, so x of the second call depends on W, V and s; None: the formula by linearity."""
+    compute = reference if strategy is None else lambda **given: hybrid_conv(**given, strategy=strategy)
+    return compute(**{**t, "x": compute(**t, padding=1).tanh()}, padding=1)
+
+
+def _covariates_from_x(t: dict, strategy: str | None) -> torch.Tensor:
+    s = t["x"].flatten(1)[:, :2].tanh() + t["covariates"]
+    compute = reference if strategy is None else lambda **given: hybrid_conv(**given, strategy=strategy)
+    return compute(**{**t, "covariates": s})
+
+
+@pytest.mark.parametrize("network", [_twice, _covariates_from_x])
+def test_first_derivatives_that_may_be_differentiated_again_are_the_same(network, small_chunks: None) -> None:
+    """With create_graph a path from one input of the layer to another must be counted once, not here and by the caller."""
+    tensors = Case("twice", 2, n=5, k=2, c_in=4, c_out=4).tensors()
+    names = list(tensors)
+    expected = torch.autograd.grad(network(tensors, None).square().sum(), list(tensors.values()), create_graph=True)
+    once = torch.autograd.grad(network(tensors, "chunked").square().sum(), list(tensors.values()))
+    again = torch.autograd.grad(network(tensors, "chunked").square().sum(), list(tensors.values()), create_graph=True)
+    for name, wanted, a, b in zip(names, expected, once, again, strict=True):
+        torch.testing.assert_close(a, wanted, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(b, wanted, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}, again: {m}")
+    penalties = [sum(g.square().sum() for g in gradients) for gradients in (again, expected)]
+    second = [torch.autograd.grad(penalty, list(tensors.values())) for penalty in penalties]
+    for name, got, wanted in zip(names, *second, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-6, msg=lambda m, name=name: f"second, {name}: {m}")
+
+
+def test_the_same_at_the_size_where_auto_takes_it() -> None:
+    """Two layers of 256 channels: d loss / d s with and without create_graph."""
+    torch.manual_seed(0)
+    x, s = torch.randn(8, 256, 9, 9), torch.randn(8, 1, requires_grad=True)
+    w, v = torch.randn(2, 256, 256, 3, 3) * 0.02, torch.randn(2, 1, 256, 256, 3, 3) * 0.02
+    assert choose(x, s, v[0]) == "chunked"
+    loss = hybrid_conv(hybrid_conv(x, s, w[0], v[0], padding=1).tanh(), s, w[1], v[1], padding=1).square().sum()
+    (once,) = torch.autograd.grad(loss, s, retain_graph=True)
+    (again,) = torch.autograd.grad(loss, s, create_graph=True)
+    torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-4 * float(once.abs().max()))
+
+
+def test_many_gradients_at_once(small_chunks: None) -> None:
+    """``is_grads_batched``, as torch.autograd.functional.jacobian(vectorize=True) asks for them: one by one the same."""
+    tensors = Case("many", 2, n=3, k=2).tensors()
+    leaves = list(tensors.values())
+    y = run(Case("many", 2), tensors)
+    dys = torch.randn(4, *y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
+    batched = torch.autograd.grad(y, leaves, dys, is_grads_batched=True, retain_graph=True)
+    expected = [torch.autograd.grad(reference(**tensors), leaves, dy) for dy in dys]
+    for i, found in enumerate(batched):
+        torch.testing.assert_close(found, torch.stack([one[i] for one in expected]), rtol=1e-9, atol=1e-9)
+
+
+# ------------------------------------------------------------------------ precision and devices
+
+
+def test_autocast_leaves_float64_alone(small_chunks: None) -> None:
+    tensors = Case("double", 2, n=4).tensors()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain = F.conv2d(tensors["x"], tensors["weight"])
+        y = run(Case("double", 2), tensors)
+        (gradient,) = torch.autograd.grad(y.square().sum(), tensors["weight"])
+    assert y.dtype == plain.dtype == torch.float64
+    torch.testing.assert_close(y, reference(**tensors), rtol=1e-10, atol=1e-10)
+    (expected,) = torch.autograd.grad(reference(**tensors).square().sum(), tensors["weight"])
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_bfloat16_model_sums_over_its_blocks_in_float32(monkeypatch) -> None:
+    """dW of 128 samples in blocks of four: as near to float64 as `grouped`, which sums all at once."""
+    monkeypatch.setattr(sys.modules["fusionconv.strategies.chunked"], "CHUNK", 1)
+    case = Case("bf16", 2, n=128, k=2, bias=False, covariate_bias=False)
+    exact = {name: t for name, t in case.tensors(torch.bfloat16).items() if t is not None}
+    doubles = {name: t.detach().double().requires_grad_() for name, t in exact.items()}
+    y = reference(**doubles, bias=None, covariate_bias=None)
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(torch.bfloat16)
+    expected = torch.autograd.grad(y, [doubles["weight"], doubles["covariate_weight"]], dy.double())
+    error = {}
+    for strategy in ("grouped", "chunked"):
+        y = hybrid_conv(**exact, strategy=strategy)
+        found = torch.autograd.grad(y, [exact["weight"], exact["covariate_weight"]], dy)
+        error[strategy] = [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
+    assert all(c < 1.3 * g for c, g in zip(error["chunked"], error["grouped"], strict=True)), error
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "auto"])
+def test_shapes_on_meta(strategy: str) -> None:
+    case = Case("meta", 2, n=4)
+    tensors = {name: t.detach().to("meta") for name, t in case.tensors().items()}
+    assert hybrid_conv(**tensors, strategy=strategy).shape == reference(**case.tensors()).shape
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_auto_does_not_stack_in_half_precision(dtype: torch.dtype) -> None:
+    """A head where W and s V nearly cancel: what is left is known to the kernel's own precision."""
+    torch.manual_seed(0)
+    x, s = torch.randn(16, 64, 1, 1, dtype=dtype), torch.full((16, 1), 72.0, dtype=dtype)
+    v = (torch.randn(1, 32, 64, 1, 1) / 8).to(dtype)
+    w = (-72 * v[0].double() + 0.1 * torch.randn(32, 64, 1, 1)).to(dtype)
+    assert choose(x, s, v) != "stacked"
+    assert choose(x.float(), s.float(), v.float()) == "stacked"
+    expected = reference(x.double(), s.double(), w.double(), v.double(), None, None)
+    error = {
+        name: float((hybrid_conv(x, s, w, v, strategy=name).double() - expected).norm() / expected.norm())
+        for name in ("auto", "grouped", "stacked")
+    }
+    assert error["auto"] == error["grouped"] < error["stacked"] / 3
+
+
+# ----------------------------------------------------------------- distinct where values cannot be read
+
+
+def test_distinct_falls_back_where_values_cannot_be_read() -> None:
+    """Compiled in one graph, exported, under vmap and on fake tensors: as `grouped`, for other covariates too."""
+    t = {name: value.detach() for name, value in Case("read", 2, n=4, k=1).tensors().items()}
+    others = {**t, "covariates": torch.tensor([[0.0], [1.0], [1.0], [0.0]], dtype=torch.float64)}
+
+    class Net(torch.nn.Module):
+        def forward(self, x, covariates, weight, covariate_weight, bias, covariate_bias):
+            return hybrid_conv(x, covariates, weight, covariate_weight, bias, covariate_bias, strategy="distinct")
+
+    torch._dynamo.reset()
+    compiled = torch.compile(Net(), fullgraph=True, backend="aot_eager")
+    exported = torch.export.export(Net(), tuple(t.values())).module()
+    for function in (
+        compiled,
+        exported,
+        torch.vmap(lambda *a: Net()(*(v[None] for v in a[:2]), *a[2:])[0], (0, 0, *[None] * 4)),
+    ):
+        for given in (t, others):
+            torch.testing.assert_close(function(*given.values()), reference(**given), rtol=1e-10, atol=1e-10)
+    with FakeTensorMode() as mode:
+        fake = Net()(*(mode.from_tensor(value) for value in t.values()))
+    assert fake.shape == reference(**t).shape
