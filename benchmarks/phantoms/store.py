@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from recipes.common.environment import processor
+
 __all__ = ["append", "read"]
 
 Record = dict[str, Any]
@@ -38,9 +40,4 @@ def append(folder: Path, part: int, record: Record) -> None:
 
 def conditions() -> str:
     """Versions and hardware, in one line."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.machine()
-    return f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}, {processor}, no GPU"
+    return f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}, {processor()}, no GPU"

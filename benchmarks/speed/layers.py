@@ -17,7 +17,7 @@ from fusionconv.layers.daft import Daft
 from fusionconv.layers.film import Film
 from fusionconv.strategies import STRATEGIES
 
-__all__ = ["measure", "summary", "ways"]
+__all__ = ["fastest", "measure", "summary", "ways"]
 
 PEERS = ("condconv2d of timm", "film", "daft")
 
@@ -91,6 +91,11 @@ def _condconv(case: Case, base: Any, v: Tensor, x: Tensor, s: Tensor, step: Any)
     yield PEERS[0], step(lambda: peer(x, routing), [peer.weight, peer.bias])
 
 
+def fastest(timings: dict[str, Any]) -> float:
+    """The ratio to plain of the fastest strategy that was measured."""
+    return min(float(timings[name]["ratio"]) for name in STRATEGIES if name in timings)
+
+
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """What the goals ask: geometric means and worst cases of auto / plain, auto / best, and the peers / auto."""
 
@@ -113,8 +118,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     for step in ("forward", "step"):
         best = []
         for r in records:
-            fastest = min(r[step][name]["ratio"] for name in STRATEGIES if name in r[step])
-            best.append(r[step]["auto"]["ratio"] / fastest)
+            best.append(r[step]["auto"]["ratio"] / fastest(r[step]))
         found[step] = {
             "auto / plain": both(ratios(step, "auto", "plain")),
             "auto / best strategy of the case": {**both(best), "mean": round(sum(best) / len(best), 3)},

@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.speed import layers
 from benchmarks.speed.cases import grid
 from fusionconv.errors import FusionError
-from fusionconv.strategies import STRATEGIES
 
 __all__ = ["write_page"]
 
@@ -132,11 +131,14 @@ def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
     lines += [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for record in records:
         timings = record["step"]
-        fastest = min(timings[name]["ratio"] for name in STRATEGIES if name in timings)
         cells = [record["case"], f"{timings['plain']['seconds'] * 1e3:.3g}"]
         for name in (*WAYS, *peers):
             ratio = timings[name]["ratio"] if name in timings else None
-            late = name == "auto" and ratio is not None and (ratio > goal["worst"] or ratio > 1.3 * fastest)
+            late = (
+                name == "auto"
+                and ratio is not None
+                and (ratio > goal["worst"] or ratio > 1.3 * layers.fastest(timings))
+            )
             cells.append("" if ratio is None else f"**{ratio:.2f}**" if late else f"{ratio:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     misses = [r for r in records if r["step"]["auto"]["ratio"] > goal["worst"]]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+
+from recipes.common.environment import processor, versions
 
 __all__ = ["Timing", "compare", "environment", "peak_memory"]
 
@@ -126,24 +126,12 @@ def peak_memory(way: Callable[[], Any], device: torch.device) -> int | None:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, hardware and threads, to stand beside every figure."""
-    found: dict[str, Any] = {"python": platform.python_version()}
-    for package in ("torch", "fusionconv", "torchvision", "timm", "monai"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    known = versions("torch", "fusionconv", "torchvision", "timm", "monai")
+    found: dict[str, Any] = {package: number for package, number in known.items() if number != "not installed"}
     if device.type == "cuda":
         found["hardware"] = torch.cuda.get_device_name(device)
         found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     else:
-        found["hardware"] = f"CPU {_processor()}, {os.cpu_count()} cores"
+        found["hardware"] = f"CPU {processor()}, {os.cpu_count()} cores"
         found["threads"] = torch.get_num_threads()
     return found
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from recipes.common.environment import processor
+
 __all__ = ["append", "conditions", "read"]
 
 PACKAGES = ("torch", "torchvision", "timm", "monai")
@@ -46,12 +48,4 @@ def conditions() -> str:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    return f"{', '.join(versions)}, Python {platform.python_version()}, {_processor()}, one thread"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")) + " (CPU)"
-    except (OSError, StopIteration):
-        return f"{platform.machine()} (CPU)"
+    return f"{', '.join(versions)}, Python {platform.python_version()}, {processor()} (CPU), one thread"

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from scipy.stats import binomtest
 
+from fusionconv import evaluation
+from fusionconv.evaluation import wilson
 from recipes.common.runs import RunError
 
 
@@ -101,27 +102,20 @@ def _load(folder: Path, split: str) -> Run:
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of the proportion right / total (E. B. Wilson, JASA 1927, 22:209).
-
-    Unlike p ± 1.96 sqrt(p(1-p)/n) it has a width at p = 1, and stays within 0 and 1.
+    """The ends of `fusionconv.evaluation.wilson`, 95 %, of the proportion right / total.
 
     >>> [round(end, 4) for end in wilson_interval(81, 263)]
     [0.2553, 0.3662]
     """
-    interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    found = wilson(right, total)
+    return found.low, found.high
 
 
 def mcnemar(first: Run, second: Run) -> Paired:
-    """McNemar's exact paired test (Q. McNemar, Psychometrika 1947, 12:153): is one run right more often than the other?
-
-    Only images that exactly one run has right count. If the runs were equally good, each such image would be a fair
-    coin: p = min(1, 2 P(X <= smaller count)) with X ~ Binomial(only_first + only_second, 1/2).
-    """
-    a, b = first.right, second.right.loc[first.right.index]
-    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
-    p = float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
-    return Paired(int((a & b).sum()), only_first, only_second, int((~a & ~b).sum()), p)
+    """Is one run right more often than the other on the same images? See `fusionconv.evaluation.mcnemar`."""
+    found = evaluation.mcnemar(first.right, second.right.loc[first.right.index])
+    assert found.p_value is not None
+    return Paired(found.both, found.only_a, found.only_b, found.neither, found.p_value)
 
 
 def accuracy_by_group(runs: Sequence[Run], labels: pd.Series) -> pd.DataFrame:

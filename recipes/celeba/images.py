@@ -79,6 +79,11 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def to_device(images: Tensor | list[Tensor], device: torch.device | str) -> Tensor | list[Tensor]:
+    """The images of a batch on ``device``, as one tensor or as a list, as they came."""
+    return images.to(device) if isinstance(images, Tensor) else [image.to(device) for image in images]
+
+
 def prepare(images: Tensor | list[Tensor], size: int, mode: str) -> Tensor:
     """uint8 images, where they are, to the network's input: float32 (N, 3, size, size), resized and normalised.
 

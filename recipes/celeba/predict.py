@@ -18,7 +18,7 @@ from fusionconv.tabular import read_celeba_attributes, require_columns
 from fusionconv.tabular.datafile import read_text
 from recipes.celeba.attributes import answers_frame
 from recipes.celeba.data import few
-from recipes.celeba.images import FaceImages, collate
+from recipes.celeba.images import FaceImages, collate, to_device
 from recipes.celeba.objective import target_names
 from recipes.celeba.trained import open_study
 from recipes.common.runs import RunError
@@ -80,10 +80,9 @@ def predict(argv: list[str]) -> None:
             skipped += 1
         if len(batch["index"]) == 0:
             continue
-        raw = batch["images"]
-        raw = raw.to(device) if isinstance(raw, torch.Tensor) else [image.to(device) for image in raw]
+        moved = {"images": to_device(batch["images"], device), "covariates": batch["covariates"].to(device)}
         with torch.inference_mode():
-            logits = study.predict_logits({"images": raw, "covariates": batch["covariates"].to(device)})
+            logits = study.predict_logits(moved)
         if not torch.isfinite(logits).all():
             among = few([files[int(i)] for i in batch["index"]])
             raise RunError(

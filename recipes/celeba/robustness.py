@@ -20,7 +20,7 @@ from tqdm import tqdm
 from fusionconv.evaluation import wilson
 from recipes.celeba.balance import mean_majority_accuracy
 from recipes.celeba.data import CelebAData
-from recipes.celeba.images import collate, prepare
+from recipes.celeba.images import collate, prepare, to_device
 from recipes.celeba.trained import open_study
 from recipes.common.figures import COLOURS, FAINT, STYLE, blank, save
 from recipes.common.runs import RunError
@@ -71,9 +71,7 @@ def robustness(argv: list[str]) -> None:
     loader = DataLoader(data.dataset(split), options.batch_size, num_workers=options.num_workers, collate_fn=collate)
     for batch in tqdm(loader, desc="robustness", unit="batch"):
         data.on_before_batch_transfer(batch, 0)
-        raw = batch["images"]
-        raw = raw.to(study.device) if isinstance(raw, Tensor) else [image.to(study.device) for image in raw]
-        images = prepare(raw, study.hparams.image_size, note["mode"])
+        images = prepare(to_device(batch["images"], study.device), study.hparams.image_size, note["mode"])
         covariates, targets = batch["covariates"].to(study.device), batch["targets"].to(study.device)
         for condition in right:
             shown = shuffle_pixels(images, generator) if condition == "shuffled" else rotate(images, condition)

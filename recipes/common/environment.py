@@ -23,15 +23,22 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def hardware() -> str:
-    """The accelerator, or the processor and its cores."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+def hardware(device: torch.device, count: int = 1) -> str:
+    """The name of the device that did the work, and how many there were; a processor with its cores."""
+    if device.type == "cuda":
+        return f"{count} x {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return f"{count} x {device.type}"
+    return f"CPU {processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
     name = platform.processor() or platform.machine()
     if sys.platform == "linux":
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"CPU {name}, {os.cpu_count()} cores"
+    return name
 
 
 def commit() -> dict[str, object]:
@@ -54,8 +61,8 @@ def commit() -> dict[str, object]:
 class PeakMemory:
     """The most memory used since it was made: of the CUDA device's allocator, or of the process (Linux)."""
 
-    def __init__(self) -> None:
-        self.kind = "cuda" if torch.cuda.is_available() else "process"
+    def __init__(self, device: torch.device) -> None:
+        self.kind = "cuda" if device.type == "cuda" else "process"
         if self.kind == "cuda":
             torch.cuda.reset_peak_memory_stats()
             return
