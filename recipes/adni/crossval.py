@@ -26,6 +26,7 @@ from recipes.adni.preparation import content_hash
 from recipes.adni.study import BrainStudy
 from recipes.adni.summary import summarise
 from recipes.adni.training import describe, write_predictions, write_result
+from recipes.common.environment import hardware
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import RunError, is_rank_zero
 
@@ -281,6 +282,7 @@ def train_and_judge(cli: BrainCLI, data: BrainData, study: BrainStudy, job: Job)
         **count_parameters(study.network),
         "epochs": study.history["epochs"] if path else epochs,
         "encoder": study.encoder and study.encoder.to_dict(),
+        "hardware": hardware(trainer.strategy.root_device, trainer.world_size),
     }
     return study.predictions, facts
 
@@ -302,6 +304,7 @@ def judge_covariates(data: BrainData, permutations: int) -> tuple[pd.DataFrame, 
         "parameters": data.num_covariates + 1,
         "covariate_parameters": data.num_covariates,
         "encoder": data.encoder.to_dict(),
+        "hardware": hardware(torch.device("cpu")),
     }
 
 

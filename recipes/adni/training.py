@@ -73,6 +73,7 @@ def test(argv: list[str]) -> None:
             "part": "test",
             **cli.model.history,
             "checkpoint": Path(checkpoint or "").name,
+            "hardware": hardware(trainer.strategy.root_device, trainer.world_size),
         }
         write_result(cli.folder.path / "results-test.json", result, cli.datamodule, cli.model.predictions)
         write_predictions(cli.folder.path / "predictions-test.csv", cli.datamodule, cli.model.predictions)
@@ -130,7 +131,6 @@ def write_result(path: Path, result: dict[str, Any], data: BrainData, prediction
             "preparation": asdict(data.preparation),
             "skipped": len(data.skipped),
             "versions": versions(*PACKAGES),
-            "hardware": hardware(),
         },
         indent=2,
     )

@@ -18,7 +18,7 @@ from torchmetrics.functional.classification import (
 )
 
 from recipes.celeba.attributes import answers_frame, columns_of, means, per_attribute, write_table
-from recipes.common.environment import hardware, versions
+from recipes.common.environment import versions
 from recipes.common.runs import RunError
 
 COLUMNS = columns_of(["target"])  # of the rows that an evaluation of one attribute collects
@@ -80,7 +80,6 @@ def write_results(
         "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
         **({"confusion": measure(rows)[1]} if single else {}),
         "versions": versions("torch", "torchvision", "lightning", "fusionconv"),
-        "hardware": hardware(),
     }
     (folder / f"results-{split}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     prefixes = [""] if single else [f"{name}_" for name in targets]

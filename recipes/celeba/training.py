@@ -19,6 +19,7 @@ from recipes.celeba.study import CelebAStudy
 from recipes.common.checkpoint import check_checkpoint
 from recipes.common.checkpoint_io import WholeCheckpoints
 from recipes.common.curves import CurvesLogger
+from recipes.common.environment import hardware
 from recipes.common.gathering import gather
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.resuming import ExactResume
@@ -212,6 +213,7 @@ def _judge(command: str, argv: list[str]) -> None:
             **({} if data.fold is None else {"fold": data.fold, "folds": data.folds}),
             **model.history,
             "checkpoint": Path(checkpoint or "").name,
+            "hardware": hardware(cli.trainer.strategy.root_device, cli.trainer.world_size),
         }
         write_results(
             cli.folder.path, split, result, frame.index.tolist(), model.predictions, data.targets, model.objective.loss

@@ -15,14 +15,14 @@ from tqdm import tqdm
 from fusionconv.evaluation import control_predictions
 from recipes.celeba.data import CelebAData
 from recipes.celeba.grid.plan import write_text
-from recipes.celeba.images import prepare
+from recipes.celeba.images import prepare, to_device
 from recipes.celeba.study import CelebAStudy
 from recipes.common.runs import RunError, RunFolder
 
 FLOAT = "%.9g"  # every float32
 
 
-def write_controls(folder: RunFolder, root: str, seed: int) -> Path:
+def write_controls(folder: RunFolder, root: str, seed: int, device: torch.device) -> Path:
     """``controls-test.csv`` of a tested run: file, target, and the probability of target = 1 for each control.
 
     Columns: true; zero and mean (of the training rows) for every covariate; permuted (another image's covariates);
@@ -30,7 +30,6 @@ def write_controls(folder: RunFolder, root: str, seed: int) -> Path:
     """
     config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     study = CelebAStudy.load_from_checkpoint(folder.checkpoint("best"), map_location="cpu", weights_only=True).eval()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     study.to(device)
     data = CelebAData(**{**config["data"], "root": root})
     data.encoder = study.encoder
@@ -75,10 +74,8 @@ class _Prepared:
             self.data.on_before_batch_transfer(batch, 0)  # an image that does not decode
             if len(batch["targets"]) == 0:
                 continue
-            raw = batch["images"]
-            raw = raw.to(self.device) if isinstance(raw, torch.Tensor) else [image.to(self.device) for image in raw]
             yield {
-                "image": prepare(raw, hparams.image_size, hparams.mode),
+                "image": prepare(to_device(batch["images"], self.device), hparams.image_size, hparams.mode),
                 "covariates": batch["covariates"],
                 "target": batch["targets"],
                 "id": [files[int(i)] for i in batch["index"]],
@@ -102,11 +99,10 @@ def write_covariates_only(out: Path, sets: Sequence[tuple[str, ...]], data: dict
     from sklearn.preprocessing import PolynomialFeatures
 
     path = out / "covariates-only.csv"
-    old = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["covariates"])
-    rows = old.to_dict("records")
+    rows: list[dict[str, Any]] = []
     for names in sets:
         each = out / f"covariates-only-{'-'.join(names)}.csv"
-        if " ".join(names) in set(old["covariates"]) and each.is_file():
+        if " ".join(names) in set(_scores(path)["covariates"]) and each.is_file():
             continue
         tables = CelebAData(**{**data, "covariates": list(names)})
         tables.setup("fit")
@@ -138,6 +134,10 @@ def write_covariates_only(out: Path, sets: Sequence[tuple[str, ...]], data: dict
                     }
                 )
         write_text(each, predictions.to_csv(index=False, float_format=FLOAT))
-    write_text(
-        path, pd.DataFrame(rows).drop_duplicates(["covariates", "model", "split"], keep="last").to_csv(index=False)
-    )
+    if rows:  # read again: another part of the grid may have written its sets in the meantime
+        table = pd.concat([_scores(path), pd.DataFrame(rows)], ignore_index=True)
+        write_text(path, table.drop_duplicates(["covariates", "model", "split"], keep="last").to_csv(index=False))
+
+
+def _scores(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["covariates"])

@@ -18,11 +18,11 @@ import torch
 from fusionconv.errors import FusionError
 from recipes.celeba import training
 from recipes.celeba.grid.controls import write_controls
-from recipes.celeba.grid.plan import Run, Settings, write_text
+from recipes.celeba.grid.plan import Run, Settings, every_result, write_text
 from recipes.common.checkpoint import open_checkpoint, read_note
 from recipes.common.checkpoint_io import write_whole
 from recipes.common.environment import PeakMemory, commit, hardware, versions
-from recipes.common.runs import RunError, RunFolder
+from recipes.common.runs import RunFolder
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fusionconv")
 FOR_JUDGING = (
@@ -69,23 +69,26 @@ def fit_options(run: Run, settings: Settings, place: Place) -> list[str]:
 def do_run(run: Run, settings: Settings, place: Place) -> dict[str, Any]:
     """Train and judge one run, and write its result.json: of status finished, or failed with the reason."""
     folder = RunFolder(place.out, run.name)
-    memory, started, fit_seconds = PeakMemory(), time.perf_counter(), 0.0
+    device = _device(place.options)
+    memory, started, fit_seconds = PeakMemory(device), time.perf_counter(), 0.0
     options = fit_options(run, settings, place)
     where = [f"--experiment={run.name}", f"--root_dir={place.out}"]
     resumed = folder.checkpoint("last").is_file()
     result: dict[str, Any] = {
         "run": run.name, "row": run.row.name, "mode": run.mode, "seed": run.seed, "steps": run.steps, "cost": run.cost,
-        "resumed": resumed, **commit(), "versions": versions(*PACKAGES), "hardware": hardware(),
+        "resumed": resumed, **commit(), "versions": versions(*PACKAGES), "hardware": hardware(device),
         "threads": torch.get_num_threads(), "settings": asdict(settings),
     }  # fmt: skip
     try:
-        training.fit([*options, *(["--resume"] if resumed else ["--overwrite"] if folder.is_taken() else [])])
-        fit_seconds = time.perf_counter() - started
+        try:
+            training.fit([*options, *(["--resume"] if resumed else ["--overwrite"] if folder.is_taken() else [])])
+        finally:
+            fit_seconds = time.perf_counter() - started
         training.validate(where)
         if run.mode == "corrected":
             training.test(where)
         if run.has_controls:
-            write_controls(folder, str(place.root), run.seed)
+            write_controls(folder, str(place.root), run.seed, device)
         result |= {"status": "finished", "reason": None}
     except (FusionError, RuntimeError, OSError) as error:  # a loss that is no number, memory, disk, a damaged image
         result |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
@@ -108,6 +111,12 @@ def do_run(run: Run, settings: Settings, place: Place) -> dict[str, Any]:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return result
+
+
+def _device(options: dict[str, str]) -> torch.device:
+    """Where Lightning trains with these options, on one device."""
+    asked = options.get("trainer.accelerator", "auto")
+    return torch.device("cuda" if torch.cuda.is_available() and asked in ("auto", "gpu", "cuda") else "cpu")
 
 
 def _training_speed(last: Path) -> dict[str, float | None]:
@@ -147,13 +156,7 @@ def _keep(folder: RunFolder, keep: str) -> None:
 def collect(out: Path) -> pd.DataFrame:
     """``results.csv`` of every run in ``out`` that has a result, a row each; returned as a frame."""
     rows = []
-    for path in sorted(out.glob("*/result.json")):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise RunError(
-                f"{path} is no JSON: it was damaged. Delete it to repeat the last steps of the run."
-            ) from None
+    for result in every_result(out):
         row = {key: value for key, value in result.items() if not isinstance(value, dict)}
         row |= {f"version_{key}": value for key, value in result["versions"].items()}
         for split, metrics in result["metrics"].items():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ from recipes.celeba.grid.rows import ROWS, Row
 from recipes.common.runs import RunError
 
 MODES = ("as_published", "corrected")
+PART = ".part"  # ends the name of a file that is being written
 JUDGING = 1 / 3  # an image that is judged costs about a third of one that is trained: forward only
 
 
@@ -182,7 +184,7 @@ def claim(out: Path, settings: Settings, write: bool = True) -> None:
                 f"{out} holds the results of another grid ({'; '.join(differs)}); figures of two settings do not "
                 "belong into one table. Give another --out, or the settings of that grid."
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(not path.name.endswith(PART) for path in out.iterdir()):  # another part is just beginning
         raise RunError(
             f"{out} is not empty and holds no plan.json, so it is not the folder of a grid. Give a new one with --out."
         )
@@ -193,7 +195,7 @@ def claim(out: Path, settings: Settings, write: bool = True) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file at once or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # parts of a grid may share a folder
+    part = path.with_name(f"{path.name}.{uuid4().hex}{PART}")  # its own: parts of a grid, on any node, share a folder
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
@@ -201,13 +203,20 @@ def write_text(path: Path, text: str) -> None:
 def read_result(out: Path, run: Run) -> dict[str, Any] | None:
     """The result of a run that is finished or has failed; None for one that is still to do."""
     path = out / run.name / "result.json"
-    if not path.is_file():
-        return None
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise RunError(f"{path} is no JSON: it was damaged. Delete it to repeat the last steps of the run.") from None
+        raise RunError(f"{path} is no JSON: it was damaged. Delete it to have the run done again.") from None
     return result
+
+
+def every_result(out: Path) -> list[dict[str, Any]]:
+    """The results of all runs in the folder, those of other parts and rows too."""
+    return [_read(path) for path in sorted(out.glob("*/result.json"))]
 
 
 def seconds_per_cost(results: Sequence[dict[str, Any]]) -> float | None:

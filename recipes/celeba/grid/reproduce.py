@@ -17,6 +17,7 @@ from recipes.celeba.grid.plan import (
     claim,
     cut,
     duration,
+    every_result,
     make_runs,
     read_result,
     read_splits,
@@ -29,7 +30,7 @@ EXAMPLES = """
 examples:
   reproduce --root DIR --dry-run                      what would be run, from the two tables alone
   reproduce --root DIR --rows matched --seeds 3 --budget-hours 8
-  reproduce --root DIR --part 3/8                     this GPU's eighth; give every part the same --out or its own
+  CUDA_VISIBLE_DEVICES=2 ... reproduce --root DIR --part 3/8     an eighth on the third GPU; one --out for all parts
   reproduce --root DIR --image-size 64 --classifier-width 512 --weights vgg16.pt --limit 2000       a small machine
 The same command again goes on where it was stopped, also after a kill. Finished runs are skipped.
 """
@@ -47,7 +48,15 @@ def main(argv: list[str]) -> None:
         train_images=counts["train"], valid_images=counts["valid"], test_images=counts["test"], data=digest,
     )  # fmt: skip
     runs = make_runs(rows, options.modes, range(options.seeds), settings, options.control_seeds)
+    if not runs:
+        raise RunError(
+            f"no run: none of the rows {', '.join(rows)} is run in the mode {' or '.join(options.modes)}. Rows of the "
+            "group `controls` are corrected only."
+        )
     runs = cut(runs, *options.part)
+    if not runs:
+        print(f"Part {options.part[0]} of {options.part[1]} has no run: there are fewer runs than parts.")
+        return
     out: Path = options.out
     claim(out, settings, write=not options.dry_run)
     results = {run.name: result for run in runs if (result := read_result(out, run))}
@@ -57,7 +66,7 @@ def main(argv: list[str]) -> None:
         f"{out}: images {counts}; {settings.image_size} px, weights {settings.weights}, "
         f"part {options.part[0]} of {options.part[1]}"
     )
-    print(table(runs, results, seconds_per_cost(list(results.values()))), flush=True)
+    print(table(runs, results, seconds_per_cost(every_result(out))), flush=True)
     if not options.dry_run:
         failed = work(runs, results, settings, options)
         if failed:
@@ -87,7 +96,7 @@ def work(
     for number, run in enumerate(runs, start=1):
         if run.name in results:
             continue
-        speed = seconds_per_cost(list(results.values()))
+        speed = seconds_per_cost(every_result(out))
         left = sum(other.cost for other in runs if other.name not in results)
         spent = time.perf_counter() - started
         if options.budget_hours is not None and spent + (speed or 0.0) * run.cost > 3600 * options.budget_hours:
@@ -153,7 +162,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
     add("--modes", nargs="+", choices=MODES, default=list(MODES), help="(both)")
     add("--seeds", type=_count, default=5, help="how many: 0, 1, ... (%(default)s)")
     add("--part", type=_part, default=(1, 1), metavar="K/N", help="only the K-th of N parts of like cost")
-    add("--budget-hours", type=float, help="start no run that would end later than this")
+    add(
+        "--budget-hours",
+        type=float,
+        help="of this call; start no run that would end later (the first is begun in any case)",
+    )
     add("--dry-run", action="store_true", help="print the plan and stop; reads the two tables only")
     add("--retry-failed", action="store_true", help="try runs again that have failed")
     add("--image-size", type=_count, default=224, help="pixels (%(default)s, the study's)")
@@ -171,10 +184,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
         help="more options for every fit, such as trainer.accelerator=cpu; settings of the grid too")  # fmt: skip
     options = parser.parse_args(argv)
     options.set = dict(options.set)
-    taken = [key for key in options.set if key in RESERVED]
+    taken = [key for key in options.set if key in RESERVED or key.startswith("trainer.limit_")]
     if taken:
         raise RunError(
-            f"--set {taken[0]}: reproduce sets this itself ({RESERVED[taken[0]]}); a row is what its YAML says."
+            f"--set {taken[0]}: reproduce sets this itself ({RESERVED.get(taken[0], '--limit')}); a row is what its "
+            "YAML says."
         )
     if options.weights not in ("imagenet", "none") and not Path(options.weights).is_file():
         raise RunError(f"--weights should be imagenet, none or a file, and {options.weights!r} is no file.")
@@ -193,4 +207,8 @@ RESERVED = {
     "data.constant": "the row", "data.target": "the study", "data.root": "--root", "data.limit": "--limit",
     "data.image_size": "--image-size", "data.num_workers": "--workers", "trainer.max_epochs": "--epochs",
     "trainer.precision": "--precision", "trainer.devices": "one; cut the grid with --part",
+    "trainer.max_steps": "--epochs", "trainer.min_epochs": "--epochs", "trainer.overfit_batches": "--limit",
+    "trainer.accumulate_grad_batches": "the row's batch size", "trainer.fast_dev_run": "--limit",
+    "data.fold": "the official split", "data.folds": "the official split",
+    "trainer": "give its keys one by one", "model": "give its keys one by one", "data": "give its keys one by one",
 }  # fmt: skip

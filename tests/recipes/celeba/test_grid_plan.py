@@ -168,6 +168,9 @@ def test_what_cannot_be_planned_says_so(full_size, tmp_path, capsys):
     for change, words in (
         (["--rows", "mail"], "no such row"),
         (["--set", "model.lr=1"], "reproduce sets this itself"),
+        (["--set", "trainer.limit_train_batches=3"], "reproduce sets this itself"),
+        (["--set", "data={fold: 1}"], "reproduce sets this itself"),
+        (["--rows", "film-male-conv1", "--modes", "as_published"], "corrected only"),
         (["--weights", "absent.pt"], "is no file"),
         ([f"--root={tmp_path}"], "list_eval_partition"),
     ):
@@ -176,6 +179,10 @@ def test_what_cannot_be_planned_says_so(full_size, tmp_path, capsys):
             main(argv)
         assert stop.value.code == 2
         assert words in capsys.readouterr().err
+    more = ["--rows", "plain-lr1e-5-b32", "--modes", "corrected", "--seeds=1", "--part=2/2"]
+    main(["reproduce", f"--root={full_size}", f"--out={tmp_path}/grid", *more])
+    assert "Part 2 of 2 has no run" in capsys.readouterr().out
+    assert not (tmp_path / "grid").exists()
     for part in ("0/3", "4/3", "x"):
         with pytest.raises(SystemExit):
             main(["reproduce", f"--root={full_size}", "--dry-run", "--part", part])
@@ -212,6 +219,9 @@ def test_the_folder_of_another_grid_is_refused(tmp_path):
     (tmp_path / "a/plan.json").write_text("{}")
     with pytest.raises(RunError, match="no plan of a grid"):
         claim(tmp_path / "a", settings())
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/plan.json.0.part").write_text("{")  # another part of the grid is just writing it
+    claim(tmp_path / "c", settings())
     (tmp_path / "b").mkdir()
     (tmp_path / "b/thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="not the folder of a grid"):

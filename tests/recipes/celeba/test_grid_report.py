@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -248,16 +249,109 @@ def test_subgroups_and_their_gaps_against_pandas(made):
     for name, answer in predicted.items():
         assert table.loc[(name, "Young", "1", "selection rate"), "value"] == pytest.approx(answer[young].mean())
         assert table.loc[(name, "Young", "0", "accuracy"), "value"] == pytest.approx((answer == target)[~young].mean())
-        tp, fp, fn = (((answer == a) & (target == t) & young).sum() for a, t in ((1, 1), (1, 0), (0, 1)))
-        tn = ((answer == 0) & (target == 0) & young).sum()
-        f1 = (2 * tp / (2 * tp + fp + fn) + 2 * tn / (2 * tn + fp + fn)) / 2
-        assert table.loc[(name, "Young", "1", "macro F1"), "value"] == pytest.approx(f1)
+        f1 = []  # of each seed, then their mean
+        for answer_of_one, target_of_one, young_of_one in zip(
+            *(np.split(a, 3) for a in (answer, target, young)), strict=True
+        ):
+            pairs = list(zip(answer_of_one[young_of_one], target_of_one[young_of_one], strict=True))
+            tp, fp, fn, tn = (pairs.count(pair) for pair in ((1, 1), (1, 0), (0, 1), (0, 0)))
+            f1.append((2 * tp / (2 * tp + fp + fn) + 2 * tn / (2 * tn + fp + fn)) / 2)
+        assert table.loc[(name, "Young", "1", "macro F1"), "value"] == pytest.approx(np.mean(f1))
+        assert table.loc[(name, "Young", "1", "macro F1"), "images"] == frame["Young"].sum()
     assert table.loc[(PLAIN, "Young", "1", "accuracy"), "base rate"] == pytest.approx(target[young].mean())
     change = next(c for c in gap_changes(grid, TABLE, 200) if (c.row.name, c.by) == (MALE, "Young"))
     gap = {name: answer[young].mean() - answer[~young].mean() for name, answer in predicted.items()}
     assert (change.plain, change.own) == pytest.approx((gap[PLAIN], gap[MALE]))
     assert change.change.estimate == pytest.approx(gap[MALE] - gap[PLAIN])
     assert change.truth == pytest.approx(target[young].mean() - target[~young].mean())
+
+
+def test_calibration_errors_of_two_networks_do_not_cancel(tmp_path):
+    """One says .9 and one .1 to images that are half of class 1: each is .4 off, and so is their mean, not 0."""
+    for seed, said in enumerate((0.9, 0.1)):
+        fake_run(tmp_path, PLAIN, seed=seed, test=np.full(N, said))
+    table = subgroups(read_grid(tmp_path), TABLE, 20).set_index(["by", "group", "metric"])
+    share = TARGET["test"].mean()
+    assert table.loc[("all", "all", "ECE"), "value"] == pytest.approx((abs(0.9 - share) + abs(0.1 - share)) / 2)
+    assert table.loc[("all", "all", "ECE"), "seeds"] == "0, 1"
+
+
+def test_people_are_resampled_with_all_their_images(tmp_path):
+    """Pairs of images of one person, right or wrong together: as if there were half as many, so 1.41 times the width."""
+    data = write_tables(tmp_path / "data")
+    judged = FILES["valid"] + FILES["test"]
+    both = np.repeat(np.random.default_rng(5).random(N // 2) < 0.3, 2)  # both images of a person, or none
+    answers = np.where(both, 1 - TARGET["test"], TARGET["test"])
+    fake_run(tmp_path / "grid", PLAIN, test=np.where(TARGET["test"] == 1, 0.9, 0.2), data_root=data)
+    fake_run(tmp_path / "grid", MALE, test=np.where(answers == 1, 0.9, 0.2), data_root=data)
+    main([str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "20"])
+    assert "It is not known who is on the images" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    (data / "celeba" / "identity_CelebA.txt").write_text(
+        "".join(f"{name} {number // 2}\n" for number, name in enumerate(judged))
+    )
+    main([str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "20"])
+    text = " ".join((tmp_path / "page.md").read_text(encoding="utf-8").split())
+    assert "The 200 test images are of 100 people" in text
+    assert "`python -m recipes.celeba report RUNS --resamples 1000 --group_resamples 20`" in text
+    grid = read_grid(tmp_path / "grid")
+    alone = compare(grid, ROWS[MALE], "corrected", 4000).over_images
+    people = pd.Series(np.arange(2 * N) // 2, index=judged)
+    together = compare(replace(grid, people=people), ROWS[MALE], "corrected", 4000).over_images
+    assert together.estimate == alone.estimate
+    assert (together.high - together.low) / (alone.high - alone.low) == pytest.approx(math.sqrt(2), rel=0.1)
+    (data / "celeba" / "identity_CelebA.txt").write_text("000001.jpg 1\n")
+    with pytest.raises(TableError, match="no row for 199 of the judged valid images"):
+        main([str(tmp_path / "grid"), "--out", str(tmp_path / "page.md")])
+
+
+def test_plain_of_other_seeds_is_not_set_beside_the_controls(tmp_path):
+    fake_run(tmp_path, PLAIN, seed=0)
+    for seed in range(2):
+        other = wrong(0.5, seed)
+        fake_run(tmp_path, MALE, seed=seed, controls={"zero": other, "mean": other, "permuted": other})
+    grid = read_grid(tmp_path)
+    line = control_table(grid, control_accuracies(grid)).iloc[0]
+    assert (line["seeds"], line["plain"]) == (2, "not run")
+
+
+def test_what_departs_from_the_study_is_said(tmp_path):
+    options = {"model.optimizer": "sgd", "trainer.accelerator": "cpu", "data.on_error": "a b"}
+    settings = {"options": options, "train_images": 162_770}
+    fake_run(tmp_path / "grid", PLAIN, settings=settings, threads=1)
+    text = write_report(read_grid(tmp_path / "grid"), tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    departures = next(line for line in text.splitlines() if line.startswith("- Different from the published setting"))
+    assert "the option model.optimizer=sgd" in departures
+    assert "accelerator" not in departures
+    assert "weights from the file vgg16.pt" in departures
+    assert "--set model.optimizer=sgd trainer.accelerator=cpu 'data.on_error=a b'`" in text
+    assert "162,770 train images, not" not in text
+    assert "CPU of a test, 1 thread a run" in text
+
+
+def test_the_covariates_alone_are_chosen_by_validation(tmp_path):
+    fake_run(tmp_path / "grid", PLAIN)
+    (tmp_path / "grid" / "covariates-only.csv").write_text(
+        "covariates,model,split,num_images,accuracy,auroc\n"
+        "Male,logistic,valid,9,0.70,0.7\nMale,logistic,test,9,0.61,0.7\n"
+        "Male,interactions,valid,9,0.69,0.7\nMale,interactions,test,9,0.92,0.7\n"
+    )
+    text = write_report(read_grid(tmp_path / "grid"), tmp_path / "page.md")[0].read_text(encoding="utf-8")
+    assert "Male without an image 61.00 %" in text
+    assert "far from trained" not in text
+
+
+def test_resamples_that_can_show_nothing_are_said(tmp_path):
+    """Six rows: the least p of 100 resamples is 1/101, and 6/101 after Holm, above 0.05."""
+    rows = [name for name, row in ROWS.items() if row.baseline == PLAIN and "corrected" in row.modes][:6]
+    for seed in range(2):
+        for row in (PLAIN, *rows):
+            fake_run(tmp_path / "grid", row, seed=seed, test=wrong(0.3 if row == PLAIN else 0.1, seed))
+    grid = read_grid(tmp_path / "grid")
+    for resamples, said in ((100, True), (2000, False)):
+        text = write_report(grid, tmp_path / "page.md", resamples=resamples)[0].read_text("utf-8")
+        assert ("With 100 resamples and 6 rows no row can be better or worse" in text) is said
+    assert math.isnan(compare(grid, ROWS[MALE], "corrected", 100).over_seeds.p_value)  # both seeds are .2 apart
+    assert "+20.00 (no interval)" in text
 
 
 PUBLISHED = {  # the study's README and logs: row -> (paper, logs)
@@ -354,7 +448,7 @@ def test_equal_rows_and_one_seed_are_told_as_what_they_are(tmp_path):
         "0 beat it by more than noise, 0 are worse by more than noise, 1 cannot be told apart from it, and 1 cannot be decided"
         in text
     )
-    assert "+0.00 points over plain; with another person's covariates +0.00" in text
+    assert "+0.00 points over plain; with another image's covariates +0.00" in text
     assert "The gain itself is not told apart from 0, so a share of it means nothing" in text
     assert "No effect of a covariate is drawn" in text
     assert "CelebA's tables are not where the runs had them" in text

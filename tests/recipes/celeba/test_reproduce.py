@@ -11,6 +11,8 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from fusionconv import unfuse
 from recipes.celeba import training
 from recipes.celeba.__main__ import main
+from recipes.celeba.data import CelebAData
+from recipes.celeba.grid.controls import write_covariates_only
 from recipes.celeba.images import decode, prepare
 from recipes.celeba.study import CelebAStudy
 from tests.recipes.celeba.conftest import write_celeba
@@ -108,6 +110,26 @@ def test_covariates_only(grid):
         assert row["num_images"] == len(own) == {"valid": 16, "test": 24}[split]
         assert row["accuracy"] == pytest.approx(accuracy_score(own["target"], own[model] > 0.5))
         assert row["auroc"] == pytest.approx(roc_auc_score(own["target"], own[model]))
+
+
+def test_parts_with_other_covariates_keep_each_others_figures(grid, tmp_path, monkeypatch):
+    """While one part fits its models, another one ends: both sets are in the table."""
+    data = {"root": str(grid / "data"), "image_size": 64, "limit": None}
+    done = []
+
+    def setup(self, stage):
+        if not done:
+            done.append(True)
+            write_covariates_only(tmp_path, [("Male",)], data)
+        return whole(self, stage)
+
+    whole = CelebAData.setup
+    monkeypatch.setattr(CelebAData, "setup", setup)
+    write_covariates_only(tmp_path, [("Young",)], data)
+    assert set(pd.read_csv(tmp_path / "covariates-only.csv")["covariates"]) == {"Male", "Young"}
+    before = (tmp_path / "covariates-only.csv").stat().st_mtime_ns
+    write_covariates_only(tmp_path, [("Male",), ("Young",)], data)
+    assert (tmp_path / "covariates-only.csv").stat().st_mtime_ns == before
 
 
 def test_finished_runs_are_skipped_and_half_a_set_or_another_grid_is_refused(grid, tmp_path, capsys):

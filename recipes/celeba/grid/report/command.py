@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,7 @@ from tqdm.auto import tqdm
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_celeba_attributes
 from recipes.celeba.data import table_path
+from recipes.celeba.folds import who_is_who
 from recipes.celeba.grid.report import figures, groups
 from recipes.celeba.grid.report.covariates import control_accuracies, controlled, covariate_effect, gain_split
 from recipes.celeba.grid.report.differences import Comparison, compare_all
@@ -26,6 +29,7 @@ from recipes.common.runs import RunError
 
 MODES = ("as_published", "corrected")
 COLOURS = 256  # of a figure's palette
+RESAMPLES, GROUP_RESAMPLES = 2000, 200
 
 
 def main(argv: list[str]) -> None:
@@ -44,8 +48,8 @@ def main(argv: list[str]) -> None:
 
 
 def write_report(
-    grid: Grid, out: Path, folder: Path | None = None, root: str | Path | None = None, resamples: int = 2000,
-    group_resamples: int = 200, note: str = "",
+    grid: Grid, out: Path, folder: Path | None = None, root: str | Path | None = None, resamples: int = RESAMPLES,
+    group_resamples: int = GROUP_RESAMPLES, note: str = "",
 ) -> list[Path]:  # fmt: skip
     """Write page, table and figures, and return their paths.
 
@@ -69,6 +73,7 @@ def write_report(
 
     step("reading attributes")
     attributes, no_groups = _attributes(grid, root)
+    grid = replace(grid, people=_people(grid, root))
     step("differences")
     comparisons: dict[str, dict[str, Comparison]] = {mode: compare_all(grid, mode, resamples) for mode in MODES}
     step("controls")
@@ -83,6 +88,9 @@ def write_report(
     step("page")
     addresses = {name: _relative(path, out.parent) for name, path in drawn.items()}
     command = "python -m recipes.celeba report RUNS"
+    command += f" --resamples {resamples}" if resamples != RESAMPLES else ""
+    command += f" --group_resamples {group_resamples}" if group_resamples != GROUP_RESAMPLES else ""
+    command += f" --note {shlex.quote(note)}" if note else ""
     text = page(grid, comparisons, controls, splits, subgroup, changes, no_groups, addresses, command,
                 (resamples, group_resamples), note)  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -118,28 +126,53 @@ def _attributes(grid: Grid, root: str | Path | None) -> tuple[pd.DataFrame | Non
     """CelebA's attributes of the judged images, or why they are not known."""
     if "test" not in grid.splits:
         return None, "No corrected run is finished, and only these are judged on the test split."
-    asked = root or grid.runs[0].config.get("data", {}).get("root")
+    folder = _tables(grid, root)
+    if folder is None:
+        return None, "Left out: CelebA's tables are not where the runs had them. Give their folder with --root."
     read: Callable[[Path], pd.DataFrame] = read_celeba_attributes
+    table = read(table_path(folder, "list_attr_celeba"))
+    target = grid.target("test")
+    assert target is not None
+    if len(absent := target.index.difference(table.index)):
+        raise TableError(
+            f"{folder} has no attributes of {len(absent)} of the judged test images, such as {absent[0]}. "
+            "Give the folder that the runs were made from with --root."
+        )
+    name = str(grid.settings.get("target"))
+    if (table.loc[target.index, name].to_numpy() != target.to_numpy()).any():
+        raise TableError(
+            f"{folder} has other values of {name} than the runs were judged on. Give the folder that the runs were "
+            "made from with --root."
+        )
+    return table, None
+
+
+def _people(grid: Grid, root: str | Path | None) -> pd.Series | None:
+    """Who is on each judged image; None where CelebA's identity file is not there."""
+    folder = _tables(grid, root)
+    people = None if folder is None else who_is_who(folder)
+    if people is None:
+        return None
+    for split in grid.splits:
+        target = grid.target(split)
+        assert target is not None
+        if len(absent := target.index.difference(people.index)):
+            raise TableError(
+                f"{folder}'s identity file has no row for {len(absent)} of the judged {split} images, such as "
+                f"{absent[0]}. Give the folder that the runs were made from with --root, or remove the identity file."
+            )
+    return people
+
+
+def _tables(grid: Grid, root: str | Path | None) -> Path | None:
+    """The folder of CelebA's tables: in ``root``, or where the runs had it."""
+    asked = root or grid.runs[0].config.get("data", {}).get("root")
     for folder in (Path(str(asked)) / "celeba", Path(str(asked))):
         if any((folder / f"list_attr_celeba.{end}").is_file() for end in ("txt", "csv")):
-            table = read(table_path(folder, "list_attr_celeba"))
-            target = grid.target("test")
-            assert target is not None
-            if len(absent := target.index.difference(table.index)):
-                raise TableError(
-                    f"{folder} has no attributes of {len(absent)} of the judged test images, such as {absent[0]}. "
-                    "Give the folder that the runs were made from with --root."
-                )
-            name = str(grid.settings.get("target"))
-            if (table.loc[target.index, name].to_numpy() != target.to_numpy()).any():
-                raise TableError(
-                    f"{folder} has other values of {name} than the runs were judged on. Give the folder that the "
-                    "runs were made from with --root."
-                )
-            return table, None
+            return folder
     if root is not None:
         raise TableError(f"--root {root}: expected list_attr_celeba.txt or .csv there or in celeba/, found neither.")
-    return None, "Left out: CelebA's tables are not where the runs had them. Give their folder with --root."
+    return None
 
 
 def _relative(path: Path, start: Path) -> str:
@@ -159,6 +192,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--figures", type=Path, help="folder of the figures (default: the page's name without .md)")
     parser.add_argument("--root", type=Path, help="CelebA's folder, for the subgroups (default: where the runs had it)")
     parser.add_argument("--note", default="", help="a sentence to stand first, such as of which images these are")
-    parser.add_argument("--resamples", type=int, default=2000, help="of the images, for differences (%(default)s)")
-    parser.add_argument("--group_resamples", type=int, default=200, help="of the images, for subgroups (%(default)s)")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the images, for differences (%(default)s)")
+    parser.add_argument(
+        "--group_resamples", type=int, default=GROUP_RESAMPLES, help="of the images, for subgroups (%(default)s)"
+    )
     return parser.parse_args(argv)

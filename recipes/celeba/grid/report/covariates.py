@@ -26,7 +26,7 @@ class GainSplit:
         seeds: those that the row and its baseline both have, with controls.
         gain: true covariates less plain.
         survives: permuted covariates less plain: the part that needs nobody's own covariates.
-        lost: true less permuted covariates: the part that is gone when each image gets another person's covariates.
+        lost: true less permuted covariates: the part that is gone when each image gets another image's covariates.
     """
 
     row: Row
@@ -78,9 +78,9 @@ def gain_split(grid: Grid, row: Row, resamples: int = 2000) -> GainSplit | None:
     return GainSplit(
         row=row,
         seeds=tuple(run.seed for run in runs),
-        gain=mean_difference(true, base, resamples),
-        survives=mean_difference(permuted, base, resamples),
-        lost=mean_difference(true, permuted, resamples),
+        gain=mean_difference(grid, true, base, resamples),
+        survives=mean_difference(grid, permuted, base, resamples),
+        lost=mean_difference(grid, true, permuted, resamples),
     )
 
 

@@ -28,8 +28,10 @@ class Comparison:
         seeds: those that both have.
         differences: accuracy of the row less that of the baseline, for each seed.
         over_seeds: their mean, with the t interval and p of a paired t-test over seeds; None for one seed.
-        over_images: the difference of the mean accuracies, with an interval and p from resampling images.
+        over_images: the difference of the mean accuracies, with an interval and p from resampling images (all
+            images of a person together, where it is known who is who).
         by_seed: McNemar's exact test for each seed's two networks.
+        resamples: of the images.
         holm_seeds, holm_images: the p values corrected for all rows that are compared in this mode.
     """
 
@@ -42,6 +44,7 @@ class Comparison:
     over_seeds: Estimate | None
     over_images: Estimate
     by_seed: tuple[McNemar, ...]
+    resamples: int
     holm_seeds: float | None = None
     holm_images: float | None = None
 
@@ -80,7 +83,8 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95) -> Estimate
         raise ValueError(f"expected the differences of at least two seeds, came {n}")
     if np.ptp(d) < 1e-12:  # no spread, no t: equal arms are equal, and a constant difference cannot be tested
         equal = abs(mean) < 1e-12
-        return Estimate(mean, mean, mean, n, method + ", no spread", 1.0 if equal else math.nan, confidence)
+        low, high = (mean, mean) if equal else (math.nan, math.nan)
+        return Estimate(mean, low, high, n, method + ", no spread", 1.0 if equal else math.nan, confidence)
     test = stats.ttest_1samp(d, 0.0)
     ends = test.confidence_interval(confidence)
     return Estimate(mean, float(ends.low), float(ends.high), n, method, float(test.pvalue), confidence)
@@ -107,10 +111,10 @@ def mean_right(runs: Sequence[GridRun], split: str) -> pd.Series:
     return pd.concat([run.right(split) for run in runs], axis=1).mean(axis=1)
 
 
-def mean_difference(a: pd.Series, b: pd.Series, resamples: int) -> Estimate:
-    """mean(a) - mean(b) over the same images, with an interval from resampling images."""
+def mean_difference(grid: Grid, a: pd.Series, b: pd.Series, resamples: int) -> Estimate:
+    """mean(a) - mean(b) over the same images, with an interval from resampling images (people, where known)."""
     return paired_bootstrap(lambda _, value: float(value.mean()), a.to_numpy(), b.to_numpy(), np.zeros(len(a)),
-                            n_resamples=resamples)  # fmt: skip
+                            grid.who(a.index), n_resamples=resamples)  # fmt: skip
 
 
 def paired_runs(grid: Grid, row: Row, mode: str) -> tuple[list[GridRun], list[GridRun]]:
@@ -139,8 +143,9 @@ def compare(grid: Grid, row: Row, mode: str, resamples: int = 2000) -> Compariso
         seeds=tuple(run.seed for run in own),
         differences=differences,
         over_seeds=paired_t(differences) if len(differences) > 1 else None,
-        over_images=mean_difference(mean_right(own, split), mean_right(plain, split), resamples),
+        over_images=mean_difference(grid, mean_right(own, split), mean_right(plain, split), resamples),
         by_seed=tests,
+        resamples=resamples,
     )
 
 

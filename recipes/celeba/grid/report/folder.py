@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -74,6 +75,7 @@ class Grid:
     plan: dict[str, Any]  # plan.json
     covariates_only: pd.DataFrame | None  # covariates-only.csv
     settings: dict[str, Any] = field(default_factory=dict)  # of SETTINGS, the same in all runs
+    people: pd.Series | None = None  # who is on each judged image, by file; None where that is not known
 
     def of(self, row: str, mode: str) -> list[GridRun]:
         """The finished runs of a row in one mode, by seed."""
@@ -82,6 +84,10 @@ class Grid:
     def target(self, split: str) -> pd.Series | None:
         """The true classes of a split by file; None where no run has judged it."""
         return next((r.predictions[split]["target"] for r in self.runs if split in r.predictions), None)
+
+    def who(self, files: pd.Index) -> np.ndarray | None:
+        """Who is on these images, for resampling people; None where that is not known, and images are resampled."""
+        return None if self.people is None else self.people.loc[files].to_numpy()
 
     @property
     def splits(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,31 +25,39 @@ def _f1_macro(rows: pd.DataFrame) -> float:
     return float(multiclass_f1_score(answer, truth, num_classes=2, average="macro", validate_args=False))
 
 
-# Of rows with target, prediction and probability. The base rate is the share of target = 1.
+def _ece(rows: pd.DataFrame) -> float:
+    return expected_calibration_error(rows["probability"], rows["target"], BINS)
+
+
+def _over_seeds(metric: Callable[[pd.DataFrame], float]) -> Callable[[pd.DataFrame], float]:
+    """The mean of each network's figure: of all networks' answers together, one's error would make up for another's."""
+    return lambda rows: float(np.mean([metric(part) for _, part in rows.groupby("seed")]))
+
+
+# Of rows with target, prediction, probability and seed. The base rate is the share of target = 1.
 METRICS = {
     "accuracy": lambda rows: float((rows["prediction"] == rows["target"]).mean()),
-    "macro F1": _f1_macro,
+    "macro F1": _over_seeds(_f1_macro),
     "selection rate": lambda rows: float(rows["prediction"].mean()),
-    "ECE": lambda rows: expected_calibration_error(rows["probability"], rows["target"], BINS),
+    "ECE": _over_seeds(_ece),
 }
 
 
-def pooled(runs: Sequence[GridRun], attributes: pd.DataFrame) -> pd.DataFrame:
-    """The test predictions of all seeds below each other, with the attributes, and the image as a number."""
+def below_each_other(grid: Grid, runs: Sequence[GridRun], attributes: pd.DataFrame) -> pd.DataFrame:
+    """The test predictions of all seeds, with the attributes, the seed, and who is on the image (or its number)."""
     parts = []
     for run in runs:
         table = run.predictions[SPLIT].join(attributes[list(BY)])
-        parts.append(
-            table.assign(image=np.arange(len(table))).reset_index(drop=True)
-        )  # a run's rows are sorted by file
+        who = grid.who(table.index)
+        subject = np.arange(len(table)) if who is None else who  # a run's rows are sorted by file
+        parts.append(table.assign(seed=run.seed, subject=subject))
     return pd.concat(parts, ignore_index=True)
 
 
 def subgroups(grid: Grid, attributes: pd.DataFrame, resamples: int) -> pd.DataFrame:
-    """`subgroup_table` of every corrected row that is plain or uses covariates; a column ``row`` in front.
+    """`subgroup_table` of every corrected row that is plain or uses covariates; columns ``row`` and ``seeds`` in front.
 
-    The seeds' predictions are pooled, so accuracy and selection rate are means over seeds; intervals resample
-    images.
+    Figures are means over the row's seeds; intervals resample images, or people where they are known.
     """
     found = []
     for row in grid.rows.values():
@@ -57,9 +65,11 @@ def subgroups(grid: Grid, attributes: pd.DataFrame, resamples: int) -> pd.DataFr
         if not runs:
             continue
         table = subgroup_table(
-            pooled(runs, attributes), list(BY), METRICS, subject="image", target="target", n_resamples=resamples
+            below_each_other(grid, runs, attributes), list(BY), METRICS, target="target", n_resamples=resamples
         )
         table.insert(0, "row", row.name)
+        table.insert(1, "seeds", ", ".join(str(run.seed) for run in runs))
+        table["images"] = table["rows"] // len(runs)
         table["base rate"] = table["positives"] / table["rows"]
         found.append(table)
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
@@ -84,7 +94,7 @@ class GapChange:
         by: the attribute.
         truth: the same difference of the true classes.
         plain, own: of the baseline, and of the row.
-        change: own less plain, with an interval from resampling images.
+        change: own less plain, with an interval from resampling images, or people.
     """
 
     row: Row
@@ -106,8 +116,9 @@ def gap_changes(grid: Grid, attributes: pd.DataFrame, resamples: int) -> list[Ga
             if len(np.unique(group)) < 2:
                 continue
             change = paired_bootstrap(
-                _gap, selected[0].to_numpy(), selected[1].to_numpy(), group, n_resamples=resamples
-            )
+                _gap, selected[0].to_numpy(), selected[1].to_numpy(), group, grid.who(selected[0].index),
+                n_resamples=resamples,
+            )  # fmt: skip
             truth = _gap(group, own[0].predictions[SPLIT]["target"].to_numpy())
             ours, base = (_gap(group, part.to_numpy()) for part in selected)
             found.append(GapChange(row, by, truth, base, ours, change))

@@ -70,6 +70,8 @@ def points(found: Estimate) -> str:
     >>> points(Estimate(0.0123, -0.004, 0.0286, 100, "a test"))
     '+1.23 (-0.40 to +2.86)'
     """
+    if not np.isfinite(found.low + found.high):
+        return f"{100 * found.estimate:+.2f} (no interval)"
     return f"{100 * found.estimate:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
 
 
@@ -122,12 +124,13 @@ def wilson_cell(run: GridRun, split: str) -> str:
 
 
 def control_table(grid: Grid, accuracies: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in % with true and with other covariates, beside the plain row of the same seeds."""
+    """Accuracy in % with true and with other covariates, beside the plain row, where it has all of these seeds."""
     lines = []
     for found in accuracies.to_dict("records"):
         row = grid.rows[found["row"]]
         seeds = {run.seed for run in controlled(grid, row)}
         plain = [run for run in grid.of(row.baseline, "corrected") if run.seed in seeds] if row.baseline else []
+        plain = plain if len(plain) == len(seeds) else []
         alone = [f"{name}: {100 * found[f'only_{name}']:.2f}" for name in row.covariates if f"only_{name}" in found]
         lines.append(
             {
@@ -167,7 +170,8 @@ def group_table(grid: Grid, table: pd.DataFrame) -> pd.DataFrame:
         for figure in part.to_dict("records"):
             text = f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})"
             cells[figure["metric"]] = text if np.isfinite(figure["value"]) else figure["note"]
-        head = {"row": short(grid.rows[name]), "group": f"{by} = {group}", "images": int(part["subjects"].iloc[0])}
+        head = {"row": short(grid.rows[name]), "seeds": part["seeds"].iloc[0]}
+        head |= {"group": f"{by} = {group}", "images": str(part["images"].iloc[0])}
         lines.append(head | {"base rate": f"{100 * part['base rate'].iloc[0]:.1f}"} | cells)
     return pd.DataFrame(lines)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from fusionconv.evaluation import format_p
 from recipes.celeba.grid.report.covariates import GainSplit, uses_covariates
 from recipes.celeba.grid.report.differences import LEVEL, Comparison, logged_differences, mean_right, sampling_error
-from recipes.celeba.grid.report.folder import JUDGED, Grid, short
+from recipes.celeba.grid.report.folder import JUDGED, Grid, GridRun, short
 from recipes.celeba.grid.report.groups import GapChange
 from recipes.celeba.grid.report.tables import points
 
@@ -60,6 +60,38 @@ def how_decided(comparisons: dict[str, Comparison]) -> str:
         "pretrained, order of images, dropout), and resampling the images (the chance of which images are judged). "
         "Seeds on one split are not folds: another training set is not in either test. With few seeds the t-test is "
         "weak, so a row that is not told apart is not shown to be equal; its interval says how far apart it may be."
+        + _too_few_resamples(comparisons)
+    )
+
+
+def _too_few_resamples(comparisons: dict[str, Comparison]) -> str:
+    """What to say where the least p that the resamples can show, times Holm's factor, is not below LEVEL."""
+    rows = len(comparisons)
+    least = max((1 / (c.resamples + 1) for c in comparisons.values()), default=0.0)
+    if rows * least < LEVEL:
+        return ""
+    return (
+        f" **With {round(1 / least) - 1:,d} resamples and {rows} rows no row can be better or worse**: the least p "
+        f"that they can show, {least:.2g}, is {min(1.0, rows * least):.2g} after Holm's correction. Give a larger "
+        "--resamples."
+    )
+
+
+def resampled(grid: Grid, split: str) -> str:
+    """Whether images or people are drawn, and what that means."""
+    target = grid.target(split)
+    if target is None:
+        return ""
+    name = "validation" if split == "valid" else split
+    if grid.people is None:
+        return (
+            "It is not known who is on the images (CelebA's identity file was not there), so they are resampled one "
+            "by one; where a person has several, intervals are too narrow."
+        )
+    people = grid.people.loc[target.index].nunique()
+    return (
+        f"The {len(target):,d} {name} images are of {people:,d} people (CelebA's identity file): people are "
+        "resampled, each with all images."
     )
 
 
@@ -79,7 +111,11 @@ def noise(grid: Grid) -> list[str]:
                 f"the {mode.replace('_', ' ')} runs, {100 * mean:.1f} %, has one of "
                 f"{100 * sampling_error(mean, n):.2f} points."
             )
-    return sentences
+    return [
+        *sentences,
+        "These, Wilson's intervals and McNemar's test take images as independent, which several images of one person "
+        "are not.",
+    ]
 
 
 def study_against_itself(grid: Grid) -> list[str]:
@@ -121,7 +157,8 @@ def beside_the_study(grid: Grid, comparisons: dict[str, Comparison]) -> list[str
         for c in both
     )
     return [
-        f"Of the {len(both)} matched hybrid rows run as published, {len(same)} differ from the matched baseline in "
+        f"Of the {len(both)} matched hybrid rows run as published that the study has logs of, {len(same)} differ from "
+        "the matched baseline in "
         f"the same direction as in the study's logs: {text} points. A direction alone is weak: a coin has half of "
         "them right."
     ]
@@ -132,12 +169,14 @@ def shortcut(splits: Sequence[GainSplit], accuracies: pd.DataFrame, covariates_o
     sentences = []
     for s in splits:
         gain, lost, survives = (100 * part.estimate for part in (s.gain, s.lost, s.survives))
-        text = f"{short(s.row)}: {gain:+.2f} points over plain; with another person's covariates {survives:+.2f}; "
+        seeds = f"{'seed' if len(s.seeds) == 1 else 'seeds'} {', '.join(map(str, s.seeds))}"
+        text = f"{short(s.row)} ({seeds}): {gain:+.2f} points over plain; with another image's covariates "
+        text += f"{survives:+.2f}; "
         text += f"{lost:+.2f} hang on whose covariates they are"
         if s.lost.low > 0:
             text += " (more than the chance of the images: its interval is above 0)"
         elif s.lost.high < 0:
-            text += " (the network is better with another person's)"
+            text += " (the network is better with another image's)"
         else:
             text += " (not told apart from 0)"
         if s.gain.low <= 0 <= s.gain.high:
@@ -181,7 +220,7 @@ def full_data(grid: Grid) -> list[str]:
     rates = [run.rate for run in grid.runs if run.rate]
     if not rates:
         return sentences
-    hardware = "; ".join(dict.fromkeys(run.judged["valid"].get("hardware", "unknown hardware") for run in grid.runs))
+    hardware = "; ".join(dict.fromkeys(where(run) for run in grid.runs))
     rate, size = float(np.median(rates)), int(grid.settings["image_size"])
     text = (
         f"Measured here: {rate:,.1f} training images a second at {size} pixels (median of the runs, from "
@@ -194,6 +233,15 @@ def full_data(grid: Grid) -> list[str]:
             f"time to grow with them, {more * hours / rate:,.0f} hours, which is an estimate and not measured"
         )
     return [*sentences, text + "."]
+
+
+def where(run: GridRun) -> str:
+    """The hardware of one run, and its threads where it was trained on a processor."""
+    hardware = str(run.judged["valid"].get("hardware", "unknown hardware"))
+    threads = run.result.get("threads")
+    if threads is None or not hardware.startswith("CPU"):
+        return hardware
+    return f"{hardware}, {threads} thread{'' if threads == 1 else 's'} a run"
 
 
 def standing(grid: Grid) -> list[str]:
@@ -210,15 +258,23 @@ def standing(grid: Grid) -> list[str]:
         f"{common:.2f} %"
     )
     far = ""
-    if grid.covariates_only is not None and {"covariates", "split", "accuracy"} <= set(grid.covariates_only):
-        tested = grid.covariates_only[grid.covariates_only["split"] == "test"]
-        best = tested.groupby("covariates", sort=False)["accuracy"].max()
+    if grid.covariates_only is not None and len(grid.covariates_only):
+        best = _best_by_validation(grid.covariates_only)
         text += "".join(f"; {name} without an image {100 * value:.2f} %" for name, value in best.items())
         if reached < 100 * float(best.max()):
             far = " Below what covariates reach alone it is far from trained, and no row here says much of the method."
     if plain.logged:
         text += f"; the study's logs of this row have {spread(plain.logged)} % on its validation images"
     return [text + "." + far]
+
+
+def _best_by_validation(table: pd.DataFrame) -> pd.Series:
+    """For each set of covariates the test accuracy of the model that is better on the validation split."""
+    found = {}
+    for names, part in table.groupby("covariates", sort=False):
+        accuracy = part.pivot(index="model", columns="split", values="accuracy")
+        found[names] = accuracy.loc[accuracy["valid"].idxmax(), "test"]
+    return pd.Series(found, dtype=float)
 
 
 def collapsed(grid: Grid) -> list[str]:
