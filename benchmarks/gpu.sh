@@ -13,8 +13,7 @@ for measure in layers:180:1.0 models:120:6 scaling:40:3 memory:40: pipeline:60:;
   IFS=: read -r name seconds budget <<<"$measure"
   timeout "$seconds" python -m benchmarks "$name" --device cuda --json "$out/$name.json" ${budget:+--budget "$budget"} >"$out/$name.log" 2>&1
   code=$?
-  # 124: out of time; what was measured until then is in the file
-  if [ "$code" != 0 ]; then echo "$name ended with code $code"; tail -n 3 "$out/$name.log"; failed=1; fi
+  if [ "$code" = 124 ]; then echo "$name: out of time, measured in part"; elif [ "$code" != 0 ]; then echo "$name ended with code $code"; tail -n 3 "$out/$name.log"; failed=1; fi
 done
 files=()
 for file in "$out"/*.json; do [ -e "$file" ] && files+=("$file"); done

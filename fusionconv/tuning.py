@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,22 +47,27 @@ def autotune(
 
     The inputs of the layers are those of one call ``model(*example)``; the strategies then take turns on each layer,
     and the smallest median time wins. Every strategy computes the same numbers up to rounding. The choice is an
-    option of the layer like any other: `fusionconv.save` keeps it, `fusionconv.load` brings it back. Measure with the
-    batch size, precision (inside ``torch.autocast``), memory format and device of the work to come, on a machine that
-    does nothing else. Parameters, buffers (running means too) and gradients are as they were afterwards.
+    option of the layer like any other: of layers that `fuse_into` put in `fusionconv.save` keeps it and
+    `fusionconv.load` brings it back; a layer that you built takes it as ``strategy=``. Measure with the batch size,
+    precision (inside ``torch.autocast``), memory format and device of the work to come, on a machine that does
+    nothing else, and with `train()` or `eval()` as then. Parameters, buffers (running means too) and gradients are as
+    they were afterwards; hooks on parameters run.
 
     Args:
         model: a network with hybrid layers, by `fuse_into` or as you built it.
         example: the arguments of one call, such as ``(images, covariates)``; covariates as repeated as they will be.
         backward: also time the backward pass; default: when ``model.training``.
         repeats: calls of each strategy that are timed, after one that is not.
-        strategies: which to try. ``stacked`` and ``scaled`` round covariates under autocast (docs/limits.md).
+        strategies: which to try. ``stacked`` and ``scaled`` round covariates under autocast (docs/limits.md); what
+            is exported with a free batch size later should have ``scaled`` or ``"auto"`` then, since the others may
+            fix the batch. One that is out of memory is passed over.
 
     Returns:
         One `TunedLayer` per hybrid layer that the call reached, in the order of the model.
 
     Raises:
-        FusionError: the model has no hybrid layer, or the call reached none. Nothing was changed.
+        FusionError: the model has no hybrid layer, the call reached none, or every strategy of a layer is out of
+            memory. Nothing was changed.
         ValueError: an unknown strategy, or no repeat.
 
     Example:
@@ -89,19 +95,29 @@ def autotune(
             measured[name] = {}
             measured[name] = _seconds(layer, arguments, options, strategies, repeats, backward)
 
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = [
+        (module, name, buffer, None if buffer is None else buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+    ]
     hooks = [layer.register_forward_pre_hook(_hook(measure, name), with_kwargs=True) for name, layer in layers.items()]
     try:
-        with torch.no_grad(), torch.random.fork_rng(enabled=True):
+        # with gradients where a training step has them, so that it shows whether a layer's input needs one
+        with torch.set_grad_enabled(backward), torch.random.fork_rng(enabled=True):
             model(*example)
     finally:
         for hook in hooks:
             hook.remove()
         with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+            for module, name, buffer, value in buffers:
+                module._buffers[name] = buffer  # a cached grid may have been replaced by another
+                if buffer is not None and value is not None and not torch.equal(buffer, value):
+                    buffer.copy_(value)
     if not measured:
         raise FusionError("the example call reached no hybrid layer; give the arguments of an ordinary call")
+    for name, seconds in measured.items():
+        if math.isinf(min(seconds.values())):
+            raise FusionError(f"every strategy is out of memory in layer {name!r}; give an example of fewer samples")
     tuned = [
         TunedLayer(name, min(measured[name], key=measured[name].__getitem__), measured[name], layer.strategy)
         for name, layer in layers.items()
@@ -126,9 +142,14 @@ def _seconds(
         for turn in range(repeats + 1):
             for name in strategies:
                 layer.strategy = name
-                seconds = _one_call(layer, arguments, options, backward)
-                if turn > 0:
-                    times[name].append(seconds)
+                if math.inf in times[name]:
+                    continue
+                try:
+                    seconds = _one_call(layer, arguments, options, backward)
+                except torch.OutOfMemoryError:
+                    times[name] = [math.inf]
+                else:
+                    times[name] += [seconds] if turn > 0 else []
     finally:
         layer.strategy = before
     return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
@@ -136,15 +157,13 @@ def _seconds(
 
 def _one_call(layer: HybridLayer, arguments: Any, options: Any, backward: bool) -> float:
     device = layer.weight.device
-    x = arguments[0].detach()
-    if backward and x.is_floating_point():
-        x.requires_grad_()
-    wanted = [x, *(p for p in layer.parameters() if p.requires_grad)]
+    x = arguments[0].detach().requires_grad_(backward and arguments[0].requires_grad)  # an image needs no gradient
+    wanted = [p for p in (x, *layer.parameters()) if p.requires_grad]
     _wait(device)
     begun = time.perf_counter()
     with torch.set_grad_enabled(backward):
         y = layer.forward(x, *arguments[1:], **options)  # not layer(...): its hooks are not to be run here
-        if backward:
+        if backward and y.requires_grad:
             torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
     _wait(device)
     return time.perf_counter() - begun

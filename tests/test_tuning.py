@@ -71,6 +71,68 @@ def test_nothing_else_changes(training: bool) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_what_a_training_step_needs_is_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first layer's image takes no gradient, the second one's feature map does; in eval nothing does."""
+    asked = []
+    original = torch.autograd.grad
+
+    def seen(outputs, inputs, *args, **kwargs):
+        asked.append([tuple(tensor.shape) for tensor in inputs])
+        return original(outputs, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", seen)
+    model = fused()
+    fusionconv.autotune(model, EXAMPLE, repeats=1, strategies=["grouped"])
+    own = [[tuple(p.shape) for p in layer.parameters()] for layer in (model.first, model.last)]
+    assert asked == [own[0], own[0], [(4, 4, 7, 7), *own[1]], [(4, 4, 7, 7), *own[1]]]
+    asked.clear()
+    fusionconv.autotune(model.eval(), EXAMPLE, repeats=1, strategies=["grouped"])
+    assert asked == []
+
+
+class Cached(Net):
+    """Buffers as networks have them: a grid that the forward pass replaces, one that is expanded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("grid", torch.zeros(0), persistent=False)
+        self.register_buffer("scale", torch.ones(1).expand(5), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.grid = torch.arange(float(x.shape[-1]))
+        return super().forward(x + self.grid) * self.scale[0]
+
+
+def test_buffers_that_the_call_replaces_or_shares() -> None:
+    model = fusionconv.fuse_into(Cached(), 0, num_covariates=2)
+    grid, statistics = model.grid, model.norm.running_mean.clone()
+    fusionconv.autotune(model, EXAMPLE, repeats=1)
+    assert model.grid is grid
+    assert torch.equal(model.norm.running_mean, statistics)
+    assert model.scale.tolist() == [1.0] * 5
+
+
+def test_a_graph_that_is_not_yet_differentiated_stays_whole() -> None:
+    model = fused().eval()
+    y = model(*EXAMPLE)
+    fusionconv.autotune(model, EXAMPLE, repeats=1)
+    y.sum().backward()
+
+
+def test_a_strategy_that_is_out_of_memory_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments):
+        raise torch.OutOfMemoryError("no memory left")
+
+    model = fused()
+    monkeypatch.setitem(STRATEGIES, "stacked", full)
+    (found, _) = fusionconv.autotune(model, EXAMPLE, repeats=2, strategies=["stacked", "loop"])
+    assert found.strategy == "loop"
+    assert found.seconds["stacked"] == float("inf")
+    with pytest.raises(FusionError, match="every strategy is out of memory in layer 'first'"):
+        fusionconv.autotune(model, EXAMPLE, repeats=2, strategies=["stacked"])
+    assert model.first.strategy == "loop"
+
+
 def test_the_answer_stays_and_save_keeps_the_choice(tmp_path) -> None:
     model = fused().eval()
     expected = model(*EXAMPLE)

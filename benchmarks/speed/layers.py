@@ -51,10 +51,11 @@ def ways(case: Case, device: torch.device, backward: bool) -> Iterator[tuple[str
                 y = compute()
             if not backward:
                 return y
-            for tensor in wanted:
-                tensor.grad = None
             y.backward(torch.ones_like(y))
-            return [tensor.grad for tensor in wanted]
+            gradients = [tensor.grad for tensor in wanted]
+            for tensor in wanted:  # none is left over that a later call would free first: see peak_memory
+                tensor.grad = None
+            return gradients
 
         return run if backward else torch.no_grad()(run)
 

@@ -87,10 +87,10 @@ def _step(network: nn.Module, inputs: tuple[Tensor, ...], target: Tensor, precis
     device = inputs[0].device.type
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             loss = nn.functional.cross_entropy(network(*inputs), target)
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)  # last: no gradient is left over that a later call would free first
 
     return step

@@ -103,7 +103,8 @@ def _timed(way: Callable[[], Any], device: torch.device) -> float:
 def peak_memory(way: Callable[[], Any], device: torch.device) -> int | None:
     """Bytes of tensors that the call makes, those alive at the highest moment; None where that cannot be told.
 
-    On CUDA what torch's allocator handed out above what was held before. On a CPU torch's MemTracker adds up the
+    On CUDA what torch's allocator handed out above what was held before, so the call must free nothing that an earlier
+    one has left. On a CPU torch's MemTracker adds up the
     tensors; what a library takes for itself within one operation (scratch space) is not seen there.
     """
     gc.collect()
