@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
+from benchmarks.speed import models
 from benchmarks.speed.cases import Case, grid
 from benchmarks.speed.layers import measure, summary, ways
 from benchmarks.speed.timing import compare, peak_memory
@@ -111,12 +112,19 @@ def test_summary() -> None:
 def test_page_marks_what_was_missed(tmp_path: Path) -> None:
     file = tmp_path / "layers.json"
     result = {"measure": "layers", "device": "cpu", "quick": False, "environment": {"torch": "9"}, "seconds": 1.0}
-    result |= {"command": "python -m benchmarks layers", "records": [_record(1.0, 1.0), _record(4.0, 2.0)]}
+    result |= {
+        "command": "python -m benchmarks layers",
+        "records": [_record(1.0, 1.0), _record(4.0, 2.0), _record(2.0, 1.2)],
+    }
     file.write_text(json.dumps(result))
     main(["page", str(file), "--out", str(tmp_path / "page.md")])
     text = (tmp_path / "page.md").read_text()
     assert "| auto / plain, geometric mean over the cases | ≤ 1.15 | **2.00** |" in text
-    assert "Beyond 1.6: case 4.0 (4.00)" in text
+    assert (
+        '- Beyond 1.6: case 4.0 (4.00): the best strategy here, `grouped`, takes 2.00; see "Where the bound lies".'
+        in text
+    )
+    assert "- Beyond 1.6: case 2.0 (2.00): the choice of `auto`; `grouped` takes 1.20 here." in text
     assert "No CUDA card was at hand" in text
     assert "`python -m benchmarks layers`: torch 9; 1 s" in text
     (tmp_path / "other.json").write_text("{}")
@@ -124,6 +132,22 @@ def test_page_marks_what_was_missed(tmp_path: Path) -> None:
         main(["page", str(tmp_path / "other.json"), "--out", str(tmp_path / "page.md")])
     with pytest.raises(FusionError, match="at least one"):
         main(["page", "--out", str(tmp_path / "page.md")])
+
+
+def test_a_call_leaves_no_gradient_that_the_next_one_frees() -> None:
+    """CUDA's peak is counted above what is held before the call: gradients left over there would be taken off it."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    network(torch.zeros(1, 3, 8, 8))
+    before = network[0].weight.detach().clone()
+    step = models._step(network, (torch.randn(2, 3, 8, 8),), torch.tensor([0, 1]), "float32")
+    step()
+    assert not torch.equal(network[0].weight, before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for name, way in ways(Case("small", 2, 2, (4, 4), 6), CPU, backward=True):
+        gradients = way()
+        assert all(gradient is not None for gradient in gradients), name
+        variables = dict(zip(way.__code__.co_freevars, (cell.cell_contents for cell in way.__closure__), strict=True))
+        assert all(tensor.grad is None for tensor in variables["wanted"]), name
 
 
 def test_cuda_without_a_card() -> None:
