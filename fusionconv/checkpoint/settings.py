@@ -23,7 +23,8 @@ SETTINGS = (
     *("scale_factor", "mode", "align_corners", "upscale_factor", "downscale_factor", "value"),  # resizing, padding
     *("negative_slope", "approximate", "min_val", "max_val", "lower", "upper", "threshold", "lambd"),  # activations
     *("dim", "start_dim", "end_dim", "unflattened_size", "num_heads", "batch_first", "bidirectional", "num_layers"),
-    *("norm_first", "activation_relu_or_gelu"),
+    *("norm_first", "activation_relu_or_gelu", "activation", "nonlinearity", "add_zero_attn", "norm"),
+    *("padding_idx", "max_norm"),  # embeddings
 )
 # Layers that do nothing in eval mode, hold only others, or are no part of the answer.
 IGNORED = ("container", "dropout", "loss", "module")
@@ -74,12 +75,12 @@ def some(things: list[str], limit: int = 3) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` as JSON knows it; of anything else, only its type."""
+    """``value`` as JSON knows it; of a function its name, of anything else only its type."""
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return f"<{type(value).__name__}>"
+    return f"<{getattr(value, '__name__', type(value).__name__)}>"
 
 
 def _same(a: Any, b: Any) -> bool:

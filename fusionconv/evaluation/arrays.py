@@ -137,14 +137,20 @@ def group_numbers(groups: Any, rows: int) -> Ints:
     """The number of each row's group (subject), 0, 1, ... in order of first appearance; without groups, of each row.
 
     Raises:
-        EvaluationError: another number of rows, or a missing id.
+        EvaluationError: another number of rows, other than one id a row, or a missing id.
 
     >>> group_numbers(["b", "a", "b"], 3)
     array([0, 1, 0])
     """
     if groups is None:
         return np.arange(rows, dtype=np.intp)
+    if hasattr(groups, "detach"):
+        groups = as_array(groups)
+    elif isinstance(groups, (list, tuple)):  # one-number tensors of a loader: two that are equal are two objects
+        groups = [id.item() if hasattr(id, "item") and np.ndim(id) == 0 else id for id in groups]
     array = np.asarray(groups, dtype=object)
+    if array.ndim != 1:
+        raise EvaluationError(f"groups: expected one id (a text or a number) for each row, came shape {array.shape}")
     require_rows(rows, "groups", array)
     numbers, _ = pd.factorize(array, use_na_sentinel=True)
     if (numbers < 0).any():

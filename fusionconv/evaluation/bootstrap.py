@@ -58,7 +58,8 @@ class Bootstrap:
     def p_value(self) -> float:
         """Two-sided p of a figure of 0: where the interval just excludes 0 (an estimate on it counts half).
 
-        For B resamples no p below 1 / (B + 1) can be told.
+        For B resamples no p below 1 / (B + 1) can be told, and for n subjects none below 2 / 2^n, the least of the
+        exact sign test. Under some 20 subjects p and interval are still too small: the bootstrap's theory is for many.
         """
         B = len(self.values)
         below = (self.values < 0).sum() + 0.5 * (self.values == 0).sum()
@@ -67,7 +68,8 @@ class Bootstrap:
             normal = importable_stats().norm
             shift = normal.ppf(share) - self._bias()
             share = normal.cdf(shift / (1 + self.acceleration * shift) - self._bias())
-        return float(max(min(1.0, 2 * min(share, 1 - share)), 1 / (B + 1)))
+        least = max(1 / (B + 1), 2.0 ** (1 - self.groups))
+        return float(max(min(1.0, 2 * min(share, 1 - share)), least))
 
     def _bias(self) -> float:
         below = (self.values < self.estimate).sum() + 0.5 * (self.values == self.estimate).sum()

@@ -10,6 +10,7 @@ import pandas as pd
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import (
     Floats,
+    Ints,
     as_array,
     require_confidence,
     require_count,
@@ -31,7 +32,8 @@ def reliability_table(probability: Any, target: Any, bins: int = 10, confidence:
         probability: (n,) of class 1; or (n, C) of all classes, of which the most probable one counts (top-label
             calibration).
         target: (n,) 0 and 1; or (n,) the number of the class, 0 to C-1.
-        bins: how many; a bin holds its lower edge, the last one also 1.
+        bins: how many; a bin holds its lower edge (and what is less than a millionth of a bin below it, such as .3 of
+            float32), the last one also 1.
         confidence: of the interval of the frequency, for independent rows (one a subject).
 
     Returns:
@@ -50,7 +52,7 @@ def reliability_table(probability: Any, target: Any, bins: int = 10, confidence:
     require_count(bins, "bins", 1)
     require_confidence(confidence)
     edges = np.linspace(0, 1, bins + 1)
-    place = np.digitize(p, edges[1:-1])
+    place = _bin(p, bins)
     rows = []
     for b in range(bins):
         inside = place == b
@@ -87,9 +89,14 @@ def expected_calibration_error(probability: Any, target: Any, bins: int = 15) ->
     """
     p, right = _binary(probability, target)
     require_count(bins, "bins", 1)
-    place = np.digitize(p, np.linspace(0, 1, bins + 1)[1:-1])
+    place = _bin(p, bins)
     gaps = np.bincount(place, p - right, minlength=bins)  # n_b times the gap of the bin
     return float(np.abs(gaps).sum() / len(p))
+
+
+def _bin(p: Floats, bins: int) -> Ints:
+    """The bin of each probability. Edges such as .3 are no binary numbers: 3 / 10 would fall below linspace's own."""
+    return np.clip(np.floor(p * bins + 1e-6).astype(np.intp), 0, bins - 1)
 
 
 def _binary(probability: Any, target: Any) -> tuple[Floats, Any]:

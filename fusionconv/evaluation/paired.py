@@ -64,7 +64,7 @@ def corrected_resampled_ttest(differences: Any, n_train: float, n_test: float, c
         raise EvaluationError(f"differences: expected at least two folds, came {J}; one fold has no spread")
     method = "corrected resampled t-test (Nadeau & Bengio 2003), n = folds"
     if np.ptp(d) <= 1e-12 * max(1.0, float(np.abs(d).max())):  # the same but for rounding
-        if mean == 0:
+        if abs(mean) <= 1e-12:
             return Estimate(0.0, 0.0, 0.0, J, method + ", all differences 0", 1.0, confidence)
         raise EvaluationError(
             f"differences: expected values that vary from fold to fold, came {J} times {d[0]:g}, for which the test is "
@@ -155,8 +155,9 @@ def paired_bootstrap(
     """The difference metric(target, a) - metric(target, b) on the same subjects, with an interval by bootstrap.
 
     Subjects are drawn with replacement, each with all its rows, the same for both arms (Efron & Tibshirani 1993). p is
-    where the interval just excludes 0. Like :func:`mcnemar` it compares two sets of predictions, not two ways to train:
-    the training's own chance is not in it.
+    where the interval just excludes 0, and at least 2 / 2^n for n subjects; under some 20 subjects p and interval are
+    still too small, and a test that is exact is better. Like :func:`mcnemar` it compares two sets of predictions, not
+    two ways to train: the training's own chance is not in it.
 
     Args:
         metric: called as ``metric(target, prediction)`` with rows of ``target`` and of ``a`` or ``b``: the order of

@@ -80,7 +80,7 @@ class HybridLayer(CovariateLayer):
 
     @torch.no_grad()
     def reset_covariate_parameters(self) -> None:
-        """V by ``init`` ("zeros", or "kaiming": each V_j as He-normal, fan_out, as large as a new W); c = 0.
+        """V by ``init`` ("zeros", or "kaiming": each V_j as He-normal, fan_out, as ResNets begin W); c = 0.
 
         With ``rank`` the K -> R map starts with orthonormal rows, so that V = 0 still gets a gradient.
         """

@@ -79,8 +79,9 @@ class HybridConv2d(_HybridConvNd, nn.Conv2d):  # type: ignore[misc]
         covariate_bias: also learn c_j, so that ``bias_i = b + sum_j s_ij c_j``.
         rank: R <= K. The covariates first go through a learned linear map from K to R numbers, and R kernels are
             learned instead of K. For many, or strongly correlated, covariates.
-        init: "zeros": V = 0, the layer starts as the plain convolution; "kaiming": He-normal by fan_out, as large
-            as W itself (as in the published CelebA study).
+        init: "zeros": V = 0, the layer starts as the plain convolution; "kaiming": He-normal by fan_out, as ResNets
+            begin W and as in the published CelebA study (torch's own W begins about 2.4 times smaller for
+            C_in = C_out): the covariates change the outputs from the first step.
         strategy: how to compute it (see `fusionconv.functional.hybrid_conv`); the result is the same.
 
     Attributes:

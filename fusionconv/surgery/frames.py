@@ -1,8 +1,9 @@
 """How covariates reach a layer deep inside a network: a stack of frames, one a call, one stack a thread.
 
 A call of a fused model pushes a `Frame` (which model, which covariates) and pops it at the end, whatever happens.
-A fused layer asks for the topmost frame of its own model. So models nest, threads share a model, and nothing stays
-on a module: a layer that is reached without a call around it raises instead of using somebody else's covariates.
+A fused layer asks for the topmost frame of its own model. So models nest, threads and asyncio tasks share a model, and
+nothing stays on a module: a layer that is reached without a call around it raises instead of using somebody else's
+covariates.
 
 Backward is the one time when layers run outside their call (activation checkpointing runs the forward again):
 recompute.py reinstates the frame there. A frame of a call still open outside is not valid inside backward.
@@ -12,6 +13,7 @@ that was reinstated is on the stack during backward and at no other time.
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
 
@@ -53,11 +55,13 @@ class Frame:
         self.during_backward = False
         self.traced = False
         self.version: int | None = None
+        self.task: object = None  # the asyncio task that opened it; None outside of one
         self.recorder: AbstractContextManager[object] = nullcontext()
 
     def __enter__(self) -> Frame:
         if not torch.compiler.is_compiling():
             self.version = None if self.covariates.is_inference() else self.covariates._version
+            self.task = _current_task()
             self.during_backward = in_backward()
             if not self.during_backward:  # a node that raised in an earlier backward has left its frame behind
                 _stack.frames[:] = [frame for frame in _stack.frames if not frame.during_backward]
@@ -72,8 +76,19 @@ class Frame:
         if torch.compiler.is_compiling():  # a trace has no backward inside: the frame is the topmost one
             _stack.frames.pop()
         else:
-            _stack.frames.remove(self)
+            at = max(i for i, frame in enumerate(_stack.frames) if frame is self)
+            above = _stack.frames[at + 1 :]
+            del _stack.frames[at]
             self.recorder.__exit__(None, None, None)
+            if exception[:1] in ((), (None,)) and any(
+                frame.owner is self.owner and frame.task is self.task and not frame.during_backward for frame in above
+            ):
+                raise CovariateError(
+                    f"covariates of {self.owner.model_name} were closed while others, opened later, are still open: "
+                    "what was computed in between had the later ones. Generators that hold `with "
+                    "fusionconv.covariates(...)` open across a yield do this when they take turns; give the covariates "
+                    "to each call: model(x, s)"
+                )
 
     def reinstate(self) -> Frame:
         """Push these covariates again, for one autograd node of this call that is about to run backward."""
@@ -82,7 +97,7 @@ class Frame:
                 f"the covariates of a call of {self.owner.model_name} were changed in place before its backward pass, "
                 "which would compute with the new values; give each call a tensor of its own (covariates.clone())"
             )
-        again = Frame(self.owner, self.covariates)
+        again = Frame(self.owner, self.covariates)  # of no task: no other one runs within a backward pass
         again.during_backward = True
         _stack.frames.append(again)
         return again
@@ -102,10 +117,20 @@ def current_frame(owner: Owner) -> Frame | None:
 
 def _frame_in_eager_mode(owner: Owner) -> Frame | None:
     during_backward = in_backward()
+    task = _current_task()
     for frame in reversed(_stack.frames):
-        if frame.owner is owner and frame.during_backward == during_backward:
+        # another task's frame, left open while that one waits, holds somebody else's covariates
+        if frame.owner is owner and frame.during_backward == during_backward and frame.task in (None, task):
             return frame
     return None
+
+
+def _current_task() -> object:
+    """The asyncio task that runs in this thread, or None."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()
 
 
 _outside_the_graph = getattr(torch._compile, "_disable_dynamo", torch.compiler.disable)  # the first loads no compiler

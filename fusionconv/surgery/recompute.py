@@ -28,7 +28,7 @@ def in_backward() -> bool:
 
 def reinstating(reinstate: Callable[[], Token], retire: Callable[[Token], None]) -> AbstractContextManager[object]:
     """A context in which each new autograd node will run between ``reinstate()`` and ``retire(its result)``."""
-    if not CAN_RECOMPUTE or not torch.is_grad_enabled():
+    if not CAN_RECOMPUTE:  # also without gradients: the model's own forward may turn them on
         return nullcontext()
 
     opened_in_backward = in_backward()

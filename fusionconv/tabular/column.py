@@ -68,7 +68,13 @@ class Column:
         return ~missing if self.beside is None else ~missing & self.beside.present
 
     def _is_number_code(self) -> npt.NDArray[np.bool_]:
-        return is_code(self.values.to_numpy(dtype=np.float64, na_value=np.nan), self.missing_codes)
+        return is_code(self.values.to_numpy(dtype=self._precision, na_value=np.nan), self.missing_codes)
+
+    @property
+    def _precision(self) -> np.dtype[Any]:
+        """float32 or float16 where the numbers are stored so, else float64: a code is one in the column's precision."""
+        own = str(getattr(self.values.dtype, "numpy_dtype", self.values.dtype))
+        return np.dtype("float32" if own == "float32" else "float16" if own == "float16" else "float64")
 
     @cached_property
     def factors(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.object_]]:
@@ -87,7 +93,7 @@ class Column:
         return codes.astype(np.intp, copy=False), values
 
     def _lost(self, values: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-        return is_code(values.astype(np.float64) if self.is_numbers else values, self.missing_codes)
+        return is_code(values.astype(self._precision) if self.is_numbers else values, self.missing_codes)
 
     @cached_property
     def distinct(self) -> dict[Any, int]:

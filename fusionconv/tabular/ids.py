@@ -76,14 +76,15 @@ def subject_codes(frame: pd.DataFrame, column: str) -> tuple[list[str], npt.NDAr
 
 
 def near_identical(ids: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of different ids that may be one person's: the same but for case, punctuation, leading zeros and "sub-".
+    """Groups of different ids that may be one person's: alike but for case, punctuation, leading 0, end .0 and "sub-".
 
     >>> near_identical(["sub-01", "SUB01", "sub-11", "1", "1_12", "11_2"])
     [('1', 'SUB01', 'sub-01')]
     """
     alike: dict[Sequence[str], set[str]] = {}
     for text in ids:
-        tokens = re.findall(r"[^\W\d_]+|\d+", text.casefold())
+        whole = re.sub(r"(?<=\d)\.0+$", "", text.strip())  # 7.0: a number that went through a column with gaps
+        tokens = re.findall(r"[^\W\d_]+|\d+", whole.casefold())
         key = [t.lstrip("0") or "0" if t.isdigit() else t for t in tokens]
         if len(key) > 1 and key[0] in ("sub", "subject"):
             key = key[1:]

@@ -78,6 +78,8 @@ def match_images(
     require_names([several], ["none", "all"], "way for", "several")
     require_columns(rows, ["subject", "session"], "rows")
     require_columns(files, ["subject", "session", "image"], "files")
+    require_subjects(rows, "rows")
+    require_subjects(files, "files")
     if both := [c for c in files.columns if c in rows.columns and c not in _FIRST]:
         raise TableError(f"rows and files: expected different columns, came {both} in both; rename them in one")
     require_unique(rows, ["subject", "session"], "rows")

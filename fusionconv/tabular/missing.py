@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +21,7 @@ __all__ = ["INDICATORS", "Indicator", "Missing", "as_codes", "as_indicator", "as
 Missing: TypeAlias = Label
 Indicator: TypeAlias = Literal["auto", "always", "never"]
 INDICATORS = ("auto", "always", "never")
+LEADING_ZERO = re.compile(r"\s*[+-]?0\d")
 
 
 def as_missing(missing: Any) -> Missing:
@@ -60,19 +63,47 @@ def as_codes(codes: Iterable[Any]) -> tuple[Label, ...]:
 def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[np.bool_]:
     """Where a value, one of an array of floats or of objects, is among the declared codes.
 
-    A number among the codes is found in text too, and the other way round: -4, -4.0 and "-4" are one code.
+    A number among the codes is found in text too, and the other way round: -4, -4.0, "-4" and " -4.00" are one code.
+    Text with leading zeros ("04") is no number here, but a name. Floats are compared in their own precision: -9.9 is a
+    code in float32 too. Dates among the codes ("1900-01-01") are found as date objects and with a time of 00:00.
 
     >>> is_code(np.array([61.0, -4.0]), ("-4",)).tolist()
     [False, True]
     >>> is_code(np.array(["", "NA", "-4", "F", -4], dtype=object), ("NA", -4)).tolist()
     [False, True, True, False, True]
+    >>> is_code(np.array([1.5, -9.9], dtype="float32"), (-9.9,)).tolist()
+    [False, True]
     """
     numbers = [float(c) for c in codes if (shape_of(c) == "number" if isinstance(c, str) else abs(c) < 1e300)]
     if values.dtype != object:
-        return np.isin(values, numbers)
-    spelled = [f"{n:.0f}" if n.is_integer() else repr(n) for n in numbers]
-    spelled += [repr(n) for n in numbers if n.is_integer()]
-    return positions(values, list(dict.fromkeys([*codes, *numbers, *spelled]))) >= 0
+        return np.isin(values, np.array(numbers, dtype=values.dtype))
+    found = positions(values, list(dict.fromkeys([*codes, *numbers]))) >= 0
+    dates = {pd.Timestamp(c) for c in codes if isinstance(c, str) and ISO_DATE.fullmatch(c)}
+    if not numbers and not dates:
+        return found
+    spelled = [_number(v) in numbers or (bool(dates) and _date(v) in dates) for v in values]
+    among: npt.NDArray[np.bool_] = found | np.array(spelled, dtype=np.bool_)
+    return among
+
+
+def _number(value: Any) -> float | None:
+    """The number that a text spells; None for other text, and for other objects."""
+    if not isinstance(value, str) or shape_of(value) != "number" or LEADING_ZERO.match(value):
+        return None
+    return float(value)
+
+
+def _date(value: Any) -> Any:
+    """The date of an object or an ISO text, without its time zone; None for what is none."""
+    if isinstance(value, str):
+        value = value.strip() if ISO_DATE.fullmatch(value.strip()) else None
+    if not isinstance(value, (str, datetime.date, np.datetime64)):
+        return None
+    try:
+        stamp = pd.Timestamp(value)
+    except ValueError:
+        return None
+    return None if pd.isna(stamp) else stamp.tz_localize(None)
 
 
 def is_date_code(dates: pd.Series[Any], codes: tuple[Label, ...]) -> npt.NDArray[np.bool_]:

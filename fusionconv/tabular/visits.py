@@ -11,7 +11,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 from fusionconv.tabular.columns import require_columns
-from fusionconv.tabular.images import Line, make_report
+from fusionconv.tabular.images import Line, make_report, require_subjects
 from fusionconv.tabular.numerals import require_dates
 
 __all__ = ["match_visits"]
@@ -62,6 +62,8 @@ def match_visits(
         raise TableError(f"tolerance_days: expected a number of days from 0 on, came {tolerance_days!r}; give one")
     require_columns(images, ["subject", "session", date], "images")
     require_columns(visits, ["subject", "session", date], "visits")
+    require_subjects(images, "images")
+    require_subjects(visits, "visits")
     left = _keys(images, date, "images")
     right = _keys(visits, date, "visits")
     by_session: dict[tuple[str, str], int] = {}

@@ -10,6 +10,7 @@ import struct
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -349,6 +350,27 @@ def test_weights_of_another_dtype_in_a_manifest_that_agrees(saved) -> None:
     save_file(tensors, saved / "model.safetensors")
     rewrite(saved, (saved / "model.safetensors").read_bytes())
     refused(saved, plain_net(), r"1 dtype\(s\) differ: '0.weight' expected torch.float64, came torch.float32")
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda other: nn.MultiheadAttention(4, 2, add_zero_attn=other), "add_zero_attn expected False, came True"),
+        (lambda other: nn.RNNCell(4, 4, nonlinearity="relu" if other else "tanh"), "nonlinearity expected 'tanh', came 'relu'"),
+        (lambda other: nn.TransformerDecoderLayer(4, 2, 8, activation="gelu" if other else "relu"), "activation expected '<relu>', came '<gelu>'"),
+        (lambda other: nn.TransformerEncoderLayer(4, 2, 8, activation=F.silu if other else torch.tanh), "activation expected '<tanh>', came '<silu>'"),
+        (lambda other: nn.PairwiseDistance(1.0 if other else 2.0), "norm expected 2.0, came 1.0"),
+    ],
+)  # fmt: skip
+def test_settings_of_torch_that_no_state_dict_holds(build, words, tmp_path) -> None:
+    torch.manual_seed(0)
+
+    def net(other: bool) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 2, 3), build(other))
+
+    fusionconv.save(fusionconv.fuse_into(net(False), 0, 1), tmp_path / "saved")
+    fusionconv.load(tmp_path / "saved", net(False))
+    refused(tmp_path / "saved", net(True), words)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyboardInterrupt])

@@ -85,6 +85,18 @@ def test_a_bin_holds_its_lower_edge_and_the_last_one_also_1():
     assert expected_calibration_error(p, y, 4) == pytest.approx((1 + 0.25 + 0.5 + 0) / 4)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_tenths_lie_in_the_bins_that_they_begin(dtype):
+    """Shares of ten votes: .3, .6 and .7 are no binary numbers, and 3 / 10 lies below linspace's own edge."""
+    p = (np.arange(1, 10) / 10).astype(dtype)
+    table = reliability_table(p, np.zeros(9, int), bins=10)
+    assert table["n"].tolist() == [0, *[1] * 9]
+    # 50 rows say .2 with 20 right, 50 say .3 with 5 right: |.2 - .4| / 2 + |.3 - .1| / 2 = .2; in one bin they cancel
+    p = np.repeat(np.array([0.2, 0.3], dtype), 50)
+    target = np.concatenate([np.arange(50) < 20, np.arange(50) < 5]).astype(int)
+    assert expected_calibration_error(p, target, bins=10) == pytest.approx(0.2)
+
+
 def test_rounding_beyond_1_is_1():
     assert expected_calibration_error(np.float32([1.0000001, 0]), [1, 0]) == 0
 

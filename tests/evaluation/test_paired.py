@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import RepeatedKFold
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation import corrected_resampled_ttest, mcnemar, paired_bootstrap, roc_auc
+from fusionconv.evaluation import control_rows, corrected_resampled_ttest, mcnemar, paired_bootstrap, roc_auc
 from fusionconv.evaluation.bootstrap import Bootstrap, bootstrap
 
 
@@ -275,6 +276,36 @@ def test_paired_bootstrap_refuses(change, says):
 def test_a_mistake_in_the_metric_is_not_hidden():
     with pytest.raises(ValueError, match="multi_class"):
         paired_bootstrap(roc_auc_score, np.eye(3), np.eye(3), [0, 1, 2])
+
+
+def test_ids_from_a_loader_are_the_numbers_they_hold():
+    """[i for batch in loader for i in batch["subject"]] is a list of tensors: equal ones are different objects."""
+    rng = np.random.default_rng(0)
+    subject = torch.arange(12).repeat_interleave(5)
+    a, b = rng.normal(size=60), rng.normal(size=60) + 1
+    metric = lambda target, value: float((target * value).mean())  # noqa: E731
+    target = np.ones(60)
+    for ids in (list(subject), subject, [np.int64(i) for i in subject], tuple(subject)):
+        found = paired_bootstrap(metric, a, b, target, groups=ids, n_resamples=200)
+        assert found == paired_bootstrap(metric, a, b, target, groups=subject.tolist(), n_resamples=200)
+        assert found.n == 12
+    rows = control_rows(np.arange(60.0)[:, None], "permuted", groups=list(subject))
+    assert not (rows[:, 0] // 5 == np.arange(60) // 5).any()  # nobody gets a row of their own
+    with pytest.raises(EvaluationError, match=r"expected one id .* came shape \(60, 2\)"):
+        paired_bootstrap(metric, a, b, target, groups=[(i, 0) for i in subject.tolist()], n_resamples=200)
+
+
+@pytest.mark.parametrize(("subjects", "least"), [(2, 0.5), (3, 0.25), (5, 1 / 16)])
+def test_few_subjects_cannot_have_a_smaller_p_than_the_sign_test(subjects, least):
+    found = paired_bootstrap(
+        lambda target, value: float((target == value).mean()), np.ones(subjects), np.zeros(subjects), np.ones(subjects)
+    )
+    assert found.p_value == pytest.approx(least)
+    assert found.p_value >= mcnemar(np.ones(subjects, bool), np.zeros(subjects, bool)).p_value - 1e-12
+
+
+def test_differences_that_are_0_but_for_rounding():
+    assert corrected_resampled_ttest([0, 0, 1.1e-16, 0, 0], 80, 20).p_value == 1.0
 
 
 def test_tensors_come_as_they_are():

@@ -6,6 +6,7 @@ ContextVar, or a hook on the output's grad_fn only.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -13,6 +14,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import fusionconv
 from fusionconv.errors import CovariateError
@@ -277,6 +279,89 @@ def test_covariates_of_the_main_thread_do_not_leak_into_another() -> None:
         thread.start()
         thread.join()
     assert len(errors) == 1
+
+
+def test_asyncio_tasks_do_not_see_each_others_covariates() -> None:
+    """Both have their block open while they wait; a task without covariates of its own raises."""
+    model, (x, a), (_, b) = fused_body("plain").eval(), data(1), data(2)
+    expected = [model(x, s) for s in (a, b)]
+
+    async def with_own(s: torch.Tensor) -> torch.Tensor:
+        with fusionconv.covariates(model, s):
+            await asyncio.sleep(0)
+            first = model(x)
+            await asyncio.sleep(0)
+            assert torch.equal(model(x), first)
+            return first
+
+    async def without() -> None:
+        await asyncio.sleep(0)
+        with pytest.raises(CovariateError, match="needs them in every call"):
+            model(x)
+
+    async def together() -> list[torch.Tensor]:
+        found = await asyncio.gather(with_own(a), with_own(b), without())
+        return found[:2]
+
+    for got, wanted in zip(asyncio.run(together()), expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+    with fusionconv.covariates(model, a):  # opened around the whole loop: for every task in it
+        torch.testing.assert_close(asyncio.run(_call(model, x)), expected[0])
+    assert frames._stack.frames == []
+
+
+async def _call(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    await asyncio.sleep(0)
+    return model(x)
+
+
+def test_generators_that_take_turns_are_found_out() -> None:
+    model, (x, a), (_, b) = fused_body("plain").eval(), data(1), data(2)
+
+    def answers(s: torch.Tensor):
+        with fusionconv.covariates(model, s):
+            yield model(x)
+            yield model(x)
+
+    first, second = answers(a), answers(b)
+    next(first), next(second)
+    next(first)  # nothing can tell yet that this had b
+    with pytest.raises(CovariateError, match="Generators that hold"):
+        list(first)
+    second.close()
+    assert frames._stack.frames == []
+    assert len([*answers(a), *answers(b)]) == 4  # one after the other is well
+    block = fusionconv.covariates(model, a)
+    with block, block, fusionconv.covariates(model, b):
+        model(x)
+    assert frames._stack.frames == []
+
+
+@pytest.mark.skipif(not CAN_RECOMPUTE, reason="older torch raises")
+def test_a_forward_that_turns_gradients_on_is_recomputed_with_its_own_covariates() -> None:
+    """In a call under no_grad, inside a block that holds other covariates."""
+
+    class Turning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3)
+
+        def forward(self, x: torch.Tensor, checkpointed: bool = True) -> torch.Tensor:
+            with torch.enable_grad():
+                if not checkpointed:
+                    return self.conv(x).square()
+                return checkpoint(lambda t: self.conv(t).square(), x, use_reentrant=False)
+
+    torch.manual_seed(0)
+    model = fusionconv.fuse_into(Turning(), 0, num_covariates=2, init="kaiming")
+    x, own, other = torch.randn(3, 2, 6, 6), torch.randn(3, 2), torch.randn(3, 2)
+    found = []
+    for checkpointed in (False, True):
+        with fusionconv.covariates(model, other), torch.no_grad():
+            y = model(x, own, checkpointed)
+        found.append(torch.autograd.grad(y.sum(), list(model.parameters())))
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
 
 
 def test_compile_in_one_graph() -> None:

@@ -68,6 +68,14 @@ def test_a_row_twice_doubled_columns_and_unknown_ways_are_refused():
         match_images(ROWS, files(), several="first")
 
 
+def test_rows_and_files_of_nobody_are_not_matched():
+    nobody = files((np.nan, "", "x.nii"))
+    with pytest.raises(TableError, match="files: expected a subject in every row"):
+        match_images(ROWS, nobody)
+    with pytest.raises(TableError, match="rows: expected a subject in every row"):
+        match_images(ROWS.assign(subject=["a", "a", "b", None]), nobody)
+
+
 def test_no_rows_and_no_files():
     frame, report = match_images(ROWS, files())
     assert frame["image"].isna().all()

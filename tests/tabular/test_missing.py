@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import warnings
 
@@ -13,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 from fusionconv.errors import TableError
-from fusionconv.tabular import Binary, Categorical, CovariateEncoder, Numeric, Ordinal
+from fusionconv.tabular import Age, Binary, Categorical, Censored, CovariateEncoder, Numeric, Ordinal
 
 
 @pytest.fixture
@@ -182,6 +183,60 @@ def test_a_code_is_found_in_text_and_in_numbers(values, codes, missing):
     out = CovariateEncoder(["x"], {"x": kind}).fit_transform(frame)
     np.testing.assert_array_equal(out[:, -1], missing)
     np.testing.assert_array_equal(out[:, :-1].sum(axis=1), ~np.array(missing))
+
+
+@pytest.mark.parametrize(
+    ("born", "codes"),
+    [
+        (pd.to_datetime(["1950-01-01", "1900-01-01", "1940-01-01"]), ["1900-01-01"]),
+        (["1950-01-01", "1900-01-01", "1940-01-01"], ["1900-01-01"]),
+        (["1950-01-01", "1900-01-01 00:00:00", "1940-01-01"], ["1900-01-01"]),
+        ([datetime.date(1950, 1, 1), datetime.date(1900, 1, 1), datetime.date(1940, 1, 1)], ["1900-01-01"]),
+        ([pd.Timestamp("1950-01-01"), pd.Timestamp("1900-01-01"), pd.Timestamp("1940-01-01")], ["1900-01-01"]),
+        (["01/01/1950", "01/01/1900", "01/01/1940"], ["01/01/1900"]),
+    ],
+)  # fmt: skip
+def test_a_date_code_is_nobody_s_birthday_however_it_is_stored(born, codes):
+    frame = pd.DataFrame({"born": pd.Series(born, dtype=None if hasattr(born, "dtype") else object)})
+    form = "%m/%d/%Y" if "/" in str(born[0]) else None
+    encoder = CovariateEncoder(
+        ["born"], kinds={"born": Age("2020-01-01", scaling="none", format=form)}, missing="zero", missing_codes=codes
+    )
+    found = encoder.fit_transform(frame)
+    assert found.shape == (3, 2)  # the age and its indicator
+    assert found[1].tolist() == [0.0, 1.0]
+    assert found[0].tolist() == pytest.approx([25567 / 365.25, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("born", "code", "form"),
+    [
+        (["01/01/1950", "01/01/1900"], "1900-01-01", "%m/%d/%Y"),
+        (pd.to_datetime(["1950-01-01", "1900-01-01"]), "01/01/1900", None),
+    ],
+)
+def test_a_date_code_in_another_spelling_than_the_column_is_refused(born, code, form):
+    encoder = CovariateEncoder(
+        ["born"], kinds={"born": Age("2020-01-01", format=form)}, missing="zero", missing_codes=[code]
+    )
+    with pytest.raises(TableError, match="that date in another spelling in 1 of 2 rows"):
+        encoder.fit(pd.DataFrame({"born": born}))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "Float32", "float32[pyarrow]"])
+def test_a_code_with_a_fraction_is_found_in_every_precision(dtype):
+    frame = pd.DataFrame({"x": pd.Series([1.5, 2.5, 3.5, -9.9]).astype(dtype)})
+    encoder = CovariateEncoder(["x"], kinds={"x": Numeric(scaling="none")}, missing="zero", missing_codes=[-9.9])
+    assert encoder.fit_transform(frame).tolist() == [[1.5, 0.0], [2.5, 0.0], [3.5, 0.0], [0.0, 1.0]]
+
+
+def test_a_code_as_text_is_a_number_however_spelled_and_a_name_is_none():
+    frame = pd.DataFrame({"x": ["-4.00", " -4", "-4", "+7.5"], "site": ["09", "9", "9.0", "10"]})
+    kinds = {"x": Censored(scaling="none"), "site": Categorical()}
+    encoder = CovariateEncoder(["x", "site"], kinds=kinds, missing="zero", missing_codes=[-4, 9])
+    found = pd.DataFrame(encoder.fit_transform(frame), columns=encoder.get_feature_names_out())
+    assert found["x_missing"].tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert found["site_missing"].tolist() == [0.0, 1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(

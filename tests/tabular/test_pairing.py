@@ -425,6 +425,29 @@ def test_images_come_by_id_in_any_form_and_ids_as_numbers_are_the_same(kind):
     assert pair_by_id(images, rows)[0]["image"].tolist() == ["ten", "two"]
 
 
+def test_parts_of_an_id_are_compared_and_not_their_text():
+    """Subject 1_1, session 2 and subject 1, session 1_2 are both written 1_1_2."""
+    rows = pd.DataFrame({"subject": ["1_1", "b"], "session": ["2", ""], "age": [60, 70]})
+    other = pd.DataFrame({"subject": ["1", "b"], "session": ["1_2", ""], "image": ["of_1.nii", "b.nii"]})
+    with pytest.raises(TableError, match="1 row without image, 1 image without row"):
+        pair_by_id(other, rows)
+    with pytest.raises(TableError, match="1 row without image, 1 image without row"):
+        pair_by_id(pd.DataFrame({"subject": ["1_1_2", "b"], "image": ["x.nii", "b.nii"]}), rows)
+    paired, report = pair_by_id(other.assign(subject=["1_1", "b"], session=["2", ""]), rows)
+    assert (paired["image"].tolist(), len(report)) == (["of_1.nii", "b.nii"], 0)
+    paired, _ = pair_by_id(other, rows, id=["subject"], unmatched="report")
+    assert paired["image"].tolist() == ["b.nii"]
+    paired, _ = pair_by_id({"1_1_2": "x.nii", "b": "b.nii"}, rows)  # an id that was written so on purpose
+    assert paired["image"].tolist() == ["x.nii", "b.nii"]
+
+
+def test_a_transform_in_place_does_not_change_the_images(encoder):
+    images = {name: np.ones(4) for name in cohort()["subject"]}
+    data = CovariateDataset(cohort(), encoder, images=images, transform=lambda image: np.multiply(image, 2, out=image))
+    assert data[0]["image"].tolist() == data[0]["image"].tolist() == [2.0] * 4
+    assert all((image == 1).all() for image in images.values())
+
+
 @pytest.mark.parametrize("images", [["a.nii", "b.nii"], np.zeros((2, 3)), "a.nii", torch.zeros(2)])
 def test_images_without_ids_cannot_be_given(images, encoder):
     with pytest.raises(TableError, match="the order of a list cannot be checked"):

@@ -99,6 +99,14 @@ def test_no_images_and_no_visits():
     assert report["kind"].tolist() == ["no visit of this subject"]
 
 
+@pytest.mark.parametrize("nobody", [None, float("nan"), pd.NA])
+def test_rows_of_nobody_are_not_one_person_s(nobody):
+    with pytest.raises(TableError, match="images: expected a subject in every row"):
+        match_visits(table((nobody, "", "2006-01-12")), VISITS, tolerance_days=9)
+    with pytest.raises(TableError, match="visits: expected a subject in every row"):
+        match_visits(table(("a", "", "2006-01-12")), table((nobody, "", "2006-01-10")), tolerance_days=9)
+
+
 def test_a_visit_twice_a_wrong_tolerance_and_a_bad_date_are_refused():
     with pytest.raises(TableError, match="came a bl in rows 0 and 5"):
         match_visits(table(), pd.concat([VISITS, VISITS.iloc[:1]]), tolerance_days=1)

@@ -89,9 +89,26 @@ def _days(column: Column, form: str | None) -> tuple[npt.NDArray[np.float64], bo
         dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
     days = np.array((dates - _EPOCH) / _DAY, dtype=np.float64)
     if not column.is_dates:
-        return column.rows_of(days, np.nan), zone
+        days = column.rows_of(days, np.nan)
     days[~column.present] = np.nan
+    _refuse_codes(column, days, form)
     return days, zone
+
+
+def _refuse_codes(column: Column, days: npt.NDArray[np.float64], form: str | None) -> None:
+    """Raise where a date that counts is a missing code in another spelling, such as 01/01/1900 for 1900-01-01."""
+    for code in column.missing_codes:
+        if not isinstance(code, str):
+            continue
+        spelling = None if ISO_DATE.fullmatch(code) else form or "%m/%d/%Y"
+        stamps = pd.to_datetime(pd.Series([code], dtype=object), format=spelling, errors="coerce", utc=True)
+        day = ((stamps.dt.tz_localize(None) - _EPOCH) / _DAY).to_numpy(dtype=np.float64)  # NaN: no date
+        column.refuse(
+            days == day,
+            f"the missing code {code!r} as the column writes its dates",
+            "that date in another spelling",
+            "declare the code as it stands in the table, or as 1900-01-01 for a column of dates",
+        )
 
 
 def _parse(column: Column, form: str | None) -> pd.Series[Any]:

@@ -76,6 +76,8 @@ class CovariateDataset(Dataset[dict[str, Any]]):
         item = _item(self.table, range(len(self))[index])
         if self.images is not None:
             item["image"] = self.images[item["id"]]
+            if self.load is not None or self.transform is not None:  # which may work in place
+                item["image"] = _copied(item["image"])
         if self.load is not None:
             item["image"] = self.load(item["image"])
         if self.transform is not None:
@@ -87,6 +89,11 @@ class CovariateDataset(Dataset[dict[str, Any]]):
         from fusionconv.tabular.pairing.collate import covariate_collate
 
         return covariate_collate(batch, table=self.table)
+
+
+def _copied(image: Any) -> Any:
+    """A tensor or an array of one's own; anything else as it is."""
+    return image.clone() if isinstance(image, torch.Tensor) else image.copy() if hasattr(image, "__array__") else image
 
 
 def covariate_items(table: CovariateTable) -> list[dict[str, Any]]:

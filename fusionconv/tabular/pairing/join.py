@@ -10,7 +10,7 @@ import pandas as pd
 from fusionconv.errors import TableError
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.ids import first_few, id_text
-from fusionconv.tabular.pairing.table import row_ids
+from fusionconv.tabular.pairing.table import id_parts, joined, row_ids
 
 __all__ = ["images_by_id", "pair_by_id"]
 
@@ -50,7 +50,8 @@ def pair_by_id(
 
     Args:
         images: files by id: a dict, a Series whose index are the ids, or a DataFrame with the column or columns of
-            ``id`` and a column ``image``. A plain list is refused: its order would have to be trusted.
+            ``id`` and a column ``image``. A plain list is refused: its order would have to be trusted. Tables are
+            compared column by column, so that subject 1_1, session 2 is not subject 1, session 1_2.
         frame: the table of rows, in any order.
         id: the column that names a row, or columns to join by ``_``; None for subject and (if there is one) session.
         image: the name of the image column.
@@ -79,24 +80,28 @@ def pair_by_id(
     """
     if unmatched not in ("error", "report"):
         raise TableError(f"expected unmatched to be 'error' or 'report', came {unmatched!r}")
-    names = row_ids(frame, id)
+    by_parts = isinstance(images, pd.DataFrame)
+    names: list[Any] = id_parts(frame, id) if by_parts else row_ids(frame, id)
     if image in frame.columns and frame[image].notna().any():
         raise TableError(
             f"expected a table without images, came one whose column {image!r} has {int(frame[image].notna().sum())}; "
             "drop the column, or name another with image="
         )
-    files: dict[str, list[Any]] = {}
+    files: dict[Any, list[Any]] = {}
     for name, file in _named(images, id, image):
         files.setdefault(name, []).append(file)
-    rows: dict[str, list[int]] = {}
+    rows: dict[Any, list[int]] = {}
     for place, name in enumerate(names):
         rows.setdefault(name, []).append(place)
     report: list[dict[str, Any]] = []
 
-    def note(kind: str, name: str, places: list[int], file: Any, reason: str) -> None:
+    def text(name: Any) -> str:
+        return joined(name) if by_parts else str(name)
+
+    def note(kind: str, name: Any, places: list[int], file: Any, reason: str) -> None:
         known: Any = frame.iloc[places[0]] if places else None
         person = {c: known[c] if places and c in frame.columns else None for c in ("subject", "session")}
-        report.append({"kind": kind, "id": name, **person, "image": file, "reason": reason})
+        report.append({"kind": kind, "id": text(name), **person, "image": file, "reason": reason})
 
     for name, places in rows.items():
         if len(places) > 1:
@@ -122,19 +127,19 @@ def pair_by_id(
         )
     if not good:
         raise TableError(
-            f"expected ids that occur on both sides, came none: rows {first_few(rows)}; images {first_few(files)}; are "
-            "they written alike?"
+            f"expected ids that occur on both sides, came none: rows {first_few(map(text, rows))}; images "
+            f"{first_few(map(text, files))}; are they written alike, in the same columns?"
         )
     paired = frame.iloc[good].copy()
     paired[image] = pd.Series([files[names[p]][0] for p in good], index=paired.index, dtype=object)
     return paired, table
 
 
-def _named(images: Any, id: str | list[str] | None, image: str) -> list[tuple[str, Any]]:
-    """Pairs of id and image, whatever they came in."""
+def _named(images: Any, id: str | list[str] | None, image: str) -> list[tuple[Any, Any]]:
+    """Pairs of id and image, whatever they came in; of a table the id's parts."""
     if isinstance(images, pd.DataFrame):
         require_columns(images, [image], "table of images")
-        return list(zip(row_ids(images, id), images[image].tolist(), strict=True))
+        return list(zip(id_parts(images, id), images[image].tolist(), strict=True))
     if not isinstance(images, (Mapping, pd.Series)):
         raise TableError(
             f"expected images by id (a dict, a Series indexed by id, or a DataFrame with ids), came "

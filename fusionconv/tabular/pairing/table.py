@@ -15,7 +15,7 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.columns import did_you_mean, require_columns
 from fusionconv.tabular.ids import first_few, id_text
 
-__all__ = ["CovariateTable", "row_ids"]
+__all__ = ["CovariateTable", "id_parts", "joined", "row_ids"]
 
 
 def row_ids(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[str]:
@@ -27,6 +27,16 @@ def row_ids(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[str]:
     >>> row_ids(pd.DataFrame({"subject": ["a", "b"], "session": ["m06", ""]}), None)
     ['a_m06', 'b']
     """
+    return [joined(parts) for parts in id_parts(frame, id)]
+
+
+def joined(parts: Sequence[str | None]) -> str:
+    """The parts of an id that are there, joined by ``_``. Other parts may give the same text: for people to read."""
+    return "_".join(text for text in parts if text is not None)
+
+
+def id_parts(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[tuple[str | None, ...]]:
+    """The parts of each row's id: (subject, session or None), or the columns of ``id``. See :func:`row_ids`."""
     columns = ["subject", *(["session"] if "session" in frame.columns else [])] if id is None else id
     columns = [columns] if isinstance(columns, str) else list(columns)
     require_columns(frame, columns)
@@ -40,7 +50,9 @@ def row_ids(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[str]:
             f"expected an id (text or a whole number) in {' and '.join(map(repr, columns))} of every row, came "
             f"{len(rows)} without: rows {first_few(rows)}; fill them in or drop these rows"
         )
-    return ["_".join(text for text in row if text is not None) for row in zip(*parts, strict=True)]
+    if id is None and len(parts) == 1:
+        parts.append([None] * len(frame))
+    return list(zip(*parts, strict=True))
 
 
 class CovariateTable:
