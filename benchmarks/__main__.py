@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     budget = {} if options.budget is None else {"budget": options.budget}
     begun, records = time.perf_counter(), []
     found: dict[str, Any] = {"measure": options.measure, "device": device.type, "quick": options.quick}
-    found["environment"] = environment(device)
+    found["environment"], found["note"] = environment(device), options.note
     found["command"] = "python -m benchmarks " + " ".join(sys.argv[1:] if argv is None else argv)
     for record in module.measure(device, options.quick, **budget):
         records.append(record)
@@ -75,6 +75,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few cases only, to see that it works")
     parser.add_argument("--budget", type=float, help="seconds a case and comparison (each measure has its own default)")
     parser.add_argument("--threads", type=int, help="threads of a CPU measurement (torch's default)")
+    parser.add_argument("--note", default="", help="what the page says of the conditions, such as what else ran")
     parser.add_argument("--out", type=Path, default=Path("docs/performance.md"), help="page: what to write")
     return parser.parse_args(argv)
 

@@ -111,7 +111,14 @@ def test_summary() -> None:
 
 def test_page_marks_what_was_missed(tmp_path: Path) -> None:
     file = tmp_path / "layers.json"
-    result = {"measure": "layers", "device": "cpu", "quick": False, "environment": {"torch": "9"}, "seconds": 1.0}
+    result = {
+        "measure": "layers",
+        "device": "cpu",
+        "quick": False,
+        "environment": {"torch": "9"},
+        "seconds": 1.0,
+        "note": "all alone",
+    }
     result |= {
         "command": "python -m benchmarks layers",
         "records": [_record(1.0, 1.0), _record(4.0, 2.0), _record(2.0, 1.2)],
@@ -126,7 +133,7 @@ def test_page_marks_what_was_missed(tmp_path: Path) -> None:
     )
     assert "- Beyond 1.6: case 2.0 (2.00): the choice of `auto`; `grouped` takes 1.20 here." in text
     assert "No CUDA card was at hand" in text
-    assert "`python -m benchmarks layers`: torch 9; 1 s" in text
+    assert "`python -m benchmarks layers`: torch 9; 1 s; all alone" in text
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(FusionError, match="expected a JSON file"):
         main(["page", str(tmp_path / "other.json"), "--out", str(tmp_path / "page.md")])
