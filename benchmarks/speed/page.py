@@ -44,9 +44,9 @@ units of using it once: next to nothing where maps are large (first layers), and
 - **No kernels** (`stacked`): K more convolutions, where K times P is small.
 - `rank=R` makes K covariates cost what R do; `merge` makes one covariate vector cost nothing.
 
-A cause of another kind is the library's own convolution: the ResNet stem (3 channels, 7x7, stride 2) has large maps, yet
-one ordinary convolution a sample (`loop` in its row) is much slower than one for the batch, whatever the kernels. No
-strategy here changes that; of a whole training step it is little (ResNet-50's row in the table of networks).
+A cause of another kind is the library's own convolution: the ResNet stem (3 channels, 7x7, stride 2) has large maps,
+yet one ordinary convolution a sample (`loop` in its row) is much slower than one for the batch, whatever the kernels.
+No strategy here changes that; of a whole training step it is little (ResNet-50's row in the table of networks).
 
 A layer that scales feature maps (`film`, `daft`) makes no kernels and has no such bound; what it cannot do instead
 stands in [methods.md](methods.md) and [choosing.md](choosing.md).
