@@ -15,9 +15,9 @@ from benchmarks.speed.timing import compare
 from fusionconv.functional import hybrid_conv
 from fusionconv.layers.daft import Daft
 from fusionconv.layers.film import Film
-from fusionconv.strategies import STRATEGIES
+from fusionconv.strategies import STRATEGIES, choose
 
-__all__ = ["fastest", "measure", "summary", "ways"]
+__all__ = ["chosen", "fastest", "measure", "summary", "ways"]
 
 PEERS = ("condconv2d of timm", "film", "daft")
 
@@ -90,6 +90,15 @@ def _condconv(case: Case, base: Any, v: Tensor, x: Tensor, s: Tensor, step: Any)
         peer.bias.zero_()[0] = base.bias
     routing = torch.cat([torch.ones_like(s[:, :1]), s], 1)
     yield PEERS[0], step(lambda: peer(x, routing), [peer.weight, peer.bias])
+
+
+def chosen(case: Case, device: str) -> str:
+    """The strategy that ``auto`` takes in this case, whose own column is then the same code measured again."""
+    at = "cpu" if device == "cpu" else "meta"  # any other device is chosen for alike
+    x = torch.empty(case.batch, case.channels[0], *[case.size] * case.dims, device=at)
+    kernel = [case.kernel] * case.dims
+    v = torch.empty(case.k, case.channels[1], case.channels[0] // case.groups, *kernel, device=at)
+    return choose(x, case.covariates(torch.device("cpu")), v)
 
 
 def fastest(timings: dict[str, Any]) -> float:

@@ -45,8 +45,8 @@ units of using it once: next to nothing where maps are large (first layers), and
 - `rank=R` makes K covariates cost what R do; `merge` makes one covariate vector cost nothing.
 
 A cause of another kind is the library's own convolution: the ResNet stem (3 channels, 7x7, stride 2) has large maps,
-yet one ordinary convolution a sample (`loop` in its row) is much slower than one for the batch, whatever the kernels.
-No strategy here changes that; of a whole training step it is little (ResNet-50's row in the table of networks).
+yet one ordinary convolution a sample (`loop` in its row), and grouped ones more so, are slower than one for the batch,
+whatever the kernels. Of a whole training step that is little (ResNet-50's row in the table of networks).
 
 A layer that scales feature maps (`film`, `daft`) makes no kernels and has no such bound; what it cannot do instead
 stands in [methods.md](methods.md) and [choosing.md](choosing.md).
@@ -100,7 +100,9 @@ def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
             lines.append(
                 f"**{done} of the grid's {whole} cases**: the run was stopped there, the figures are of these.\n"
             )
-        lines += _layers(results["layers"]["records"], goal)
+        lines += _layers(
+            results["layers"]["records"], goal, {case.name: layers.chosen(case, device) for case in grid(device)}
+        )
     if "models" in results:
         lines += _models(results["models"]["records"], goal)
     if "scaling" in results:
@@ -112,7 +114,7 @@ def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
+def _layers(records: list[dict[str, Any]], goal: dict[str, float], choices: dict[str, str]) -> list[str]:
     summary = layers.summary(records)
     step, forward = summary["step"], summary["forward"]
     plain, best, loop = step["auto / plain"], step["auto / best strategy of the case"], step["loop / auto"]
@@ -129,6 +131,7 @@ def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
     if peer:
         words = "timm's CondConv2d (given the routing and the same kernels) / auto, geometric mean; worst for us"
         lines.append(f"| {words} | ≥ 1.00 | {peer['geometric_mean']:.2f}; {peer['best']:.2f} |")
+    lines += _noise([(r["step"], choices[r["case"]]) for r in records if choices.get(r["case"]) in r["step"]])
     inference = forward["auto / plain"]
     words = f"{inference['geometric_mean']:.2f}; {inference['worst']:.2f}"
     lines.append(f"| forward only: auto / plain, geometric mean; worst | | {words} |")
@@ -151,9 +154,8 @@ def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
     misses = [r for r in records if r["step"]["auto"]["ratio"] > goal["worst"]]
     lines.append("")
     for record in misses:
-        lines.append(
-            f"- Beyond {goal['worst']}: {record['case']} ({record['step']['auto']['ratio']:.2f}): {_why(record, goal)}"
-        )
+        ratio, why = record["step"]["auto"]["ratio"], _why(record, goal, choices)
+        lines.append(f"- Beyond {goal['worst']}: {record['case']} ({ratio:.2f}): {why}")
     rounds = [timing["rounds"] for record in records for timing in record["step"].values()]
     lines.append(
         f"\nRounds a figure: {min(rounds):.0f} to {max(rounds):.0f}, median {statistics.median(rounds):.0f} (one where "
@@ -162,9 +164,27 @@ def _layers(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
     return lines
 
 
-def _why(record: dict[str, Any], goal: dict[str, float]) -> str:
-    """Whether a miss is the choice's, or that of every strategy."""
+def _noise(pairs: list[tuple[dict[str, Any], str]]) -> list[str]:
+    """The column of `auto` beside that of the strategy it takes, the same code; and what the choice itself costs."""
+    if not pairs:
+        return []
+    again = [t["auto"]["ratio"] / t[choice]["ratio"] for t, choice in pairs]
+    apart = [max(r, 1 / r) for r in again]
+    cost = [t[choice]["ratio"] / layers.fastest(t) for t, choice in pairs]
+    return [
+        "| noise: the columns of `auto` and of the strategy that it takes are the same code; the larger / the smaller, "
+        f"median; worst | | {statistics.median(apart):.2f}; {max(apart):.2f} |",
+        "| the column of the strategy that `auto` takes / the best of each case, mean; worst | | "
+        f"{statistics.mean(cost):.2f}; {max(cost):.2f} |",
+    ]
+
+
+def _why(record: dict[str, Any], goal: dict[str, float], choices: dict[str, str]) -> str:
+    """Whether a miss is noise, the choice's, or that of every strategy."""
     timings = record["step"]
+    choice = choices.get(record["case"])
+    if choice in timings and timings[choice]["ratio"] <= goal["worst"]:
+        return f"noise: it takes `{choice}`, whose own column has {timings[choice]['ratio']:.2f}."
     best = min((name for name in STRATEGIES if name in timings), key=lambda name: float(timings[name]["ratio"]))
     ratio = timings[best]["ratio"]
     if ratio <= goal["worst"]:

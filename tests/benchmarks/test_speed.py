@@ -12,7 +12,7 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.speed import models
 from benchmarks.speed.cases import Case, grid
-from benchmarks.speed.layers import measure, summary, ways
+from benchmarks.speed.layers import chosen, measure, summary, ways
 from benchmarks.speed.timing import compare, peak_memory
 from fusionconv.errors import FusionError
 from fusionconv.functional import hybrid_conv
@@ -139,6 +139,20 @@ def test_page_marks_what_was_missed(tmp_path: Path) -> None:
         main(["page", str(tmp_path / "other.json"), "--out", str(tmp_path / "page.md")])
     with pytest.raises(FusionError, match="at least one"):
         main(["page", "--out", str(tmp_path / "page.md")])
+
+
+def test_the_choice_s_own_column_tells_noise_from_a_bad_choice(tmp_path: Path) -> None:
+    """One case where auto (grouped) reads 2.0 and grouped 1.0: the same code, so the first is noise."""
+    case = next(case for case in grid("cpu") if chosen(case, "cpu") == "grouped")
+    assert chosen(case, "cuda") == "grouped"
+    record = {**_record(2.0, 1.0), "case": case.name}
+    result = {"measure": "layers", "device": "cpu", "environment": {}, "seconds": 1.0, "command": "x"}
+    (tmp_path / "layers.json").write_text(json.dumps(result | {"records": [record]}))
+    main(["page", str(tmp_path / "layers.json"), "--out", str(tmp_path / "page.md")])
+    text = (tmp_path / "page.md").read_text()
+    assert "the larger / the smaller, median; worst | | 2.00; 2.00 |" in text
+    assert "the best of each case, mean; worst | | 1.00; 1.00 |" in text
+    assert "(2.00): noise: it takes `grouped`, whose own column has 1.00." in text
 
 
 def test_a_call_leaves_no_gradient_that_the_next_one_frees() -> None:
