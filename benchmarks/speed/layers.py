@@ -17,7 +17,7 @@ from fusionconv.layers.daft import Daft
 from fusionconv.layers.film import Film
 from fusionconv.strategies import STRATEGIES, choose
 
-__all__ = ["chosen", "fastest", "measure", "summary", "ways"]
+__all__ = ["best", "chosen", "fastest", "measure", "summary", "ways"]
 
 PEERS = ("condconv2d of timm", "film", "daft")
 
@@ -101,9 +101,14 @@ def chosen(case: Case, device: str) -> str:
     return choose(x, case.covariates(torch.device("cpu")), v)
 
 
+def best(timings: dict[str, Any]) -> str:
+    """The fastest of the strategies that were measured."""
+    return min((name for name in STRATEGIES if name in timings), key=lambda name: float(timings[name]["ratio"]))
+
+
 def fastest(timings: dict[str, Any]) -> float:
     """The ratio to plain of the fastest strategy that was measured."""
-    return min(float(timings[name]["ratio"]) for name in STRATEGIES if name in timings)
+    return float(timings[best(timings)]["ratio"])
 
 
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -126,12 +131,10 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
 
     found = {}
     for step in ("forward", "step"):
-        best = []
-        for r in records:
-            best.append(r[step]["auto"]["ratio"] / fastest(r[step]))
+        behind = [r[step]["auto"]["ratio"] / fastest(r[step]) for r in records]
         found[step] = {
             "auto / plain": both(ratios(step, "auto", "plain")),
-            "auto / best strategy of the case": {**both(best), "mean": round(sum(best) / len(best), 3)},
+            "auto / best strategy of the case": {**both(behind), "mean": round(sum(behind) / len(behind), 3)},
             "loop / auto": both(ratios(step, "loop", "auto")),
             "condconv2d of timm / auto": both(ratios(step, PEERS[0], "auto")),
             "film / plain": both(ratios(step, "film", "plain")),

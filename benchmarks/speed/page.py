@@ -11,7 +11,6 @@ from typing import Any
 from benchmarks.speed import layers
 from benchmarks.speed.cases import grid
 from fusionconv.errors import FusionError
-from fusionconv.strategies import STRATEGIES
 
 __all__ = ["write_page"]
 
@@ -185,7 +184,7 @@ def _why(record: dict[str, Any], goal: dict[str, float], choices: dict[str, str]
     choice = choices.get(record["case"])
     if choice in timings and timings[choice]["ratio"] <= goal["worst"]:
         return f"noise: it takes `{choice}`, whose own column has {timings[choice]['ratio']:.2f}."
-    best = min((name for name in STRATEGIES if name in timings), key=lambda name: float(timings[name]["ratio"]))
+    best = layers.best(timings)
     ratio = timings[best]["ratio"]
     if ratio <= goal["worst"]:
         return f"the choice of `auto`; `{best}` takes {ratio:.2f} here."

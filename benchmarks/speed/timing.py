@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recipes.common.environment import processor, versions
+from recipes.common.environment import hardware, versions
 
 __all__ = ["Timing", "compare", "environment", "peak_memory"]
 
@@ -104,8 +103,8 @@ def peak_memory(way: Callable[[], Any], device: torch.device) -> int | None:
     """Bytes of tensors that the call makes, those alive at the highest moment; None where that cannot be told.
 
     On CUDA what torch's allocator handed out above what was held before, so the call must free nothing that an earlier
-    one has left. On a CPU torch's MemTracker adds up the
-    tensors; what a library takes for itself within one operation (scratch space) is not seen there.
+    one has left. On a CPU torch's MemTracker adds up the tensors; what a library takes for itself within one operation
+    (scratch space) is not seen there.
     """
     gc.collect()
     if device.type == "cuda":
@@ -133,6 +132,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         found["hardware"] = torch.cuda.get_device_name(device)
         found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     else:
-        found["hardware"] = f"CPU {processor()}, {os.cpu_count()} cores"
+        found["hardware"] = hardware(device)
         found["threads"] = torch.get_num_threads()
     return found

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from recipes.common.environment import processor
+from recipes.common.environment import processor, versions
 
 __all__ = ["append", "conditions", "read"]
 
@@ -42,10 +40,6 @@ def append(folder: Path, record: dict[str, Any]) -> None:
 
 def conditions() -> str:
     """Versions and hardware, in one line."""
-    versions = []
-    for package in PACKAGES:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return f"{', '.join(versions)}, Python {platform.python_version()}, {processor()} (CPU), one thread"
+    known = versions(*PACKAGES)
+    packages = ", ".join(f"{name} {known[name]}" for name in PACKAGES if known[name] != "not installed")
+    return f"{packages}, Python {known['python']}, {processor()} (CPU), one thread"

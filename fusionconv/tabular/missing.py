@@ -78,7 +78,7 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
     if values.dtype != object:
         return np.isin(values, np.array(numbers, dtype=values.dtype))
     found = positions(values, list(dict.fromkeys([*codes, *numbers]))) >= 0
-    dates = {pd.Timestamp(c) for c in codes if isinstance(c, str) and ISO_DATE.fullmatch(c)}
+    dates = _dates_of(codes)
     if not numbers and not dates:
         return found
     spelled = [_number(v) in numbers or (bool(dates) and _date(v) in dates) for v in values]
@@ -108,9 +108,9 @@ def _date(value: Any) -> Any:
 
 def is_date_code(dates: pd.Series[Any], codes: tuple[Label, ...]) -> npt.NDArray[np.bool_]:
     """Where a date is among the declared codes that are dates, such as "1900-01-01"."""
-    found = np.zeros(len(dates), dtype=bool)
-    naive = dates.dt.tz_localize(None)
-    for code in codes:
-        if isinstance(code, str) and ISO_DATE.fullmatch(code):
-            found |= np.array(naive == pd.Timestamp(code), dtype=bool)
-    return found
+    return np.array(dates.dt.tz_localize(None).isin(list(_dates_of(codes))), dtype=bool)
+
+
+def _dates_of(codes: tuple[Label, ...]) -> set[Any]:
+    """The codes that are dates, as ISO writes them."""
+    return {pd.Timestamp(code) for code in codes if isinstance(code, str) and ISO_DATE.fullmatch(code)}
