@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from fusionconv import functional
-from fusionconv.checkpoint import load, save
-from fusionconv.errors import (
-    CheckpointError,
-    CovariateError,
-    CovariateTypeError,
-    FusionError,
-    SurgeryError,
-    TableError,
-    UnusedCovariatesWarning,
-)
-from fusionconv.layers import (
-    HybridConv1d,
-    HybridConv2d,
-    HybridConv3d,
-    HybridConvTranspose1d,
-    HybridConvTranspose2d,
-    HybridConvTranspose3d,
-    HybridLinear,
-)
-from fusionconv.param_groups import param_groups
-from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, merge, unfuse
-from fusionconv.tuning import TunedLayer, autotune
-from fusionconv.windows import window_predictor
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusionconv import functional
+    from fusionconv.checkpoint import load, save
+    from fusionconv.errors import (
+        CheckpointError,
+        CovariateError,
+        CovariateTypeError,
+        FusionError,
+        SurgeryError,
+        TableError,
+        UnusedCovariatesWarning,
+    )
+    from fusionconv.layers import (
+        HybridConv1d,
+        HybridConv2d,
+        HybridConv3d,
+        HybridConvTranspose1d,
+        HybridConvTranspose2d,
+        HybridConvTranspose3d,
+        HybridLinear,
+    )
+    from fusionconv.optimizer_groups import param_groups
+    from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, merge, unfuse
+    from fusionconv.tuning import TunedLayer, autotune
+    from fusionconv.windows import window_predictor
 
 __all__ = [
     "CheckpointError",
@@ -58,3 +62,31 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+# Nothing is imported before it is used: the console command answers --help without loading torch.
+_MODULES = {
+    "fusionconv.checkpoint": "load save",
+    "fusionconv.errors": "CheckpointError CovariateError CovariateTypeError FusionError SurgeryError TableError UnusedCovariatesWarning",
+    "fusionconv.layers": "HybridConv1d HybridConv2d HybridConv3d HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear",
+    "fusionconv.optimizer_groups": "param_groups",
+    "fusionconv.surgery": "ConvInfo covariates fuse_into list_convs merge unfuse",
+    "fusionconv.tuning": "TunedLayer autotune",
+    "fusionconv.windows": "window_predictor",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name == "functional":
+        value = importlib.import_module("fusionconv.functional")
+    else:
+        raise AttributeError(f"module 'fusionconv' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
-"""Checkpoints without pickle: a folder with fusion.json (what was fused, how) and model.safetensors (the numbers)."""
+"""A fused model as a folder: safetensors for the numbers, JSON for what they mean; never pickle."""
 
 from __future__ import annotations
 
-from fusionconv.checkpoint.loading import load
+from fusionconv.checkpoint.loading import load, read_about
 from fusionconv.checkpoint.saving import save
 
-__all__ = ["load", "save"]
+__all__ = ["load", "read_about", "save"]

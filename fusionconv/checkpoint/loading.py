@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,17 @@ from fusionconv.surgery.root import is_fused_root
 if TYPE_CHECKING:
     from fusionconv.tabular import CovariateEncoder
 
-__all__ = ["load"]
+__all__ = ["load", "read_about"]
 
 Model = TypeVar("Model", bound=nn.Module)
 Entries = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
-def load(path: str | os.PathLike[str], backbone: Model) -> tuple[Model, CovariateEncoder | None]:
+@overload
+def load(path: str | os.PathLike[str], backbone: Model) -> tuple[Model, CovariateEncoder | None]: ...
+@overload
+def load(path: str | os.PathLike[str], backbone: None = None) -> tuple[nn.Module, CovariateEncoder | None]: ...
+def load(path: str | os.PathLike[str], backbone: nn.Module | None = None) -> tuple[nn.Module, CovariateEncoder | None]:
     """Fuse ``backbone`` as the saved model was, and fill it with the saved numbers.
 
     What came must be what was saved (sizes, sha256), and the backbone must be the network that was fused: same class,
@@ -65,6 +70,8 @@ def load(path: str | os.PathLike[str], backbone: Model) -> tuple[Model, Covariat
     folder = Path(path)
     manifest = read_manifest(folder)
     encoder = _encoder(manifest, folder)
+    if backbone is None:
+        backbone = _built(manifest, folder)
     weights = manifest.weights
     tensors = read_verified(folder, weights.file, weights.size, weights.sha256)
     _require_plain(backbone)
@@ -77,6 +84,28 @@ def load(path: str | os.PathLike[str], backbone: Model) -> tuple[Model, Covariat
         )
     _fuse_and_fill(backbone, manifest, tensors)
     return backbone, encoder
+
+
+def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `save` was given as ``about``: plain data; empty where nothing was."""
+    return dict(read_manifest(Path(path)).about or {})
+
+
+def _built(manifest: Manifest, folder: Path) -> nn.Module:
+    """The plain network that ``about["build"]`` names: a function of this package, and its arguments."""
+    build = (manifest.about or {}).get("build")
+    if build is None:
+        raise CheckpointError(
+            f"{folder}: expected the plain network as the second argument (this checkpoint does not name one), got none; "
+            "fusionconv.load(path, network)"
+        )
+    module, _, name = str(build["function"]).partition(":")
+    if not module.startswith("fusionconv."):  # nothing else is ever imported because a file says so
+        raise CheckpointError(
+            f"{folder}: expected a function of fusionconv, got {build['function']!r}; the file is damaged"
+        )
+    network: nn.Module = getattr(importlib.import_module(module), name)(**build["arguments"])
+    return network
 
 
 def _encoder(manifest: Manifest, folder: Path) -> CovariateEncoder | None:

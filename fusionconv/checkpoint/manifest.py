@@ -56,6 +56,7 @@ class Manifest:
     module_versions: dict[str, int]
     weights: WeightsFile
     encoder: dict[str, Any] | None
+    about: dict[str, Any] | None = None
     made_with: dict[str, str] = field(default_factory=dict)
 
     def to_text(self) -> str:
@@ -121,8 +122,10 @@ def _parse(saved: Any) -> Manifest:
     k = _field(saved, "num_covariates", int)
     layers = tuple(_layer(layer, k) for layer in _field(saved, "layers", list))
     names = [layer.name for layer in layers]
-    if not names or len(set(names)) < len(names):
-        raise _DamagedError(f"'layers' must name at least one layer, and each once, came {_words(names)}")
+    if bool(names) != bool(k) or len(set(names)) < len(names):
+        raise _DamagedError(
+            f"'layers' must name at least one layer, and each once (none where num_covariates is 0), got {_words(names)}"
+        )
     settings, versions = _field(saved, "settings", dict), _field(saved, "module_versions", dict)
     for name, values in settings.items():
         if type(values) is not dict or type(values.get("kind")) is not str:
@@ -138,6 +141,7 @@ def _parse(saved: Any) -> Manifest:
         module_versions=versions,
         weights=WeightsFile(_field(weights, "file", str), _field(weights, "size", int), _field(weights, "sha256", str)),
         encoder=_field(saved, "encoder", dict, type(None)),
+        about=_field(saved, "about", dict, type(None)),
         made_with=_field(saved, "made_with", dict),
     )
 

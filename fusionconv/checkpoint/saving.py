@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["save"]
 
 
-def save(model: nn.Module, path: str | os.PathLike[str], encoder: CovariateEncoder | None = None) -> Path:
+def save(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    encoder: CovariateEncoder | None = None,
+    *,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a fused model to the folder ``path``: fusion.json and model.safetensors, no pickle.
 
     The folder holds the whole state dict, under its own keys and bit for bit; which layers are fused and how; the
@@ -40,6 +48,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], encoder: CovariateEncod
         model: a model that `fuse_into` has fused; not a wrapper around it.
         path: the folder; made, with its parents, if it is not there.
         encoder: the fitted `fusionconv.tabular.CovariateEncoder` of its covariates, to be kept with it.
+        about: what else belongs to the model, as plain JSON data: classes, image size, threshold. `read_about` gives it
+            back. With it a network that is not fused is taken too (the arm of a study that sees the image alone).
 
     Returns:
         The folder.
@@ -64,12 +74,18 @@ def save(model: nn.Module, path: str | os.PathLike[str], encoder: CovariateEncod
         >>> torch.equal(again(images, s), model(images, s))
         True
     """
-    _require_fused_root(model)
+    plain = (
+        about is not None
+        and isinstance(model, nn.Module)
+        and not any(isinstance(m, FusedLayer) for m in model.modules())
+    )
+    if not plain:
+        _require_fused_root(model)
     folder = Path(path)
     tensors = tensors_of(model)
-    base, owner = base_class(model), owner_of(model)
+    base, owner = (type(model), Owner(0, type(model).__name__)) if plain else (base_class(model), owner_of(model))
     saved_encoder = None if encoder is None else _encoder_dict(encoder, owner)
-    layers = _plan(model, owner, tensors)
+    layers = () if plain else _plan(model, owner, tensors)
     _require_free(folder)
     data = to_bytes(tensors)
     manifest = Manifest(
@@ -80,6 +96,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], encoder: CovariateEncod
         module_versions=_module_versions(model),
         weights=WeightsFile(WEIGHTS_FILE, len(data), hashlib.sha256(data).hexdigest()),
         encoder=saved_encoder,
+        about=None if about is None else json.loads(json.dumps(dict(about), allow_nan=False)),
         made_with={"fusionconv": _own_version(), "torch": str(torch.__version__)},
     )
     folder.mkdir(parents=True, exist_ok=True)

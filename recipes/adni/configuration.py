@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from fusionconv.study.curves import CurvesLogger
 from recipes.adni.data import BrainData
 from recipes.adni.study import BrainStudy
 from recipes.common.checkpoint import check_checkpoint
-from recipes.common.curves import CurvesLogger
 from recipes.common.runs import RunFolder, is_rank_zero
 
 log = logging.getLogger("recipes.adni")

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
+from fusionconv.study.curves import CurvesLogger
 from recipes.celeba.results import COLUMNS, measure, write_results
 from recipes.celeba.training import CURVES
-from recipes.common.curves import CurvesLogger
 from recipes.common.gathering import gather_rows
 
 

@@ -1,0 +1,1 @@
+"""Studies: any table and its images, every arm on the same folds."""

@@ -1,0 +1,172 @@
+"""StudyModule: the one LightningModule. It trains a network of one arm on one fold and collects its answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from fusionconv.errors import StudyError
+from fusionconv.optimizer_groups import param_groups
+from fusionconv.study.folds import FoldData
+from fusionconv.study.settings import Settings
+
+__all__ = ["StudyModule"]
+
+
+class StudyModule(LightningModule):
+    """A network of one arm and the loss of its task.
+
+    Args:
+        network: called as ``network(images)``, or ``network(images, covariates)``.
+        data: the fold.
+        settings: rates, schedule and so on.
+        takes_covariates: whether the network does.
+        seed: of the run; each epoch draws its random numbers from (seed, epoch).
+        controls: name -> id -> covariates to give in place of the true ones at test.
+    """
+
+    def __init__(
+        self, network: nn.Module, data: FoldData, settings: Settings, takes_covariates: bool, seed: int,
+        controls: Mapping[str, Mapping[str, Tensor]] | None = None, frozen: tuple[nn.Module, ...] = (),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.network, self.data, self.settings, self.takes_covariates = network, data, settings, takes_covariates
+        self.seed, self.controls, self.frozen = seed, dict(controls or {}), frozen
+        self.task = data.task
+        weights = self.task.class_weights(data.targets["train"])
+        self.class_weights: Tensor | None
+        self.register_buffer(
+            "class_weights",
+            None if weights is None else torch.as_tensor(weights, dtype=torch.float32),
+            persistent=False,
+        )
+        self.collected: list[pd.DataFrame] = []
+        self.predictions: pd.DataFrame | None = None  # of the last validation or test pass
+        self._truth = {
+            name: target
+            for part, table in data.tables.items()
+            for name, target in zip(table.ids, data.targets[part], strict=True)
+        }
+        self._sum, self._rows = torch.zeros(()), 0
+
+    def forward(self, batch: Mapping[str, Any], covariates: Tensor | None = None) -> Tensor:
+        """Outputs (N, num_outputs) of a batch."""
+        if not self.takes_covariates:
+            out = self.network(batch["image"])
+        else:
+            out = self.network(batch["image"], batch["covariates"] if covariates is None else covariates)
+        return out
+
+    # ---- training ----
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer of the settings; covariate parameters in a group of their own, without decay."""
+        s = self.settings
+        groups = param_groups(self.network, s.lr, s.weight_decay, s.covariate_lr)
+        make: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
+        optimizer = torch.optim.SGD(groups, momentum=s.momentum) if s.optimizer == "sgd" else make[s.optimizer](groups)
+        steps = int(self.trainer.estimated_stepping_batches)
+        if s.schedule == "constant" or (s.schedule in ("cosine", "onecycle") and steps < 8):
+            return optimizer  # too few steps to go up and down in
+        rates = [group["lr"] for group in optimizer.param_groups]
+        if s.schedule == "multistep":
+            each = torch.optim.lr_scheduler.MultiStepLR(optimizer, s.milestones or [s.epochs // 2, 3 * s.epochs // 4])
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": each, "interval": "epoch"}}
+        schedule: Any = (
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+            if s.schedule == "cosine"
+            else torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.25)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Random numbers of (seed, epoch), so that a resumed run draws those of the uninterrupted one."""
+        torch.manual_seed((1_000_003 * (self.seed + 1) + self.current_epoch) % 2**63)
+        self._sum, self._rows = torch.zeros(()), 0
+        for module in self.frozen:
+            module.eval()
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The task's loss."""
+        target = (batch["target"] - self.data.center) / self.data.scale
+        loss = self.task.loss(self(batch).float(), target, self.class_weights)
+        self._sum = self._sum.to(loss.device) + loss.detach() * len(target)
+        self._rows += len(target)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss, weighted by rows; stop where it is no longer a number."""
+        loss = float(self._sum) / max(self._rows, 1)
+        if not math.isfinite(loss):
+            raise StudyError(
+                f"expected a finite training loss, got {loss} in epoch {self.current_epoch} with lr {self.settings.lr:g}; "
+                "start with a smaller rate, or check the images' range"
+            )
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        group = self.trainer.optimizers[0].param_groups[0]
+        self.log("lr", group["lr"], sync_dist=True)
+        momentum = group.get("momentum", group.get("betas", (None,))[0])
+        if momentum is not None:
+            self.log("momentum", momentum, sync_dist=True)
+
+    # ---- validation and test: rows are collected, and measured once over all processes ----
+
+    def on_validation_epoch_start(self) -> None:
+        """Nothing is left of an earlier pass."""
+        self.collected = []
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect answers to the true covariates."""
+        self._collect(batch, {})
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect answers to the true covariates and to each control."""
+        self._collect(batch, self.controls if self.takes_covariates else {})
+
+    def _collect(self, batch: dict[str, Any], controls: Mapping[str, Mapping[str, Tensor]]) -> None:
+        given: dict[str, Tensor | None] = {"true": None}
+        for name, rows in controls.items():
+            given[name] = torch.stack([rows[i] for i in batch["id"]]).to(batch["covariates"])
+        truth = self.task.truth(np.stack([self._truth[i] for i in batch["id"]]))  # as the table has them, in float64
+        for name, covariates in given.items():
+            outputs = self(batch, covariates).double().cpu().numpy() * self.data.scale + self.data.center
+            self.collected.append(
+                pd.DataFrame({"id": batch["id"], "control": name, **truth, **self.task.answers(outputs)})
+            )
+
+    def _finish(self) -> pd.DataFrame:
+        rows = pd.concat(gathered(self.collected), ignore_index=True).drop_duplicates(["id", "control"])
+        scores = rows[self.task.score_columns(rows)]
+        if not bool(scores.notna().all(axis=None)):
+            raise StudyError(
+                "expected numbers from the network, got NaN: its weights are not finite; give a smaller --lr"
+            )
+        return self.task.decide(rows)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self.predictions = self._finish()
+        for name, value in self.task.measure(self.predictions).items():
+            self.log(f"val/{name}", value, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the rows."""
+        self.predictions = self._finish()
+
+
+def gathered(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The frames of all processes; every process must call it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return frames
+    lists: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(lists, frames)
+    return [frame for part in lists for frame in part]

@@ -1,0 +1,60 @@
+"""A network of a study on the disk: `fusionconv.save`, with all that its answers need, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusionconv.study.arms import Arm
+from fusionconv.study.folds import FoldData
+from fusionconv.study.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["plain_network", "save_network"]
+
+
+def save_network(
+    network: nn.Module, folder: Path, arm: Arm, data: FoldData, settings: Settings, threshold: float
+) -> None:
+    """Write ``folder``: the weights, the encoder, and what `fusionconv.load(folder)` builds the network by.
+
+    ``read_about(folder)`` tells the task with its classes, the images' options and normalisation, the scale of a
+    regression's target, the threshold and the arm.
+    """
+    from fusionconv.checkpoint import save
+    from fusionconv.study.images import image_options
+
+    assert data.store is not None
+    channels = int(data.store.array.shape[1])
+    build = {
+        "name": settings.network, "num_outputs": data.task.num_outputs, "in_channels": channels,
+        "image_size": list(settings.size), "options": dict(settings.network_options), "head": settings.head,
+    }  # fmt: skip
+    about = {
+        "build": {"function": "fusionconv.study.saved:plain_network", "arguments": build},
+        "task": data.task.settings,
+        "arm": asdict(arm),
+        "takes_covariates": arm.takes_covariates,
+        "images": asdict(image_options(settings, channels // len(settings.image_column))),
+        "image_columns": len(settings.image_column),
+        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "target": {"center": data.center, "scale": data.scale},
+        "threshold": threshold,
+        "fold": data.fold,
+    }
+    save(network, folder, data.encoder if arm.takes_covariates else None, about=about)
+
+
+def plain_network(
+    name: str, num_outputs: int, in_channels: int, image_size: list[int], options: Mapping[str, Any], head: str
+) -> nn.Module:
+    """The plain network of a saved arm, with new weights, which `fusionconv.load` replaces."""
+    from fusionconv.study.networks import build_network
+
+    return build_network(
+        name, num_outputs=num_outputs, in_channels=in_channels, image_size=tuple(image_size), options=options, head=head
+    )

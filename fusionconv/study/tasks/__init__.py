@@ -1,0 +1,21 @@
+"""What a study can predict: one file per task. A new task is a new file, and its name here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fusionconv.study.tasks.base import Metric, Task
+from fusionconv.study.tasks.classes import Binary, Multiclass
+from fusionconv.study.tasks.multilabel import Multilabel
+from fusionconv.study.tasks.regression import Regression
+from fusionconv.study.tasks.survival import Survival
+
+__all__ = ["TASKS", "Metric", "Task", "make_task"]
+
+TASKS: dict[str, type[Task]] = {t.NAME: t for t in (Binary, Multiclass, Multilabel, Regression, Survival)}
+
+
+def make_task(settings: dict[str, Any]) -> Task:
+    """The task that `Task.settings` told of."""
+    given = dict(settings)
+    return TASKS[given.pop("task")](**given)
