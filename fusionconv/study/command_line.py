@@ -1,51 +1,256 @@
-"""From words on a command line, or a YAML file, to Settings: jsonargparse checks the types, help comes from docstrings."""
+"""From a command line, or a YAML file, to settings: jsonargparse checks types, help comes from the docstring."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import yaml
 
 from fusionconv.errors import StudyError
-from fusionconv.study.settings import Settings
+from fusionconv.study.settings import GROUPS, Settings
 
-__all__ = ["SettingsParser", "settings_parser", "with_underscores"]
+__all__ = ["Given", "help_text", "parse", "settings_parser", "trainer_help", "with_underscores"]
+
+#: options of the commands that are no settings: name -> (default, help)
+OWN: dict[str, dict[str, tuple[Any, str]]] = {
+    "inspect": {},
+    "compare": {
+        "arms": (
+            ["image", "covariates", "concat", "hybrid@first"],
+            "image, covariates, stacked, concat, METHOD@WHERE (hybrid@first, film@last, ...), or {arm: ..., rank: 2}",
+        ),
+        "out": (None, "folder of everything that is written (needed)"),
+        "overwrite": (False, "throw away what an earlier comparison left there"),
+        "part": ("1/1", "do the K-th of N parts of the runs, such as 2/3; machines may share --out"),
+        "launcher": ("local", "local, ray or slurm"),
+        "jobs": (1, "runs at the same time"),
+        "launcher_options": ({}, "of ray or slurm, such as partition=gpu"),
+        "minutes": (None, "choose the number of epochs so that the whole takes about so long"),
+    },
+    "fit": {
+        "arm": ("hybrid@first", "the arm to train"),
+        "out": (None, "folder of everything that is written (needed)"),
+        "overwrite": (False, "throw away what an earlier run left there"),
+    },
+    "predict": {
+        "study": (None, "folder of a finished comparison (needed)"),
+        "arm": (None, "whose networks answer (needed); those of all folds are averaged"),
+        "table": (None, "rows to predict (needed); the study's columns, no target"),
+        "images": (None, "folder of their images; default: the table's folder"),
+        "out": ("predictions.csv", "file of the answers"),
+    },
+    "report": {"out": (None, "folder of a comparison")},
+    "explain": {
+        "study": (None, "folder of a finished comparison"),
+        "arm": (None, "whose network is looked at (needed)"),
+        "fold": (None, "which fold's network; default: the first"),
+        "rows": (6, "so many test images"),
+        "out": (None, "folder of the figures; default: STUDY/explain/ARM"),
+    },
+    "demo": {
+        "dims": (2, "2 or 3"),
+        "out": (None, "folder of the study; default: runs/demo-2d or runs/demo-3d"),
+        "seed": (0, "of the images, splits and weights"),
+        "overwrite": (False, "throw away an earlier demo"),
+    },
+}
+_POSITIONAL = {"report": "out", "explain": "study"}
+_WITH_SETTINGS = ("inspect", "compare", "fit")
+_LISTS = [f.name for f in dataclasses.fields(Settings) if str(f.type).startswith("list")]
+_PAIRS = [f.name for f in dataclasses.fields(Settings) if "dict" in str(f.type)]
 
 
-class SettingsParser(jsonargparse.ArgumentParser):
-    """A parser of Settings and of a command's own options; hyphens and underscores are the same."""
+@dataclass
+class Given:
+    """What was given: options of a study, and options of the command (defaults filled in)."""
+
+    settings: dict[str, Any]
+    own: dict[str, Any]
+
+
+def parse(command: str, words: Sequence[str]) -> Given:
+    """Words of a command line: ``--config FILE`` first, then the options, which win.
+
+    Raises:
+        StudyError: an unknown option, a value of another type, a needed option that is absent.
+    """
+    own = OWN[command]
+    if command in _POSITIONAL and words and not words[0].startswith("-"):
+        words = [f"--{_POSITIONAL[command]}", *words]
+    flags = with_underscores(words, [*_LISTS, "arms"], [*_PAIRS, "launcher_options"])
+    names = list(Settings.__dataclass_fields__) if command in _WITH_SETTINGS else []
+    said: dict[str, Any] = {}
+    at = 0
+    while at < len(flags):
+        word = flags[at]
+        if not word.startswith("--"):
+            raise StudyError(
+                f"expected an option such as --out DIR, got {word!r}; `fusionconv {command} --help` lists them"
+            )
+        name, _, key = word[2:].partition(".")
+        value: Any = flags[at + 1] if at + 1 < len(flags) and not re.match(r"--[a-z]", flags[at + 1]) else None
+        at += 1 if value is None else 2
+        if name not in [*names, *own, *(["config"] if names else [])]:
+            raise StudyError(_unknown(command, name, [*names, *own]))
+        if value is None and not isinstance(_default(name, own), bool):
+            raise StudyError(f"--{name.replace('_', '-')}: expected a value, got none")
+        read = True if value is None else _read(name, value)
+        if key:
+            said.setdefault(name, {})[key] = read
+        elif isinstance(read, dict) and isinstance(said.get(name), dict):
+            said[name] |= read
+        else:
+            said[name] = read
+    if "config" in said:
+        said = {**_config(str(said.pop("config")), names, own), **said}
+    values = {name: said.get(name, default) for name, (default, _) in own.items()}
+    needed = [
+        n for n, (_, text) in own.items() if values[n] is None and ("(needed)" in text or n == _POSITIONAL.get(command))
+    ]
+    if needed:
+        raise StudyError(f"expected --{' --'.join(needed)}, got none; `fusionconv {command} --help` says what it is")
+    for name, (default, _) in own.items():
+        values[name] = _as_kind(name, values[name], default)
+    return Given({name: value for name, value in said.items() if name in names}, values)
+
+
+def _as_kind(name: str, value: Any, default: Any) -> Any:
+    """Of the command's own options: numbers are numbers, and names are text."""
+    if name in ("minutes",) and value is not None and not isinstance(value, (int, float)):
+        raise StudyError(f"--{name}: expected a number, got {value!r}")
+    if isinstance(default, bool) or default is None or isinstance(value, type(default)):
+        return value
+    if isinstance(default, list):
+        return [value]
+    raise StudyError(f"--{name.replace('_', '-')}: expected {_kind(default)}, got {value!r}")
+
+
+def _kind(value: Any) -> str:
+    return {int: "a whole number", str: "text", dict: "pairs such as a=b"}.get(type(value), type(value).__name__)
+
+
+def _default(name: str, own: Mapping[str, tuple[Any, str]]) -> Any:
+    return own[name][0] if name in own else Settings.__dataclass_fields__[name].default if name != "config" else None
+
+
+def _read(name: str, text: str) -> Any:
+    if name in _LISTS or name in _PAIRS or name in ("arms", "launcher_options"):
+        return yaml.safe_load(text)
+    return _word(text)
+
+
+def _unknown(command: str, name: str, names: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"; did you mean {' or '.join('--' + n.replace('_', '-') for n in near)}?" if near else ""
+    return f"expected an option of {command}, got --{name.replace('_', '-')}{hint} (`fusionconv {command} --help`)"
+
+
+def _config(path: str, names: Sequence[str], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A YAML file: options by name; study.yaml of a comparison is one too."""
+    if not Path(path).is_file():
+        raise StudyError(f"config: expected a YAML file, got {path}, which is not there")
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"config: expected YAML in {path}, got {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"config: expected options by name in {path}, got {type(content).__name__}")
+    content = {**content.pop("settings", {}), **content}
+    for name in content:
+        if str(name).replace("-", "_") not in [*names, *own]:
+            raise StudyError(f"{path}: {_unknown('compare', str(name), [*names, *own])}")
+    return {str(name).replace("-", "_"): value for name, value in content.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: 1e-5 is one."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    """Raises instead of leaving the process."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        """One line, and exit code 2 at the command line; a StudyError in Python."""
-        text = re.sub(r"\s+", " ", str(message)).strip()
-        raise StudyError(f"{text}; `{self.prog} --help` lists the options" if self.prog else text)
-
-    def format_help(self) -> str:
-        """The help with hyphens, as the options are written."""
-        text = re.sub(r"--\w+", lambda found: found[0].replace("_", "-"), super().format_help())
-        return re.sub(r" \(type: [^()]*(\([^()]*\)[^()]*)*\)", "", text)
-
-    def settings(self, values: Mapping[str, Any]) -> Settings:
-        """Settings of plain values."""
-        parsed = self.parse_object(dict(values)).as_dict()
-        return Settings(**{name: parsed[name] for name in Settings.__dataclass_fields__})
+        raise StudyError(" ".join(str(ex or message).split()))
 
 
-def settings_parser(prog: str = "", description: str | None = None, **options: Any) -> SettingsParser:
-    """The parser of a study's settings."""
-    os.environ.setdefault("COLUMNS", "120")
-    parser = SettingsParser(prog=prog, description=description, default_env=False, exit_on_error=False, **options)
+def settings_parser() -> Any:
+    """jsonargparse's parser of the dataclass: the types of its fields are what is checked."""
+    parser = _Parser(exit_on_error=False, default_env=False)
     parser.add_class_arguments(Settings, None)
     return parser
 
 
+def check_types(values: Mapping[str, Any]) -> Settings:
+    """Settings of plain values.
+
+    Raises:
+        StudyError: a value of another type.
+    """
+    try:
+        parsed = settings_parser().parse_object(dict(values)).as_dict()
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(" ".join(str(error).split())) from error
+    return Settings(**{name: parsed[name] for name in Settings.__dataclass_fields__})
+
+
+def help_text(command: str, what: str) -> str:
+    """A command's options, a line each."""
+    lines = [f"usage: fusionconv {command} [--config FILE] [options]", "", f"{what[:1].upper()}{what[1:]}.", ""]
+    for name, (default, text) in OWN[command].items():
+        lines.append(_line(name, text, default))
+    if command in _WITH_SETTINGS:
+        lines.append(_line("config", "YAML file of options; those of the command line win", None))
+        told = dict(re.findall(r"^ {8}(\w+): (.*?)\n?$", str(Settings.__doc__), re.M))
+        fields = {f.name: f for f in dataclasses.fields(Settings)}
+        order = list(fields)
+        for title, (first, last) in GROUPS.items():
+            lines += [f"{title}:"]
+            for name in order[order.index(first) : order.index(last) + 1]:
+                f = fields[name]
+                default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
+                lines.append(_line(name, told[name].rstrip("."), default))
+    return "\n".join(lines)
+
+
+def _line(name: str, text: str, default: Any) -> str:
+    shown = " ".join(map(str, default)) if isinstance(default, list) else default
+    end = (
+        f" ({shown})"
+        if shown not in (None, "", {}, []) and not isinstance(default, bool) and "default" not in text
+        else ""
+    )
+    return f"  --{name.replace('_', '-'):<20} {text}{end}"
+
+
+def trainer_help() -> str:
+    """The options of Lightning's Trainer."""
+    import inspect
+
+    from lightning.pytorch import Trainer
+
+    lines = ["--trainer.KEY VALUE gives an option of Lightning's Trainer:", ""]
+    for name, p in list(inspect.signature(Trainer.__init__).parameters.items())[1:]:
+        lines.append(f"  --trainer.{name:<36} {p.annotation} (default: {p.default})".replace("typing.", ""))
+    return "\n".join(lines)
+
+
 def with_underscores(words: Sequence[str], lists: Iterable[str], pairs: Iterable[str]) -> list[str]:
-    """Words as jsonargparse takes them: ``--image-size 48 48 24`` becomes ``--image_size [48, 48, 24]``, and ``--kinds
-    a=b`` becomes ``--kinds {a: b}``.
+    """Flags with underscores, and several words as one YAML list or mapping.
 
     >>> with_underscores(["--image-size", "48", "24", "--kinds", "sex=binary", "--lr=1e-3"], ["image_size"], ["kinds"])
     ['--image_size', '[48, 24]', '--kinds', '{sex: binary}', '--lr', '1e-3']
@@ -63,18 +268,19 @@ def with_underscores(words: Sequence[str], lists: Iterable[str], pairs: Iterable
         head, dot, tail = flag[2:].partition(".")
         name = head.replace("-", "_")
         out.append(f"--{name}{dot}{tail}")
-        if equals and name not in lists | pairs:
+        several = name in lists | pairs and not dot
+        if equals and not several:
             out.append(value)
             continue
         values = [value] if equals else []
-        while at < len(words) and not re.match(r"--[A-Za-z]", words[at]):
+        while at < len(words) and not re.match(r"--[A-Za-z]", words[at]) and (several or not values):
             values.append(words[at])
             at += 1
-        if dot or name not in lists | pairs:
+        if not several:
             out += values
         elif name in pairs and values and all("=" in v and v[:1] not in "{[" for v in values):
             out.append(_flow({k: _several(v) for k, v in (v.split("=", 1) for v in values)}))
-        elif len(values) == 1 and values[0][:1] in "[{":
+        elif len(values) == 1 and (values[0][:1] == "[" or (values[0][:1] == "{" and name not in lists)):
             out.append(values[0])
         else:
             out.append(_flow([_word(v) for v in values]))
@@ -89,16 +295,15 @@ def _several(text: str) -> Any:
 
 
 def _word(text: str) -> Any:
-    """A number, a YAML mapping, or the text itself: ``no``, ``null`` and dates stay text."""
+    """A number, a YAML mapping, true, false or null, or the text itself: 007, no and dates stay text."""
     if text[:1] in "{[":
         return yaml.safe_load(text)
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        # 007 and 1_000 are names, and so are nan and inf
-        return value if re.fullmatch(r"[-+]?(0|[1-9]\d*)?(\.\d*)?([eE][-+]?\d+)?", text) else text
+    if text in ("true", "false", "null"):
+        return yaml.safe_load(text)
+    if re.fullmatch(r"[-+]?(0|[1-9]\d*)", text):
+        return int(text)
+    if re.fullmatch(r"[-+]?((0|[1-9]\d*)\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+        return float(text)
     return text
 
 

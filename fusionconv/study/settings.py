@@ -226,9 +226,9 @@ def make_settings(given: Mapping[str, Any], base: Settings | None = None) -> Set
         elif name in _LISTS and isinstance(value, (str, int, float)):
             value = [value]
         plain[name] = str(value) if name in ("table", "images", "cache", "weights") and value is not None else value
-    from fusionconv.study.command_line import settings_parser
+    from fusionconv.study.command_line import check_types
 
-    return settings_parser().settings({**(base.to_dict() if base else {}), **plain})
+    return check_types({**(base.to_dict() if base else {}), **plain})
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -1,0 +1,144 @@
+"""Everything of a study that can be known before the first training step: for every fold and every arm, in seconds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fusionconv.errors import LeakageWarning, StudyError, TableError
+from fusionconv.study.arms import Arm, build_arm, count_parameters, too_large
+from fusionconv.study.folds import PARTS, fold_data
+from fusionconv.study.rows import Rows
+from fusionconv.study.settings import Settings
+from fusionconv.tabular import check_leakage
+
+if TYPE_CHECKING:
+    from fusionconv.study.images import ImageStore
+
+__all__ = ["check_arms", "check_images", "check_rows"]
+
+_TELLING = ("defining covariate", "telling covariate", "telling missingness")
+
+
+def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: Sequence[Sequence[str]]) -> list[str]:
+    """Fit every fold's encoders, encode all rows, look for leaks and absent classes; returns warnings.
+
+    Args:
+        rows: the study's.
+        folds: train, val, test for each row and fold.
+        settings: the study's.
+        covariates: the sets of covariates that the arms take.
+
+    Raises:
+        TableError: a fold that cannot be run; covariates that tell the target and are not allowed.
+    """
+    said: dict[str, int] = {}
+    for fold in folds.columns:
+        for names in covariates or [()]:
+            data = fold_data(rows, folds[fold], settings, None, covariates=names)
+            for name, count in data.unknown.items():
+                key = f"{name}: a category that training does not have becomes zeros"
+                said[key] = said.get(key, 0) + count
+        for part in ("val", "test"):
+            if len(data.frames[part]) and (gone := rows.task.absent(data.targets[part])):
+                said[f"{fold}: no {' and no '.join(gone)} in {part}; some metrics are not defined there"] = 1
+        _refuse_leaks(rows, folds[fold], settings)
+    return [f"{text} ({count} rows over all folds)" if count > 1 else text for text, count in said.items()]
+
+
+def _refuse_leaks(rows: Rows, split: pd.Series, settings: Settings) -> None:
+    target = "_target"
+    answers = rows.frame.assign(**{target: _answers(rows)})
+    train, others = answers[split == "train"], answers[split.isin(PARTS[1:])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
+        report = check_leakage(
+            train, others, covariates=list(settings.covariates), target=target, allow=settings.allow_leaks, image=None,
+            raise_on="never",
+        )  # fmt: skip
+    found = report.findings
+    telling = found[found["kind"].isin(_TELLING) & ~found["name"].isin(settings.allow_leaks)]
+    if len(telling):
+        names = list(dict.fromkeys(telling["name"]))
+        what = "; ".join(dict.fromkeys(f"{r['name']}: {r['detail']}" for _, r in telling.iterrows()))
+        raise TableError(
+            f"covariates: expected columns that do not give the target away, got {what.replace(target, 'the target')}; "
+            f"leave out {', '.join(names)}, or say that it is meant: --allow-leaks {' '.join(names)}"
+        )
+    errors = found[found["severity"] == "error"]
+    if len(errors):
+        raise TableError(f"fold {split.name}: {errors.iloc[0]['kind']}: {errors.iloc[0]['detail']}")
+
+
+def _answers(rows: Rows) -> pd.Series:
+    """The answer as `check_leakage` takes it: the class's name, the number, or whether the event was seen."""
+    if rows.task.NAME == "multilabel":
+        return pd.Series(rows.targets[:, 0], index=rows.frame.index)
+    values = rows.targets[:, 1] if rows.task.NAME == "survival" else rows.targets
+    names = getattr(rows.task, "names", None)
+    return pd.Series([names[int(v)] for v in values] if names else values, index=rows.frame.index)
+
+
+def check_images(rows: Rows, folds: pd.DataFrame, store: ImageStore) -> list[str]:
+    """Warnings: the same image under two subjects.
+
+    Raises:
+        TableError: the same image on both sides of a split.
+    """
+    content = pd.Series(store.contents).reindex(rows.frame["id"]).to_numpy()
+    frame = rows.frame.assign(content=content)
+    groups = frame.groupby("content")["subject"].nunique()
+    doubled = frame[frame["content"].isin(groups[groups > 1].index)]
+    if doubled.empty:
+        return []
+    for fold in folds.columns:
+        sides = folds.loc[doubled.index, fold]
+        several = sides[sides != ""].groupby(doubled["content"]).nunique()
+        if (several > 1).any():
+            ids = doubled.loc[doubled["content"] == several.index[several > 1][0], "id"].tolist()
+            raise TableError(
+                f"fold {fold}: expected no image in training and test, got the same picture as {' and '.join(ids[:3])} "
+                f"({int((several > 1).sum())} such pictures); one person under two ids? Mend --subject, or leave the "
+                "doubles out with --rows"
+            )
+    return [f"{len(doubled)} rows share pictures with another subject, such as {', '.join(doubled['id'].iloc[:2])}"]
+
+
+def check_arms(
+    arms: Sequence[Arm], rows: Rows, folds: pd.DataFrame, settings: Settings, store: ImageStore | None
+) -> list[str]:
+    """Build every arm's network once and send an image through it; returns warnings.
+
+    Raises:
+        SurgeryError: an arm that the network cannot have, or an image size that it does not take.
+    """
+    import torch
+
+    from fusionconv.study.networks import build_network, check_network
+
+    said = []
+    if store is None:
+        return said
+    split = folds.iloc[:, 0]
+    for arm in arms:
+        if not arm.takes_image or arm.kind == "stacked":
+            continue
+        names = arm.settings.get("covariates", settings.covariates)
+        data = fold_data(rows, split, settings, None, covariates=names)
+        if arm.takes_covariates and data.num_covariates == 0:
+            raise StudyError(f"arm {arm.name}: expected covariates, got none; give --covariates COLUMNS")
+        with torch.random.fork_rng():
+            network = build_network(
+                settings.network, num_outputs=rows.task.num_outputs, in_channels=store.array.shape[1],
+                image_size=settings.size, options=settings.network_options, pretrained=False, weights=None,
+                head=settings.head,
+            )  # fmt: skip
+            if arm.kind == "image" or len(said) == 0:
+                check_network(network, store.array.shape[1], tuple(store.array.shape[2:]), rows.task.num_outputs)
+            network = build_arm(arm, network, data.num_covariates)
+        if text := too_large(arm, count_parameters(network)):
+            said.append(text)
+    return said

@@ -1,0 +1,123 @@
+"""The console command ``fusionconv``: inspect, compare, fit, predict, report, explain, demo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "inspect": "look at a table and its images: rows, targets, covariates, folds, what would be left out",
+    "compare": "train and judge every arm on the same folds; tables, tests, controls and a report",
+    "fit": "train one arm on one hold-out and keep its network",
+    "predict": "answers of a finished study's networks for new rows",
+    "report": "write the tables and the report of a study again",
+    "explain": "what an arm's network does with image and covariates, as figures",
+    "demo": "a whole study on synthetic images with known rates, without data",
+}
+_HELP = """usage: fusionconv COMMAND [options]
+
+Networks that know the patient, not just the picture: studies of a table and its images.
+
+{commands}
+
+`fusionconv COMMAND --help` lists a command's options; `--help trainer` those of Lightning's Trainer.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 where something was not as expected."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_HELP.format(commands="\n".join(f"  {name:<9} {what}" for name, what in COMMANDS.items())))
+        return 0
+    if words[0] == "--version":
+        import fusionconv
+
+        print(fusionconv.__version__)
+        return 0
+    from fusionconv.errors import FusionError
+
+    command = words.pop(0)
+    try:
+        if command not in COMMANDS:
+            from fusionconv.errors import StudyError
+
+            raise StudyError(f"expected one of the commands {', '.join(COMMANDS)}, got {command!r}")
+        return _run(command, words)
+    except FusionError as error:
+        print(f"fusionconv {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"fusionconv {command}: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(command: str, words: list[str]) -> int:
+    from fusionconv.study.command_line import help_text, parse, trainer_help
+
+    if "--help" in words or "-h" in words:
+        print(trainer_help() if "trainer" in words else help_text(command, COMMANDS[command]))
+        return 0
+    given = parse(command, words)
+    settings, own = given.settings, given.own
+    if command in ("inspect", "compare", "fit"):
+        _check_early(settings, own)
+        from fusionconv.study.study import Study
+
+        study = Study(**settings)
+        if command == "inspect":
+            print("\n".join(study.describe()))
+        elif command == "compare":
+            study.compare(own.pop("arms"), **own)
+        else:
+            arm = own.pop("arm")
+            study.compare([arm], folds=1, repeats=1, **own)
+    elif command == "predict":
+        from fusionconv.study.predict import predict_table
+
+        predict_table(**own)
+    elif command == "report":
+        from fusionconv.study.study import Comparison
+
+        comparison = Comparison(own["out"])
+        print(comparison.summarise().report())
+    elif command == "explain":
+        from fusionconv.study.explain import explain_arm
+
+        for path in explain_arm(**own):
+            print(path)
+    else:
+        from fusionconv.study.demo import demo
+
+        demo(**own)
+    return 0
+
+
+def _check_early(settings: dict[str, Any], own: dict[str, Any]) -> None:
+    """What can be known before torch is imported: the table, its columns, names of arms."""
+    from fusionconv.errors import StudyError
+
+    table = settings.get("table")
+    if table is None:
+        raise StudyError("table: expected a file with one row per image, got none; give --table FILE")
+    if not os.path.isfile(table):
+        raise StudyError(f"table: expected a file, got {table}, which is not there; give --table FILE")
+    images = settings.get("images")
+    if images is not None and not os.path.isdir(images):
+        raise StudyError(f"images: expected a folder, got {images}, which is not there; give --images DIR")
+    if not settings.get("target"):
+        raise StudyError("target: expected a column of the table, got none; give --target COLUMN")
+    out = own.get("out")
+    if out is not None:
+        parent = os.path.abspath(out)
+        while not os.path.exists(parent):
+            parent = os.path.dirname(parent)
+        if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
+            raise StudyError(f"out: expected a folder that can be written, got {out}; give another --out")

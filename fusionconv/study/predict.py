@@ -1,0 +1,167 @@
+"""Answers of a study's networks for new rows: each row is prepared as in training, networks of all folds are averaged."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from fusionconv.errors import CovariateError, StudyError
+from fusionconv.study.arms import parse_arm
+from fusionconv.study.rows import read_rows
+from fusionconv.study.runs import _write_csv, read_json
+from fusionconv.study.settings import make_settings
+from fusionconv.study.study import read_study
+from fusionconv.study.tasks import Task, make_task
+from fusionconv.study.tasks.base import Array
+
+if TYPE_CHECKING:
+    from fusionconv.tabular import CovariateEncoder
+
+__all__ = ["Predictor", "load_predictor", "predict_table"]
+
+log = logging.getLogger("fusionconv.study")
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One saved network of a study with all that its answers need.
+
+    Attributes:
+        network: in eval mode.
+        encoder: of its covariates; None where it takes none.
+        task: what it predicts.
+        about: the rest, as `fusionconv.checkpoint.read_about` gives it: images, normalisation, threshold, arm.
+    """
+
+    network: nn.Module
+    encoder: CovariateEncoder | None
+    task: Task
+    about: dict[str, Any]
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, covariates: Tensor | None = None) -> dict[str, Array]:
+        """Answers for images (N, C, *size), float32, as `ImageStore.read` gives them, and encoded covariates (N, K).
+
+        Returns:
+            The columns of predictions.csv, such as ``probability``.
+        """
+        mean, std = (torch.tensor(self.about["normalisation"][n]) for n in ("mean", "std"))
+        if len(mean):
+            shape = (-1, *[1] * (images.ndim - 2))
+            images = (images - mean.reshape(shape)) / std.reshape(shape)
+        if self.encoder is not None and covariates is None:
+            raise CovariateError(
+                f"expected covariates (N, {self.encoder.num_covariates}) beside the images, got none; "
+                "encoder.transform(table) makes them"
+            )
+        outputs = self.network(images) if self.encoder is None else self.network(images, covariates)
+        target = self.about["target"]
+        return self.task.answers(outputs.double().numpy() * target["scale"] + target["center"])
+
+
+def load_predictor(folder: str | Path) -> Predictor:
+    """A network that a study saved (``runs/ARM/FOLD/model``)."""
+    from fusionconv.checkpoint import load, read_about
+
+    about = read_about(folder)
+    if "task" not in about:
+        raise StudyError(f"{folder}: expected a network of a study, got a checkpoint without one's settings; use "
+                         "fusionconv.load(folder, network)")  # fmt: skip
+    network, encoder = load(folder)
+    return Predictor(network.eval(), encoder, make_task(about["task"]), about)
+
+
+def predict_table(
+    study: str, arm: str, table: str, images: str | None = None, out: str = "predictions.csv", batch_size: int = 32
+) -> pd.DataFrame:
+    """Predict the rows of a table by the networks of all folds of an arm, and write their mean.
+
+    Rows that cannot be predicted (no image, a value that the encoder refuses) are listed in the column ``problem``; the
+    others are predicted.
+
+    Args:
+        study: folder of a finished comparison.
+        arm: one of its arms with an image.
+        table: rows with the study's image column and covariates; a target is not needed.
+        images: folder of the images.
+        out: CSV file to write: id, the answers (means over the networks), ``<answer> sd``, ``networks``, ``problem``.
+        batch_size: images at once.
+
+    Raises:
+        StudyError: no such arm or no networks; no row can be predicted.
+    """
+    from tqdm import tqdm
+
+    from fusionconv.study.images import prepare
+
+    folder = Path(study)
+    saved = read_study(folder)
+    name = parse_arm(arm).name
+    models = sorted(p for p in (folder / "runs" / name).glob("*/model") if read_json(p.parent / "result.json"))
+    if not models:
+        there = sorted({p.parent.parent.name for p in (folder / "runs").glob("*/*/model")})
+        raise StudyError(f"arm: expected one of {', '.join(there) or 'none (no networks were kept)'}, got {arm!r}")
+    predictors = [load_predictor(p) for p in models]
+    first = predictors[0]
+    settings = replace(
+        make_settings(saved["settings"]), table=str(table), images=images, rows=None, limit=None, on_error="skip",
+        covariates=list(first.encoder.columns) if first.encoder is not None else [], split_column=None, stratify=[],
+        subgroups=[], subject=None,
+    )  # fmt: skip
+    rows = read_rows(settings, first.task, with_target=False)
+    from fusionconv.study.images import ImageOptions
+
+    options = ImageOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in first.about["images"].items()})
+    with tempfile.TemporaryDirectory() as cache:
+        store = prepare(rows.images, options, Path(settings.cache) if settings.cache else Path(cache))
+        problems = {**store.failed}
+        frame = rows.frame.set_index("id", drop=False)
+        good = [i for i in frame.index if i not in problems]
+        for predictor in predictors:
+            if predictor.encoder is not None:
+                for row, column, reason in predictor.encoder.check(frame.loc[good]):
+                    problems.setdefault(str(row), f"{column}: {reason}")
+        good = [i for i in good if i not in problems]
+        if not good:
+            raise StudyError(f"{table}: expected at least one row that can be predicted, got none: "
+                             f"{next(iter(problems.values()), 'the table is empty')}")  # fmt: skip
+        answers = []
+        for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
+            covariates = (
+                None if predictor.encoder is None else torch.from_numpy(predictor.encoder.transform(frame.loc[good]))
+            )
+            parts = []
+            for at in range(0, len(good), batch_size):
+                ids = good[at : at + batch_size]
+                rows_ = None if covariates is None else covariates[at : at + len(ids)]
+                parts.append(pd.DataFrame(predictor(store.read(ids), rows_)))
+            answers.append(pd.concat(parts, ignore_index=True))
+    result = _averaged(first, answers, [p.about["threshold"] for p in predictors])
+    result.insert(0, "id", good)
+    result = result.assign(networks=len(predictors), problem="")
+    if problems:
+        result = pd.concat([result, pd.DataFrame({"id": list(problems), "problem": list(problems.values())})])
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _write_csv(target, result)
+    print(f"wrote {len(good)} rows to {out}, means of {len(predictors)} networks" +
+          (f"; {len(problems)} rows could not be predicted (column problem)" if problems else ""))  # fmt: skip
+    return result
+
+
+def _averaged(first: Predictor, answers: Sequence[pd.DataFrame], thresholds: Sequence[float]) -> pd.DataFrame:
+    """Means and standard deviations over networks, and what follows from the means."""
+    columns = first.task.score_columns(answers[0])
+    values = np.stack([a[columns].to_numpy() for a in answers])
+    means = pd.DataFrame(values.mean(0), columns=columns)
+    spread = pd.DataFrame(values.std(0), columns=[f"{c} sd" for c in columns])
+    return first.task.decide(means, float(np.mean(thresholds))).join(spread)

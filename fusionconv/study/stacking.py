@@ -1,0 +1,90 @@
+"""The arm `stacked` of a comparison: made from the image arm's finished runs, fold by fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fusionconv.study.arms import Arm, parse_arm
+from fusionconv.study.plain_models import stack
+from fusionconv.study.runs import _write_csv, control_rows_of, read_json, write_json
+
+if TYPE_CHECKING:
+    from fusionconv.study.study import Study
+
+__all__ = ["stack_folds"]
+
+
+def stack_folds(study: Study, arm: Arm, out: Path) -> None:
+    """Write ``runs/stacked/FOLD`` for every fold, as the other arms have it.
+
+    With folds, the training rows' scores are those of the networks that held them out. With a single hold-out no such
+    scores exist: the regression is then fitted on the validation part, which chose the epoch but trained nothing.
+    """
+    task, image = study.rows.task, parse_arm("image")
+    settings = study.of_arm(arm)
+    for fold in study.folds.columns:
+        repeat = fold.split("-")[0]
+        alike = [f for f in study.folds.columns if f.split("-")[0] == repeat] if "-fold" in fold else [fold]
+        parts = ("test",) if len(alike) > 1 else ("val", "test")
+        found = [_scores(out / "runs" / image.name, f, parts, study.settings.seeds) for f in alike]
+        scores = pd.concat(found).drop_duplicates("id").set_index("id")
+        split = study.folds[fold]
+        used = study.rows.frame["id"].isin(scores.index) & (split != "")
+        frame = study.rows.frame[used]
+        data = study.data(arm.without_image(), fold)
+        assert data.encoder is not None
+        covariates = data.encoder.transform(frame).astype(np.float64)
+        tests = (split[used] == "test").reset_index(drop=True)
+        controls: dict[str, Any] = {}
+        for name, rows in control_rows_of(data, settings, study_seed(study, fold)).items():
+            changed = covariates.copy()
+            changed[tests.to_numpy()] = np.stack([rows[i].numpy() for i in frame["id"][tests.to_numpy()]])
+            controls[name] = changed
+        targets = study.rows.targets[used.to_numpy()]
+        answers = stack(
+            task, scores.loc[frame["id"]].reset_index(), tests, covariates, targets, controls, arm.estimator
+        )
+        truth = task.truth(targets[tests.to_numpy()])
+        ids = frame["id"][tests.to_numpy()].tolist()
+        predictions = pd.concat(
+            [task.decide(pd.DataFrame({"id": ids, "control": name, **truth, **answer, "part": "test"}))
+             for name, answer in answers.items()], ignore_index=True,
+        )  # fmt: skip
+        folder = out / "runs" / arm.name / fold
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_csv(folder / "predictions.csv", predictions)
+        result = {
+            "arm": arm.name, "fold": fold, "number": 0, "seed": study_seed(study, fold), "key": "stacked",
+            "metrics": task.measure(predictions[predictions["control"] == "true"]),
+            "main": task.metric(settings.metric).name, "seconds": 0.0,
+            "counts": {part: len(f) for part, f in data.frames.items()}, "num_covariates": data.num_covariates,
+            "unknown": dict(data.unknown), "parameters": data.num_covariates + 2,
+            "covariate_parameters": data.num_covariates, "epochs": None, "best_epoch": None, "tuned": [], "chosen": {},
+            "threshold": 0.5, "val": {}, "hardware": "",
+        }  # fmt: skip
+        write_json(folder / "result.json", result)
+
+
+def study_seed(study: Study, fold: str) -> int:
+    """The seed of the fold's first run."""
+    from fusionconv.study.study import _seed
+
+    return _seed(study.settings.seed, fold, 0)
+
+
+def _scores(folder: Path, fold: str, parts: tuple[str, ...], seeds: int) -> pd.DataFrame:
+    """The image arm's answers of a fold, those of several seeds averaged."""
+    frames = []
+    for number in range(seeds):
+        run = folder / (f"{fold}-seed{number}" if number else fold)
+        assert read_json(run / "result.json") is not None
+        frame = pd.read_csv(run / "predictions.csv", dtype={"id": str, "control": str}, keep_default_na=False)
+        frames.append(frame[(frame["control"] == "true") & frame["part"].isin(parts)])
+    every = pd.concat(frames)
+    numbers = every.select_dtypes("number").columns
+    means = every.groupby("id", sort=False)[numbers].mean().reset_index()
+    return means

@@ -1,0 +1,510 @@
+"""Study and Comparison: the Python face of the engine. ``Study(...).compare([...])`` is ``fusionconv compare``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from fusionconv.errors import StudyError
+from fusionconv.study.arms import Arm, parse_arm
+from fusionconv.study.checks import check_arms, check_images, check_rows
+from fusionconv.study.folds import FoldData, fold_data, make_folds
+from fusionconv.study.rows import Rows, read_rows
+from fusionconv.study.runs import Run, do_run, read_json, run_settings, write_json
+from fusionconv.study.settings import Settings, differences, make_settings
+from fusionconv.study.tasks import make_task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fusionconv.study.images import ImageStore
+    from fusionconv.tabular import CovariateEncoder
+
+__all__ = ["Comparison", "Study", "do_named_run"]
+
+log = logging.getLogger("fusionconv.study")
+
+
+class Study:
+    """A table, its images, a network and how it is trained; arms are compared on it.
+
+    Args:
+        **settings: every option of `Settings`, such as ``table``, ``images``, ``image_column``, ``subject``,
+            ``target``, ``covariates``, ``network``, ``image_size``, ``epochs``.
+
+    Raises:
+        StudyError: an unknown option, or a value that it cannot have.
+
+    Example:
+        >>> from fusionconv.study import Study
+        >>> study = Study(table="study.csv", images="images/", image_column="file", subject="patient", target="dx",
+        ...               covariates=["age", "sex", "site"], network="timm:resnet18", image_size=128)
+        >>> study.settings.image_size, study.settings.folds
+        ([128], 5)
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = make_settings(settings)
+        self.cache: Path | None = None
+
+    @classmethod
+    def open(cls, out: str | os.PathLike[str]) -> tuple[Study, list[Arm]]:
+        """The study that a folder holds, and its arms."""
+        saved = read_study(Path(out))
+        study = cls(**saved["settings"])
+        study.cache = Path(study.settings.cache) if study.settings.cache else Path(out) / "cache"
+        return study, [parse_arm(arm) for arm in saved["arms"]]
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows with a target and an image."""
+        return read_rows(self.settings)
+
+    @cached_property
+    def store(self) -> ImageStore:
+        """The decoded images of all rows; those that cannot be used are left out or raise, as ``on_error`` says."""
+        from fusionconv.study.images import image_options, prepare
+
+        options = image_options(self.settings, self.settings.channels)
+        store = prepare(self.rows.images, options, self.cache or Path("cache"))
+        if store.failed:
+            first = next(iter(store.failed.values()))
+            if self.settings.on_error == "fail":
+                raise StudyError(
+                    f"images: expected {len(self.rows.frame)} images that can be used, got {len(store.failed)} that "
+                    f"cannot: {first}; --on-error skip leaves them out and counts them"
+                )
+            rows = self.rows.keep(self.rows.frame["id"].isin(store.ids).to_numpy(), "image cannot be used", first)
+            rows.flow.note("analysed", len(rows.frame), f"{rows.frame['subject'].nunique()} subjects")
+            self.__dict__["rows"] = rows
+            self.__dict__.pop("folds", None)
+        return store
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        """train, val, test for each row, a column per fold."""
+        return make_folds(self.rows, self.settings)
+
+    def data(self, arm: Arm, fold: str) -> FoldData:
+        """What an arm sees of a fold."""
+        settings = self.of_arm(arm)
+        store = self.store if arm.takes_image else None
+        return fold_data(self.rows, self.folds[fold], settings, store, covariates=settings.covariates)
+
+    def of_arm(self, arm: Arm) -> Settings:
+        """The settings of one arm."""
+        return make_settings(arm.settings, self.settings) if arm.settings else self.settings
+
+    # ---- comparing ----
+
+    def compare(
+        self, arms: Sequence[str | Mapping[str, Any]] = ("image", "covariates", "concat", "hybrid@first"), *,
+        out: str | os.PathLike[str], overwrite: bool = False, part: str = "1/1", launcher: str = "local", jobs: int = 1,
+        launcher_options: Mapping[str, Any] | None = None, minutes: float | None = None, progress: bool = True,
+        report: bool = True, **settings: Any,
+    ) -> Comparison:  # fmt: skip
+        """Train and judge every arm on the same folds, with the same seeds and first weights; write tables and a report.
+
+        Runs that are finished are not done again; a call that was stopped goes on where it was.
+
+        Args:
+            arms: ``"image"``, ``"covariates"``, ``"stacked"``, ``"concat"``, ``"METHOD@WHERE"``, or dicts with options.
+            out: the folder of everything that is written.
+            overwrite: throw away what an earlier comparison left there.
+            part: ``"2/3"``: do the second third of the runs; several machines may share ``out``.
+            launcher: ``local``, ``ray`` or ``slurm``.
+            jobs: runs at the same time.
+            launcher_options: of ray or slurm.
+            minutes: choose the number of epochs so that the whole takes about so long here.
+            progress: show bars.
+            report: write report.html at the end.
+            **settings: further options of the study, such as ``folds`` and ``epochs``.
+
+        Raises:
+            StudyError: the folder holds a comparison with other settings (they are named), or a run cannot go on.
+        """
+        if settings:
+            self.settings = make_settings(settings, self.settings)
+            for name in ("rows", "store", "folds"):
+                self.__dict__.pop(name, None)
+        out = Path(out)
+        parsed = parse_arms(arms, self.settings)
+        claim(out, overwrite)
+        self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
+        with logging_to(out / "log.txt"):
+            plan = self._plan(parsed, out, minutes, progress)
+            from fusionconv.study.launch import launch, part_of
+
+            mine = part_of(plan, part)
+            todo = [run for run in mine if not run.done]
+            log.info("%d runs (%d arms x %d folds), %d done before, %d to do", len(mine), len(parsed),
+                     len(self.folds.columns), len(mine) - len(todo), len(todo))  # fmt: skip
+            resumed = [run.name for run in mine if run.done]
+            if resumed and todo:
+                write_json(out / "resumed.json", {"finished before": resumed})
+            local = launcher == "local" and jobs == 1
+            do = self._do if local else do_named_run
+            for result in launch(todo, out, launcher, jobs, progress=progress, do=do, options=launcher_options or {}):
+                value = result["metrics"].get(result["main"])
+                shown = "not defined" if value is None or value != value else f"{value:.4g}"
+                log.info(
+                    "%s %s: %s %s (%.0f s)", result["arm"], result["fold"], result["main"], shown, result["seconds"]
+                )
+            left = [run for run in plan if not run.done]
+            if left:
+                log.info("%d runs of other parts are not done yet; the last part to end writes the tables", len(left))
+                return Comparison(out)
+            stack_all(self, parsed, out)
+            comparison = Comparison(out)
+            comparison.summarise()
+            if report:
+                log.info("wrote %s", comparison.report())
+        return comparison
+
+    def _plan(self, arms: Sequence[Arm], out: Path, minutes: float | None, progress: bool) -> list[Run]:
+        """Check everything, write study.yaml, rows.csv and folds.csv, and list the runs, fold by fold."""
+        covariates = {tuple(self.of_arm(arm).covariates) for arm in arms if arm.takes_covariates}
+        warned = check_rows(self.rows, self.folds, self.settings, sorted(covariates))
+        store = self.store if any(arm.takes_image for arm in arms) else None
+        if store is not None:
+            warned += check_images(self.rows, self.folds, store)
+            warned += check_arms(arms, self.rows, self.folds, self.settings, store)
+        if minutes is not None and store is not None:
+            self._fit_into(arms, minutes, out)
+        require_same_study(out, self.settings, arms)
+        write_study(out, self.settings, arms)
+        log.info("%s", "\n".join(self.describe()))
+        for text in warned:
+            log.warning("%s", text)
+        write_json(out / "notes.json", {"notes": list(self.rows.notes), "warnings": warned,
+                                        "task": self.rows.task.settings, "flow": self.rows.flow.lines})  # fmt: skip
+        self.rows.frame.to_csv(out / "rows.csv", index=False)
+        self.rows.frame[["id", "subject"]].join(self.folds).to_csv(out / "folds.csv", index=False)
+        return self.plan(arms, out)
+
+    def plan(self, arms: Sequence[Arm], out: Path) -> list[Run]:
+        """All runs, fold by fold, so that a study that is stopped has every arm of the folds that it finished."""
+        data_facts = self._facts()
+        runs = []
+        for fold in self.folds.columns:
+            for arm in arms:
+                if arm.kind == "stacked":
+                    continue
+                for number in range(self.settings.seeds if arm.takes_image else 1):
+                    seed = _seed(self.settings.seed, fold, number)
+                    facts = {
+                        "settings": run_settings(self.of_arm(arm), arm), **data_facts, "fold": fold, "seed": seed,
+                        "arm": {k: v for k, v in asdict(arm).items() if k != "name"},
+                        "split": _hash(self.folds[fold].tolist()),
+                    }  # fmt: skip
+                    if not arm.takes_image:
+                        facts.pop("images", None)
+                    folder = out / "runs" / arm.name / (f"{fold}-seed{number}" if number else fold)
+                    runs.append(Run(arm, fold, number, seed, folder, facts))
+        return runs
+
+    def _facts(self) -> dict[str, Any]:
+        """What every run depends on besides settings: the rows with their values and targets, the images' content."""
+        names = ["id", "subject", *dict.fromkeys(self.settings.covariates)]
+        rows = self.rows.frame[names].to_csv(index=False)
+        weights = self.settings.weights
+        return {
+            "rows": _hash([rows, np.asarray(self.rows.targets).tolist()]),
+            "task": self.rows.task.settings,
+            "images": self.store.key if "store" in self.__dict__ else None,
+            "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights else None,
+        }
+
+    def _do(self, run: Run, progress: bool = True) -> dict[str, Any]:
+        """Do one run in this process."""
+        return do_run(run, self.data(run.arm, run.fold), self.of_arm(run.arm), progress=progress)
+
+    def _fit_into(self, arms: Sequence[Arm], minutes: float, out: Path) -> None:
+        """So many epochs as fit into the time, of at most those asked for; a plan that exists keeps its own."""
+        if (out / "study.yaml").is_file():
+            self.settings = replace(self.settings, epochs=int(read_study(out)["settings"]["epochs"]))
+            return
+        from fusionconv.study.timing import seconds_of
+
+        epoch, other = seconds_of(self, [arm for arm in arms if arm.takes_image and arm.kind != "stacked"])
+        runs = len(self.folds.columns) * self.settings.seeds
+        epochs = int((60 * minutes / runs - other) / max(epoch, 1e-9))
+        if epochs < 1:
+            raise StudyError(
+                f"minutes: expected room for one epoch of every arm on {runs} folds, which takes about "
+                f"{runs * (epoch + other) / 60:.0f} minutes, got {minutes:g}; give fewer --folds, --arms or a smaller "
+                "--image-size or --limit"
+            )
+        epochs = min(epochs, self.settings.epochs)
+        log.info("%d epochs for each arm fit into %g minutes (%.1f s an epoch of all arms)", epochs, minutes, epoch)
+        self.settings = replace(self.settings, epochs=epochs)
+
+    # ---- looking ----
+
+    def describe(self) -> list[str]:
+        """What is studied, in lines: the flow of rows, targets, covariates, notes."""
+        rows = self.rows
+        lines = [f"task {rows.task.NAME}: {rows.task.describe(rows.targets)}"]
+        lines += [
+            f"  {count:+7,d}  {what}{f' ({detail})' if detail else ''}" for what, count, detail in rows.flow.lines
+        ]
+        lines += [f"note: {note}" for note in rows.notes]
+        counts = self.folds.iloc[:, 0].value_counts()
+        lines.append(f"{len(self.folds.columns)} folds, the first with " +
+                     ", ".join(f"{counts.get(part, 0)} {part}" for part in ("train", "val", "test")))  # fmt: skip
+        if self.settings.covariates:
+            data = fold_data(rows, self.folds.iloc[:, 0], self.settings, None)
+            assert data.encoder is not None
+            lines.append(data.encoder.summary())
+        return lines
+
+
+class Comparison:
+    """What a comparison left in its folder: tables, predictions, networks, a report."""
+
+    def __init__(self, out: str | os.PathLike[str]) -> None:
+        self.out = Path(out)
+
+    def summarise(self) -> Comparison:
+        """Write results.csv, comparisons.csv, controls.csv, subgroups.csv and predictions.csv from the runs."""
+        from fusionconv.study.results import summarise
+
+        saved = read_study(self.out)
+        notes = read_json(self.out / "notes.json") or {}
+        summarise(self.out, make_task(notes["task"]), make_settings(saved["settings"]))
+        return self
+
+    def report(self) -> Path:
+        """Write report.html and report.md; returns the path of the first."""
+        from fusionconv.study.report import write_report
+
+        return write_report(self.out)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Every arm's metrics with intervals (results.csv)."""
+        return self._read("results.csv")
+
+    @property
+    def comparisons(self) -> pd.DataFrame:
+        """Every arm against the reference (comparisons.csv)."""
+        return self._read("comparisons.csv")
+
+    @property
+    def controls(self) -> pd.DataFrame:
+        """What is left with other subjects' covariates (controls.csv)."""
+        return self._read("controls.csv")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """All out-of-fold rows of all arms (predictions.csv)."""
+        return self._read("predictions.csv")
+
+    def best(self, arm: str) -> tuple[nn.Module, CovariateEncoder | None]:
+        """The network of an arm that did best on its validation part, and its encoder.
+
+        To predict, `fusionconv.study.predict` averages the networks of all folds instead.
+        """
+        from fusionconv.checkpoint import load
+
+        found = []
+        for path in sorted((self.out / "runs" / parse_arm(arm).name).glob("*/result.json")):
+            result = read_json(path)
+            assert result is not None
+            if (path.parent / "model").is_dir():
+                value = (result.get("val") or {}).get(result["main"])
+                found.append((-float("inf") if value is None else float(value), path.parent / "model", result["main"]))
+        if not found:
+            arms = sorted(p.name for p in (self.out / "runs").glob("*") if any(p.glob("*/model")))
+            raise StudyError(
+                f"{self.out}: expected an arm with networks, got {arm!r}; there are {', '.join(arms) or 'none'}"
+            )
+        task = make_task((read_json(self.out / "notes.json") or {})["task"])
+        greater = task.metric(found[0][2]).greater_is_better
+        value = max(v for v, _, _ in found) if greater else min(v for v, _, _ in found)
+        return load(next(path for v, path, _ in found if v == value))
+
+    def _read(self, name: str) -> pd.DataFrame:
+        path = self.out / name
+        if not path.is_file():
+            raise StudyError(f"{self.out}: expected a finished comparison with {name}, got none; run fusionconv compare, "
+                             "or fusionconv report")  # fmt: skip
+        return pd.read_csv(
+            path, dtype={"id": str, "subject": str, "control": str}, keep_default_na=False, na_values=[""]
+        )
+
+
+def do_named_run(out: str, arm: str, fold: str, number: int, progress: bool = False) -> dict[str, Any]:
+    """Do one run of the study in ``out``; for another process or machine. A finished run is only read."""
+    study, arms = Study.open(out)
+    if any(a.takes_image for a in arms):
+        _ = study.store  # first: it may leave rows out
+    for run in study.plan(arms, Path(out)):
+        if (run.arm.name, run.fold, run.number) == (arm, fold, number):
+            done = read_json(run.folder / "result.json") if run.done else None
+            return done or study._do(run, progress)
+    raise StudyError(f"{out}: expected a run of the study, got arm {arm!r}, fold {fold!r}, seed {number}")
+
+
+def stack_all(study: Study, arms: Sequence[Arm], out: Path) -> None:
+    """The arm `stacked`, from the image arm's finished runs; a regression takes no time, and is made anew each time."""
+    from fusionconv.study.stacking import stack_folds
+
+    for arm in arms:
+        if arm.kind == "stacked":
+            stack_folds(study, arm, out)
+
+
+def parse_arms(arms: Sequence[str | Mapping[str, Any]], settings: Settings) -> list[Arm]:
+    """The arms, each once; those that others need are there.
+
+    Raises:
+        StudyError: two arms of one name; an arm that takes covariates where there are none; no arms.
+    """
+    if isinstance(arms, (str, Mapping)):
+        arms = [arms]
+    parsed = [parse_arm(arm) for arm in arms]
+    if not parsed:
+        raise StudyError("arms: expected at least one, got none; such as image covariates concat hybrid@first")
+    names = [arm.name for arm in parsed]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise StudyError(f"arms: expected different names, got {', '.join(twice)} twice; give one another name")
+    needy = [
+        arm.name for arm in parsed if arm.takes_covariates and not arm.settings.get("covariates", settings.covariates)
+    ]
+    if needy:
+        raise StudyError(f"arms: expected covariates for {', '.join(needy)}, got none; give --covariates COLUMNS")
+    if any(arm.kind == "stacked" for arm in parsed) and not any(arm.kind == "image" for arm in parsed):
+        raise StudyError("arms: expected the arm image beside stacked, which builds on its scores, got none; add image")
+    if settings.reference is not None and settings.reference not in names:
+        raise StudyError(f"reference: expected one of the arms {', '.join(names)}, got {settings.reference!r}")
+    return parsed
+
+
+# ---- the folder ----
+
+
+def claim(out: Path, overwrite: bool) -> None:
+    """Make the folder; with ``overwrite`` throw away an earlier comparison, and nothing else.
+
+    Raises:
+        StudyError: it cannot be written, or holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise StudyError(f"out: expected a folder, got the file {out}; give another --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / "study.yaml").is_file() and not (out / "cache").is_dir():
+        raise StudyError(f"out: expected a new folder or one of a comparison, got {out}, which holds other files; give "
+                         "another --out")  # fmt: skip
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".write-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"out: expected a folder that can be written, got {out} ({error.strerror}); give another --out"
+        ) from error
+    if overwrite:
+        for name in ("runs", "figures"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for path in (*out.glob("*.csv"), *out.glob("*.json"), *out.glob("report.*"), out / "study.yaml"):
+            path.unlink(missing_ok=True)
+
+
+def write_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> None:
+    """study.yaml: everything that the comparison is, so that it can be run again."""
+    content = {"settings": settings.to_dict(), "arms": [arm.said for arm in arms]}
+    text = "# fusionconv compare --config study.yaml --out DIR\n" + yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True
+    )
+    part = out / "study.yaml.part"
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, out / "study.yaml")
+
+
+def read_study(out: Path) -> dict[str, Any]:
+    """What study.yaml says."""
+    path = out / "study.yaml"
+    if not path.is_file():
+        raise StudyError(f"expected the folder of a study (with study.yaml), got {out}; give --out of a comparison")
+    saved: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return saved
+
+
+def require_same_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> None:
+    """Raise where the folder holds a comparison of other settings; arms may be added.
+
+    Raises:
+        StudyError: the settings that differ are named, with both values.
+    """
+    if not (out / "study.yaml").is_file():
+        return
+    saved = read_study(out)
+    free = {"cache", "workers", "reference", "metric", "subgroups", "resamples", "keep", "repeats", "seeds"}
+    old, new = dict(saved["settings"]), settings.to_dict()
+    differ = {k: v for k, v in differences(old, new).items() if k not in free}
+    if differ:
+        told = "; ".join(f"{name}: {before} before, {now} now" for name, (before, now) in differ.items())
+        raise StudyError(f"{out}: expected the settings of the comparison that it holds, got others ({told}); give another "
+                         "--out, or --overwrite to throw the old results away")  # fmt: skip
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Messages of the engine on the console, and in a file with time stamps."""
+    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+    handlers: list[logging.Handler] = [to_file]
+    if not any(getattr(h, "fusionconv", False) for h in log.handlers):
+        console = _Console()
+        console.setFormatter(logging.Formatter("%(message)s"))
+        console.fusionconv = True  # type: ignore[attr-defined]
+        handlers.append(console)
+    level, log.propagate = log.level, False
+    log.setLevel(logging.INFO)
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        to_file.emit(logging.LogRecord(log.name, logging.ERROR, "", 0, "stopped: %s", (error,), None))
+        raise
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+        to_file.close()
+        log.setLevel(level)
+        log.propagate = True
+
+
+class _Console(logging.Handler):
+    """Lines above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record))
+
+
+def _seed(seed: int, fold: str, number: int) -> int:
+    """Of a training: the same for all arms of a fold, so that they start from the same weights."""
+    numbers = [int(n) for n in re.findall(r"\d+", fold)] if fold.startswith("repeat") else [0, 0]
+    return 1_000_000 * seed + 100_000 * number + 1000 * numbers[0] + numbers[1]
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()
