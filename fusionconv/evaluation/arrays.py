@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "Ints",
     "group_numbers",
     "importable_stats",
+    "require_classes",
     "require_confidence",
     "require_count",
     "require_finite",
@@ -36,7 +38,7 @@ def importable_stats() -> Any:
     try:
         from scipy import stats  # type: ignore[import-untyped]
     except ImportError as error:
-        raise ImportError("expected scipy, came none; pip install 'fusionconv[evaluation]'") from error
+        raise ImportError("expected scipy, got none; pip install 'fusionconv[evaluation]'") from error
     return stats
 
 
@@ -58,11 +60,12 @@ def require_vector(values: Any, what: str) -> Floats:
     >>> require_vector([1, float("nan"), 3], "age")
     Traceback (most recent call last):
         ...
-    fusionconv.errors.EvaluationError: age: expected finite numbers, came 1 of 3 that are NaN or infinite (first at ...
+    fusionconv.errors.EvaluationError: age: expected finite numbers, got 1 of 3 that are NaN or infinite (first at ...
     """
     array = as_array(values)
     if array.ndim != 1 or not array.size:
-        raise EvaluationError(f"{what}: expected a vector of at least one number, came shape {array.shape}")
+        swapped = "; the target comes first, then the prediction" if what == "target" and array.ndim > 1 else ""
+        raise EvaluationError(f"{what}: expected a vector of at least one number, got shape {array.shape}{swapped}")
     return require_finite(array, what)
 
 
@@ -75,11 +78,14 @@ def require_finite(array: npt.NDArray[Any], what: str) -> Floats:
     try:
         floats = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise EvaluationError(f"{what}: expected numbers, came {array.dtype} such as {array.flat[0]!r}") from error
+        classes = "; give 0 and 1, for example target == 'AD'" if what == "target" else ""
+        raise EvaluationError(
+            f"{what}: expected numbers, got {array.dtype} such as {array.flat[0]!r}{classes}"
+        ) from error
     bad = ~np.isfinite(floats)
     if bad.any():
         raise EvaluationError(
-            f"{what}: expected finite numbers, came {bad.sum()} of {bad.size} that are NaN or infinite (first at "
+            f"{what}: expected finite numbers, got {bad.sum()} of {bad.size} that are NaN or infinite (first at "
             f"position {int(np.flatnonzero(bad.ravel())[0])}); find out why before leaving such rows out: the figure "
             "would then be one of other rows"
         )
@@ -94,7 +100,7 @@ def require_rows(rows: int, what: str, array: npt.NDArray[Any]) -> None:
     """
     if array.ndim == 0 or len(array) != rows:
         raise EvaluationError(
-            f"{what}: expected one row for each of {rows}, came shape {array.shape}; join them by id, not by order"
+            f"{what}: expected one row for each of {rows}, got shape {array.shape}; join them by id, not by order"
         )
 
 
@@ -107,8 +113,40 @@ def require_labels(values: Any, what: str) -> npt.NDArray[np.bool_]:
     floats = require_vector(values, what)
     if not np.isin(floats, (0, 1)).all():
         odd = np.unique(floats[~np.isin(floats, (0, 1))])[:3]
-        raise EvaluationError(f"{what}: expected only 0 and 1, came also {odd.tolist()}")
+        swapped = "; the target comes first, then the score or probability" if what == "target" else ""
+        raise EvaluationError(f"{what}: expected only 0 and 1, got also {odd.tolist()}{swapped}")
     return np.asarray(floats == 1)
+
+
+def require_classes(target: Any, predictions: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
+    """Vectors of classes, the target's and each arm's: numbers or texts, the same kind in all.
+
+    Raises:
+        EvaluationError: another shape or length, a missing class, a probability, texts beside numbers.
+    """
+    arrays = {"target": as_array(target), **{name: as_array(values) for name, values in predictions.items()}}
+    rows = len(arrays["target"]) if arrays["target"].ndim else 0
+    texts = {}
+    for name, array in arrays.items():
+        if array.ndim != 1 or not array.size:
+            raise EvaluationError(f"{name}: expected a vector of at least one class, got shape {array.shape}")
+        require_rows(rows, name, array)
+        if pd.isna(array).any():
+            raise EvaluationError(
+                f"{name}: expected a class in every row, got none in {int(pd.isna(array).sum())} of {rows}; find out "
+                "why before leaving such rows out"
+            )
+        if array.dtype.kind == "f" and (array != np.round(array)).any():
+            odd = array[array != np.round(array)][0]
+            raise EvaluationError(
+                f"{name}: expected classes, got {odd:g}, which looks like a probability; compare it with a threshold "
+                "first, and give the target before the predictions"
+            )
+        texts[name] = {isinstance(v, str) for v in array.tolist()}
+    if len(set.union(*texts.values())) > 1:
+        kinds = ", ".join(f"{name} {array.dtype} such as {array.flat[0]!r}" for name, array in arrays.items())
+        raise EvaluationError(f"expected classes of one kind, all numbers or all texts, got {kinds}")
+    return list(arrays.values())
 
 
 def require_confidence(confidence: float) -> float:
@@ -118,7 +156,7 @@ def require_confidence(confidence: float) -> float:
         EvaluationError: it is not.
     """
     if not 0 < confidence < 1:
-        raise EvaluationError(f"confidence: expected a number between 0 and 1 such as 0.95, came {confidence!r}")
+        raise EvaluationError(f"confidence: expected a number between 0 and 1 such as 0.95, got {confidence!r}")
     return float(confidence)
 
 
@@ -129,7 +167,7 @@ def require_count(value: int, what: str, least: int = 1) -> int:
         EvaluationError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise EvaluationError(f"{what}: expected a whole number from {least} on, came {value!r}")
+        raise EvaluationError(f"{what}: expected a whole number from {least} on, got {value!r}")
     return int(value)
 
 
@@ -150,11 +188,11 @@ def group_numbers(groups: Any, rows: int) -> Ints:
         groups = [id.item() if hasattr(id, "item") and np.ndim(id) == 0 else id for id in groups]
     array = np.asarray(groups, dtype=object)
     if array.ndim != 1:
-        raise EvaluationError(f"groups: expected one id (a text or a number) for each row, came shape {array.shape}")
+        raise EvaluationError(f"groups: expected one id (a text or a number) for each row, got shape {array.shape}")
     require_rows(rows, "groups", array)
     numbers, _ = pd.factorize(array, use_na_sentinel=True)
     if (numbers < 0).any():
         raise EvaluationError(
-            f"groups: expected a subject's id in every row, came none in {(numbers < 0).sum()} of {rows}"
+            f"groups: expected a subject's id in every row, got none in {(numbers < 0).sum()} of {rows}"
         )
     return numbers.astype(np.intp)

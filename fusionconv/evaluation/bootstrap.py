@@ -76,7 +76,7 @@ class Bootstrap:
         share = below / len(self.values)
         if share in (0, 1):
             raise EvaluationError(
-                "expected resamples on both sides of the estimate, which BCa corrects by, came all on one; use "
+                "expected resamples on both sides of the estimate, which BCa corrects by, got all on one; use "
                 "interval='percentile'"
             )
         return float(importable_stats().norm.ppf(share))
@@ -107,19 +107,19 @@ def bootstrap(
             resamples; a subject in two strata.
     """
     if interval not in ("percentile", "bca"):
-        raise EvaluationError(f"interval: expected 'percentile' or 'bca', came {interval!r}")
+        raise EvaluationError(f"interval: expected 'percentile' or 'bca', got {interval!r}")
     require_count(n_resamples, "n_resamples", 100)
     numbers = group_numbers(groups, rows)
     count = int(numbers.max()) + 1
     if count < 2:
-        raise EvaluationError(f"expected at least two subjects to resample, came {count} (with {rows} rows)")
+        raise EvaluationError(f"expected at least two subjects to resample, got {count} (with {rows} rows)")
     order = np.argsort(numbers, kind="stable")
     sizes = np.bincount(numbers)
     same = bool((sizes == sizes[0]).all())  # then a resample is one indexing, however many subjects there are
     members = order.reshape(count, -1) if same else np.split(order, np.cumsum(sizes)[:-1])
     estimate = float(figure(np.arange(rows)))
     if not np.isfinite(estimate):
-        raise EvaluationError(f"expected a metric that is defined on all {rows} rows, came {estimate}")
+        raise EvaluationError(f"expected a metric that is defined on all {rows} rows, got {estimate}")
     strata_members = _strata(strata, numbers, rows)
     random = np.random.default_rng(seed)
     values = np.empty(n_resamples)
@@ -131,7 +131,7 @@ def bootstrap(
         kept = values[np.isfinite(values)]
         if len(kept) < n_resamples / 2:
             raise EvaluationError(
-                f"expected a metric that is defined on most resamples, came {n_resamples - len(kept)} of {n_resamples} "
+                f"expected a metric that is defined on most resamples, got {n_resamples - len(kept)} of {n_resamples} "
                 "where it is not, so that an interval would be one of the others; a class or event is too rare here: "
                 "give strata= (the class), or report the figure without an interval"
             )
@@ -167,7 +167,7 @@ def _strata(strata: Any, numbers: Ints, rows: int) -> list[Ints]:
     of_group[numbers] = labels
     if (of_group[numbers] != labels).any():
         raise EvaluationError(
-            f"strata: expected one label for all rows of a subject, came several for "
+            f"strata: expected one label for all rows of a subject, got several for "
             f"{len(np.unique(numbers[of_group[numbers] != labels]))} subjects; leave strata out"
         )
     return [np.flatnonzero(of_group == s) for s in range(int(labels.max()) + 1)]
@@ -177,7 +177,7 @@ def _acceleration(left_out: Floats) -> float:
     """a = sum d^3 / (6 (sum d^2)^1.5), d the mean of the leave-one-out values less each (Efron 1987, eq. 6.6)."""
     if not np.isfinite(left_out).all():
         raise EvaluationError(
-            "expected a metric that stays defined when any one subject is left out, as BCa needs, came one that does "
+            "expected a metric that stays defined when any one subject is left out, as BCa needs, got one that does "
             "not; use interval='percentile'"
         )
     d = left_out.mean() - left_out

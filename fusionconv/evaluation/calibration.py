@@ -25,13 +25,13 @@ __all__ = ["expected_calibration_error", "reliability_table"]
 _ROUNDING = 1e-6  # a mean of float32 probabilities may be 1.0000001
 
 
-def reliability_table(probability: Any, target: Any, bins: int = 10, confidence: float = 0.95) -> pd.DataFrame:
+def reliability_table(target: Any, probability: Any, bins: int = 10, confidence: float = 0.95) -> pd.DataFrame:
     """A row for each of ``bins`` bins of equal width: mean probability and observed frequency with Wilson's interval.
 
     Args:
+        target: (n,) 0 and 1; or (n,) the number of the class, 0 to C-1.
         probability: (n,) of class 1; or (n, C) of all classes, of which the most probable one counts (top-label
             calibration).
-        target: (n,) 0 and 1; or (n,) the number of the class, 0 to C-1.
         bins: how many; a bin holds its lower edge (and what is less than a millionth of a bin below it, such as .3 of
             float32), the last one also 1.
         confidence: of the interval of the frequency, for independent rows (one a subject).
@@ -44,11 +44,11 @@ def reliability_table(probability: Any, target: Any, bins: int = 10, confidence:
         EvaluationError: other lengths, NaN, values outside 0 to 1 (logits), rows that do not add up to 1, or targets
             that are no classes.
 
-    >>> table = reliability_table([0.1, 0.2, 0.8, 0.9, 1.0], [0, 1, 1, 0, 1], bins=2)
+    >>> table = reliability_table([0, 1, 1, 0, 1], [0.1, 0.2, 0.8, 0.9, 1.0], bins=2)
     >>> table[["low", "high", "n", "probability", "observed"]].round(3).values.tolist()
     [[0.0, 0.5, 2.0, 0.15, 0.5], [0.5, 1.0, 3.0, 0.9, 0.667]]
     """
-    p, right = _binary(probability, target)
+    p, right = _binary(target, probability)
     require_count(bins, "bins", 1)
     require_confidence(confidence)
     edges = np.linspace(0, 1, bins + 1)
@@ -65,7 +65,7 @@ def reliability_table(probability: Any, target: Any, bins: int = 10, confidence:
     return pd.DataFrame(rows, columns=names)
 
 
-def expected_calibration_error(probability: Any, target: Any, bins: int = 15) -> float:
+def expected_calibration_error(target: Any, probability: Any, bins: int = 15) -> float:
     r"""The mean gap between probability and observed frequency, over bins by their share of rows.
 
     .. math:: ECE = \sum_b \frac{n_b}{n} \left| \overline{p}_b - \overline{y}_b \right|
@@ -78,16 +78,16 @@ def expected_calibration_error(probability: Any, target: Any, bins: int = 15) ->
     for logits.
 
     Args:
-        probability, target: as for :func:`reliability_table`.
+        target, probability: as for :func:`reliability_table`.
         bins: how many of equal width.
 
     Raises:
         EvaluationError: as :func:`reliability_table`.
 
-    >>> round(expected_calibration_error([0.1, 0.2, 0.8, 0.9, 1.0], [0, 1, 1, 0, 1], bins=2), 3)
+    >>> round(expected_calibration_error([0, 1, 1, 0, 1], [0.1, 0.2, 0.8, 0.9, 1.0], bins=2), 3)
     0.28
     """
-    p, right = _binary(probability, target)
+    p, right = _binary(target, probability)
     require_count(bins, "bins", 1)
     place = _bin(p, bins)
     gaps = np.bincount(place, p - right, minlength=bins)  # n_b times the gap of the bin
@@ -99,15 +99,15 @@ def _bin(p: Floats, bins: int) -> Ints:
     return np.clip(np.floor(p * bins + 1e-6).astype(np.intp), 0, bins - 1)
 
 
-def _binary(probability: Any, target: Any) -> tuple[Floats, Any]:
-    """Probabilities (n,) and whether it came so: of class 1 as they are, of several classes those of the top class."""
+def _binary(target: Any, probability: Any) -> tuple[Floats, Any]:
+    """Probabilities (n,) and what came true: of class 1 as they are, of several classes those of the top class."""
     array = as_array(probability)
     if array.ndim not in (1, 2) or not array.size:
-        raise EvaluationError(f"probability: expected shape (n,) or (n, classes), came {array.shape}")
+        raise EvaluationError(f"probability: expected shape (n,) or (n, classes), got {array.shape}")
     p = require_finite(array, "probability")
     if p.min() < -_ROUNDING or p.max() > 1 + _ROUNDING:
         raise EvaluationError(
-            f"probability: expected values from 0 to 1, came {p.min():g} to {p.max():g}; put logits through softmax or "
+            f"probability: expected values from 0 to 1, got {p.min():g} to {p.max():g}; put logits through softmax or "
             "sigmoid first"
         )
     p = p.clip(0, 1)
@@ -117,11 +117,11 @@ def _binary(probability: Any, target: Any) -> tuple[Floats, Any]:
         return p, right
     if p.shape[1] < 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-3):
         raise EvaluationError(
-            f"probability: expected rows of at least two classes that add up to 1, came shape {p.shape} with sums from "
+            f"probability: expected rows of at least two classes that add up to 1, got shape {p.shape} with sums from "
             f"{p.sum(axis=1).min():g} to {p.sum(axis=1).max():g}; one column of class 1 goes in as a vector"
         )
     y = as_array(target)
     require_rows(len(p), "target", y)
     if y.ndim != 1 or not np.isin(y, np.arange(p.shape[1])).all():
-        raise EvaluationError(f"target: expected class numbers from 0 to {p.shape[1] - 1}, came {np.unique(y)[:5]}")
+        raise EvaluationError(f"target: expected class numbers from 0 to {p.shape[1] - 1}, got {np.unique(y)[:5]}")
     return p.max(axis=1), p.argmax(axis=1) == y

@@ -68,14 +68,14 @@ def balanced_accuracy(target: Any, prediction: Any, classes: Sequence[Any] = (0,
     """
     y, p = as_array(target), as_array(prediction)
     if y.ndim != 1 or not y.size:
-        raise EvaluationError(f"target: expected a vector of at least one class, came shape {y.shape}")
+        raise EvaluationError(f"target: expected a vector of at least one class, got shape {y.shape}")
     require_rows(len(y), "prediction", p)
     known = list(classes)
     for name, array in (("target", y), ("prediction", p)):
         if array.ndim != 1 or not set(array.tolist()) <= set(known):
             odd = sorted(set(array.ravel().tolist()) - set(known), key=str)[:3]
             raise EvaluationError(
-                f"{name}: expected a vector of classes among {known}, came shape {array.shape} with {odd}; name all "
+                f"{name}: expected a vector of classes among {known}, got shape {array.shape} with {odd}; name all "
                 "classes, and give classes, not probabilities"
             )
     right = y == p
@@ -116,11 +116,11 @@ def delong(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 
     require_confidence(confidence)
     if int(group_numbers(groups, len(y)).max()) + 1 < len(y):
         raise EvaluationError(
-            "groups: expected one row for each subject, came subjects with several; use paired_bootstrap(roc_auc, ...)"
+            "groups: expected one row for each subject, got subjects with several; use paired_bootstrap(roc_auc, ...)"
         )
     m, n = int(y.sum()), int((~y).sum())
     if m < 2 or n < 2:
-        raise EvaluationError(f"target: expected at least two rows of each class, came {m} of 1 and {n} of 0")
+        raise EvaluationError(f"target: expected at least two rows of each class, got {m} of 1 and {n} of 0")
     (above_a, below_a), (above_b, below_b) = (_placements(y, s) for s in scores)
     difference = float(above_a.mean() - above_b.mean())
     variance = (above_a - above_b).var(ddof=1) / m + (below_a - below_b).var(ddof=1) / n
@@ -129,7 +129,7 @@ def delong(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 
         if difference == 0:
             return Estimate(0.0, 0.0, 0.0, len(y), method + ", the same order", 1.0, confidence)
         raise EvaluationError(
-            f"expected scores whose difference has a variance, came AUCs {difference:+.3f} apart without any; "
+            f"expected scores whose difference has a variance, got AUCs {difference:+.3f} apart without any; "
             "one of them separates the classes fully and the other in no row: say so instead of a p value"
         )
     error = math.sqrt(variance)

@@ -49,7 +49,7 @@ def wrong_rows(rows: int, groups: Any = None, seed: Any = 0) -> Ints:
     numbers = group_numbers(groups, rows)
     count = int(numbers.max()) + 1
     if count < 2:
-        raise EvaluationError(f"expected at least two subjects to exchange covariates, came {count} (with {rows} rows)")
+        raise EvaluationError(f"expected at least two subjects to exchange covariates, got {count} (with {rows} rows)")
     random = np.random.default_rng(seed)
     donor = random.permutation(count)
     while (donor == np.arange(count)).any():  # e draws on average
@@ -106,15 +106,15 @@ def control_rows(
     if kind == "mean":
         if reference is None:
             raise EvaluationError(
-                "reference: expected the mean of the training rows for kind 'mean', came none; give "
+                "reference: expected the mean of the training rows for kind 'mean', got none; give "
                 "encoder.transform(train).mean(axis=0), not the mean of the rows that are judged"
             )
         mean = require_finite(as_array(reference), "reference")
         if mean.shape != s.shape[1:]:
-            raise EvaluationError(f"reference: expected shape {s.shape[1:]}, came {mean.shape}")
+            raise EvaluationError(f"reference: expected shape {s.shape[1:]}, got {mean.shape}")
         return np.tile(mean.astype(s.dtype), (len(s), 1))
     if kind != "permuted":
-        raise EvaluationError(f"kind: expected 'true', 'zero', 'mean' or 'permuted', came {kind!r}")
+        raise EvaluationError(f"kind: expected 'true', 'zero', 'mean' or 'permuted', got {kind!r}")
     permuted = s.copy()
     where = slice(None) if places is None else places
     permuted[:, where] = s[wrong_rows(len(s), groups, seed)][:, where]
@@ -159,7 +159,7 @@ def control_inputs(
     covered = sorted(place for where in columns.values() for place in range(s.shape[1])[where])
     if columns and covered != list(range(s.shape[1])):
         raise EvaluationError(
-            f"encoder: expected the one that made these {s.shape[1]} covariates, came one of "
+            f"encoder: expected the one that made these {s.shape[1]} covariates, got one of "
             f"{max(where.stop for where in columns.values())} ({', '.join(columns)})"
         )
     yield Control("true", 0, control_rows(s, "true"))
@@ -178,7 +178,7 @@ def _require_covariates(covariates: Any) -> npt.NDArray[Any]:
     array = as_array(covariates)
     if array.ndim != 2 or not array.size or array.dtype.kind != "f":
         raise EvaluationError(
-            f"covariates: expected floating-point numbers of shape (N, K), came shape {array.shape} of {array.dtype}"
+            f"covariates: expected floating-point numbers of shape (N, K), got shape {array.shape} of {array.dtype}"
         )
     require_finite(array, "covariates")
     return array

@@ -30,15 +30,15 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     require_count(n, "n", 1)
     require_count(successes, "successes", 0)
     if successes > n:
-        raise EvaluationError(f"successes: expected at most n = {n}, came {successes}")
+        raise EvaluationError(f"successes: expected at most n = {n}, got {successes}")
     ends = importable_stats().binomtest(int(successes), int(n)).proportion_ci(require_confidence(confidence), "wilson")
     return Estimate(successes / n, float(ends.low), float(ends.high), int(n), "Wilson's interval", None, confidence)
 
 
 def bootstrap_interval(
     metric: Callable[[Any, Any], float],
-    prediction: Any,
     target: Any,
+    prediction: Any,
     groups: Any = None,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -56,7 +56,7 @@ def bootstrap_interval(
     >>> rng = np.random.default_rng(0)
     >>> age = rng.uniform(50, 90, 100)
     >>> error = lambda target, predicted: abs(target - predicted).mean()
-    >>> found = bootstrap_interval(error, age + rng.normal(0, 4, 100), age)
+    >>> found = bootstrap_interval(error, age, age + rng.normal(0, 4, 100))
     >>> found.low < found.estimate < found.high
     True
     """
@@ -66,7 +66,7 @@ def bootstrap_interval(
     for name, array in (("prediction", values), ("target", truth)):
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise EvaluationError(
-                f"{name}: expected no NaN, came {int(np.isnan(array).sum())}; find out why before leaving such rows out"
+                f"{name}: expected no NaN, got {int(np.isnan(array).sum())}; find out why before leaving such rows out"
             )
     done = bootstrap(lambda r: metric(truth[r], values[r]), rows, groups, strata, n_resamples, seed, interval)
     low, high = done.interval(confidence)

@@ -122,17 +122,17 @@ def control_predictions(
     """The predictions behind :func:`covariate_controls`, to keep, to join over folds, or for a paired test.
 
     Arguments and errors are those of :func:`covariate_controls`. ``paired_bootstrap(metric,
-    found.predictions["true"][0], found.predictions["permuted"][0], found.target, groups)`` tells whether the covariates
+    found.target, found.predictions["true"][0], found.predictions["permuted"][0], groups)`` tells whether the covariates
     matter beyond chance.
     """
     if isinstance(getattr(loader, "sampler", None), RandomSampler):
         raise EvaluationError(
-            "loader: expected the same order whenever it is iterated, came shuffle=True; give shuffle=False"
+            "loader: expected the same order whenever it is iterated, got shuffle=True; give shuffle=False"
         )
     batches = [_parts(batch)[1:] for batch in loader]  # the images are let go
     if not batches:
         raise EvaluationError(
-            "loader: expected at least one batch, came none; an iterator that is used up must be made anew"
+            "loader: expected at least one batch, got none; an iterator that is used up must be made anew"
         )
     covariates = np.concatenate([as_array(s) for s, _, _ in batches])
     ids = None if batches[0][2] is None else [str(i) for _, _, names in batches for i in names]
@@ -159,7 +159,7 @@ def control_predictions(
                 same = np.array_equal(as_array(s), covariates[start:stop])
                 if not same or (ids is not None and [str(i) for i in names] != ids[start:stop]):
                     raise EvaluationError(
-                        f"loader: expected the same rows both times, came others at rows {start} to {stop - 1}; use "
+                        f"loader: expected the same rows both times, got others at rows {start} to {stop - 1}; use "
                         "shuffle=False and covariates that no transform changes"
                     )
                 images = images.to(where)
@@ -175,7 +175,7 @@ def control_predictions(
         for module, mode in modes:
             module.training = mode
     if start != len(covariates):
-        raise EvaluationError(f"loader: expected {len(covariates)} rows both times, came {start} the second time")
+        raise EvaluationError(f"loader: expected {len(covariates)} rows both times, got {start} the second time")
     predictions: dict[str, list[npt.NDArray[Any]]] = {}
     for control, outputs in zip(controls, said, strict=True):
         predictions.setdefault(control.name, []).append(np.concatenate(outputs))
@@ -189,14 +189,13 @@ def _parts(batch: Any) -> tuple[Tensor, Tensor, Any, Any]:
     elif isinstance(batch, (tuple, list)) and len(batch) == 3:
         parts = (*batch, None)
     else:
-        came = sorted(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        got = sorted(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
         raise EvaluationError(
-            f"loader: expected batches {{'image', 'covariates', 'target'}} or (images, covariates, targets), "
-            f"came {came}"
+            f"loader: expected batches {{'image', 'covariates', 'target'}} or (images, covariates, targets), got {got}"
         )
     for name, part in zip(("images", "covariates", "targets", "ids"), parts, strict=True):
         if part is not None and len(part) != len(parts[1]):
-            raise EvaluationError(f"loader: expected {len(parts[1])} {name} in a batch, came {len(part)}")
+            raise EvaluationError(f"loader: expected {len(parts[1])} {name} in a batch, got {len(part)}")
     return parts
 
 
@@ -206,11 +205,11 @@ def _subjects(groups: Any, ids: list[str] | None) -> Any:
         return groups
     if ids is None:
         raise EvaluationError(
-            "groups: expected subjects in the loader's order, came subjects by id for batches without ids"
+            "groups: expected subjects in the loader's order, got subjects by id for batches without ids"
         )
     absent = [i for i in ids if i not in groups]
     if absent:
         raise EvaluationError(
-            f"groups: expected a subject for every id, came none for {len(absent)}, such as {absent[0]!r}"
+            f"groups: expected a subject for every id, got none for {len(absent)}, such as {absent[0]!r}"
         )
     return [groups[i] for i in ids]

@@ -14,8 +14,8 @@ from fusionconv.evaluation.arrays import (
     as_array,
     group_numbers,
     importable_stats,
+    require_classes,
     require_confidence,
-    require_labels,
     require_rows,
     require_vector,
 )
@@ -58,16 +58,16 @@ def corrected_resampled_ttest(differences: Any, n_train: float, n_test: float, c
     sizes = {"n_train": n_train, "n_test": n_test}
     for name, size in sizes.items():
         if not (np.ndim(size) == 0 and np.isfinite(size) and size > 0):
-            raise EvaluationError(f"{name}: expected a number of subjects above 0, came {size!r}")
+            raise EvaluationError(f"{name}: expected a number of subjects above 0, got {size!r}")
     J, mean = len(d), float(d.mean())
     if J < 2:
-        raise EvaluationError(f"differences: expected at least two folds, came {J}; one fold has no spread")
+        raise EvaluationError(f"differences: expected at least two folds, got {J}; one fold has no spread")
     method = "corrected resampled t-test (Nadeau & Bengio 2003), n = folds"
     if np.ptp(d) <= 1e-12 * max(1.0, float(np.abs(d).max())):  # the same but for rounding
         if abs(mean) <= 1e-12:
             return Estimate(0.0, 0.0, 0.0, J, method + ", all differences 0", 1.0, confidence)
         raise EvaluationError(
-            f"differences: expected values that vary from fold to fold, came {J} times {d[0]:g}, for which the test is "
+            f"differences: expected values that vary from fold to fold, got {J} times {d[0]:g}, for which the test is "
             "not defined; was one fold's result copied to all?"
         )
     stats = importable_stats()
@@ -87,7 +87,7 @@ class McNemar(Estimate):
     neither: int = 0
 
 
-def mcnemar(right_a: Any, right_b: Any, groups: Any = None, confidence: float = 0.95) -> McNemar:
+def mcnemar(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 0.95) -> McNemar:
     """McNemar's exact test: is A right more often than B on the same rows?
 
     Only rows that exactly one of them has right count. Were both equally good, each such row would be a fair coin:
@@ -99,27 +99,29 @@ def mcnemar(right_a: Any, right_b: Any, groups: Any = None, confidence: float = 
     see :func:`corrected_resampled_ttest`.
 
     Args:
-        right_a, right_b: (n,) 1 or True where A, or B, is right.
+        target: (n,) classes, such as 0 and 1 or texts.
+        a, b: (n,) the classes that A and B predict, not probabilities. Where you have right or wrong only, give ones as
+            the target, and 1 or True where A, or B, is right.
         groups: (n,) each row's subject; given, it is checked that no subject comes twice.
         confidence: of the interval.
 
     Raises:
-        EvaluationError: other lengths, values other than 0 and 1, or a subject with several rows.
+        EvaluationError: other lengths, a missing class, predictions that are no classes of the target's kind, or a
+            subject with several rows.
 
-    >>> print(mcnemar([1, 1, 1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0, 0, 0]))
+    >>> print(mcnemar([1, 1, 1, 1, 0, 0, 0, 1], a=[1, 1, 1, 1, 0, 0, 0, 0], b=[1, 1, 0, 0, 1, 1, 1, 0]))
     0.6250 [95% 0.1333 to 0.8667], p = 0.062, n = 8, McNemar's exact test, interval of Agresti & Min 2005, n = rows
     """
-    a, b = require_labels(right_a, "right_a"), require_labels(right_b, "right_b")
-    require_rows(len(a), "right_b", b)
+    truth, said_a, said_b = require_classes(target, {"a": a, "b": b})
     require_confidence(confidence)
-    n = len(a)
+    n, right_a, right_b = len(truth), said_a == truth, said_b == truth
     subjects = int(group_numbers(groups, n).max()) + 1
     if subjects < n:
         raise EvaluationError(
-            f"groups: expected one row for each subject, came {n} rows of {subjects} subjects, which are not "
+            f"groups: expected one row for each subject, got {n} rows of {subjects} subjects, which are not "
             "independent; use paired_bootstrap(..., groups=...), or one row a subject"
         )
-    both, only_a, only_b = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
+    both, only_a, only_b = (int(c.sum()) for c in (right_a & right_b, right_a & ~right_b, ~right_a & right_b))
     stats = importable_stats()
     p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     x, y = (only_a + 0.5) / (n + 2), (only_b + 0.5) / (n + 2)
@@ -141,9 +143,9 @@ def mcnemar(right_a: Any, right_b: Any, groups: Any = None, confidence: float = 
 
 def paired_bootstrap(
     metric: Callable[[Any, Any], float],
+    target: Any,
     a: Any,
     b: Any,
-    target: Any,
     groups: Any = None,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -164,8 +166,8 @@ def paired_bootstrap(
             scikit-learn. NaN or a ValueError where it is not defined (an AUC of one class): such a resample is left
             out and counted. scikit-learn's balanced accuracy averages over the classes that are there, another figure
             where one is absent: use :func:`~fusionconv.evaluation.balanced_accuracy` or ``strata``.
-        a, b: (n, ...) predictions of the arms.
         target: (n, ...), such as classes, ages, or (n, 2) times and events.
+        a, b: (n, ...) predictions of the arms.
         groups: (n,) each row's subject. None: every row is its own.
         n_resamples: how many resamples.
         seed: of the resampling.
@@ -181,18 +183,18 @@ def paired_bootstrap(
     >>> age = rng.uniform(50, 90, 100)
     >>> a, b = age + rng.normal(0, 4, 100), age + rng.normal(0, 8, 100)
     >>> error = lambda target, predicted: abs(target - predicted).mean()
-    >>> paired_bootstrap(error, a, b, age).high < 0
+    >>> paired_bootstrap(error, age, a, b).high < 0
     True
     """
-    arms = {"a": as_array(a), "b": as_array(b), "target": as_array(target)}
+    arms = {"target": as_array(target), "a": as_array(a), "b": as_array(b)}
     rows = len(arms["target"]) if arms["target"].ndim else 0
     for name, array in arms.items():
         require_rows(rows, name, array)
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise EvaluationError(
-                f"{name}: expected no NaN, came {int(np.isnan(array).sum())}; find out why before leaving such rows out"
+                f"{name}: expected no NaN, got {int(np.isnan(array).sum())}; find out why before leaving such rows out"
             )
-    first, second, truth = arms.values()
+    truth, first, second = arms.values()
     done = bootstrap(
         lambda r: metric(truth[r], first[r]) - metric(truth[r], second[r]),
         rows,

@@ -40,22 +40,22 @@ class RegressionSummary:
         )
 
 
-def regression_summary(predicted: Any, target: Any) -> RegressionSummary:
+def regression_summary(target: Any, prediction: Any) -> RegressionSummary:
     """Mean absolute error, root mean squared error, mean error, R^2 and Pearson's r.
 
     MAE depends on the range of ages: compare it only on the same subjects, and beside that of predicting the mean.
 
     Args:
-        predicted: (n,).
-        target: (n,) in the same unit, such as years.
+        target: (n,) the true values, such as ages in years.
+        prediction: (n,) in the same unit.
 
     Raises:
         EvaluationError: other lengths, NaN, fewer than two rows, or a constant target.
 
-    >>> print(regression_summary(predicted=[62, 69, 78], target=[60, 70, 80]))
+    >>> print(regression_summary(target=[60, 70, 80], prediction=[62, 69, 78]))
     MAE 1.667, RMSE 1.732, mean error -0.333, R2 0.955, r 0.997, n = 3
     """
-    p, y = _pair(predicted, target)
+    y, p = _pair(target, prediction)
     error, around = p - y, y - y.mean()
     spread = p.std() * y.std()
     r = float(((p - p.mean()) * around).mean() / spread) if np.ptp(p) else float("nan")
@@ -92,24 +92,24 @@ class AgeBias:
         return f"predicted - age = {self.slope:+.3f} * age {self.intercept:+.3f} (fitted on {self.n} rows)"
 
 
-def age_bias(predicted: Any, age: Any) -> AgeBias:
+def age_bias(target: Any, prediction: Any) -> AgeBias:
     """Least squares of the predicted-age difference on age.
 
     A model that minimises an error predicts towards the mean: the young come out too old and the old too young,
     and a difference between patients and controls of other ages is then partly this line.
 
     Args:
-        predicted: (n,) predicted ages in years.
-        age: (n,) true ages in years.
+        target: (n,) true ages in years.
+        prediction: (n,) predicted ages in years.
 
     Raises:
         EvaluationError: other lengths, NaN, fewer than two rows, or one age only.
 
-    >>> bias = age_bias(predicted=[65, 70, 75], age=[60, 70, 80])
+    >>> bias = age_bias(target=[60, 70, 80], prediction=[65, 70, 75])
     >>> print(bias)
     predicted - age = -0.500 * age +35.000 (fitted on 3 rows)
     """
-    p, y = _pair(predicted, age)
+    y, p = _pair(target, prediction)
     around = y - y.mean()
     difference = p - y
     slope = float((around * (difference - difference.mean())).sum() / (around**2).sum())
@@ -117,7 +117,7 @@ def age_bias(predicted: Any, age: Any) -> AgeBias:
 
 
 def correct_age_bias(
-    predicted: Any, age: Any, bias: AgeBias, method: Literal["de_lange", "cole"] = "de_lange"
+    target: Any, prediction: Any, bias: AgeBias, method: Literal["de_lange", "cole"] = "de_lange"
 ) -> Floats:
     r"""Predicted ages without the line that was fitted **on other rows** (validation rows; never those of the test).
 
@@ -133,8 +133,8 @@ def correct_age_bias(
     0. Always report the uncorrected error beside it. ``"cole"`` needs no true age and widens the scatter by 1 / alpha.
 
     Args:
-        predicted: (n,) predicted ages of the rows to correct.
-        age: (n,) their true ages; not read by ``"cole"`` but for its length.
+        target: (n,) true ages of the rows to correct; not read by ``"cole"`` but for its length.
+        prediction: (n,) their predicted ages.
         bias: what :func:`age_bias` gave on the fitting rows.
         method: see above.
 
@@ -144,33 +144,33 @@ def correct_age_bias(
     Raises:
         EvaluationError: other lengths or NaN; ``"cole"`` where alpha is not above 0.
 
-    >>> bias = age_bias(predicted=[65, 70, 75], age=[60, 70, 80])  # validation rows
-    >>> correct_age_bias([66, 77], [60, 80], bias).tolist()  # one and two years above the line
+    >>> bias = age_bias(target=[60, 70, 80], prediction=[65, 70, 75])  # validation rows
+    >>> correct_age_bias([60, 80], [66, 77], bias).tolist()  # one and two years above the line
     [61.0, 82.0]
     """
     if not isinstance(bias, AgeBias):
         raise EvaluationError(
-            f"bias: expected what age_bias(predicted, age) gave on validation rows, came {type(bias).__name__}"
+            f"bias: expected what age_bias(target, prediction) gave on validation rows, got {type(bias).__name__}"
         )
-    p, y = require_vector(predicted, "predicted"), require_vector(age, "age")
-    require_rows(len(p), "age", y)
+    y, p = require_vector(target, "target"), require_vector(prediction, "prediction")
+    require_rows(len(y), "prediction", p)
     if method == "de_lange":
         return p - (bias.slope * y + bias.intercept)
     if method != "cole":
-        raise EvaluationError(f"method: expected 'de_lange' or 'cole', came {method!r}")
+        raise EvaluationError(f"method: expected 'de_lange' or 'cole', got {method!r}")
     if bias.alpha <= 0:
         raise EvaluationError(
-            f"method 'cole' divides by alpha: expected predictions that rise with age, came alpha = {bias.alpha:.3g}; "
+            f"method 'cole' divides by alpha: expected predictions that rise with age, got alpha = {bias.alpha:.3g}; "
             "this model does not follow age"
         )
     return (p - bias.intercept) / bias.alpha
 
 
-def _pair(predicted: Any, target: Any) -> tuple[Floats, Floats]:
-    p, y = require_vector(predicted, "predicted"), require_vector(target, "target")
-    require_rows(len(p), "target", y)
+def _pair(target: Any, prediction: Any) -> tuple[Floats, Floats]:
+    y, p = require_vector(target, "target"), require_vector(prediction, "prediction")
+    require_rows(len(y), "prediction", p)
     if len(y) < 2 or not np.ptp(y):
         raise EvaluationError(
-            f"target: expected at least two rows of different values, came {len(y)} of {np.unique(y)[:3].tolist()}"
+            f"target: expected at least two rows of different values, got {len(y)} of {np.unique(y)[:3].tolist()}"
         )
-    return p, y
+    return y, p

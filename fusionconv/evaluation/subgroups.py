@@ -59,7 +59,7 @@ def subgroup_table(
     >>> from fusionconv.evaluation import regression_summary
     >>> frame = pd.DataFrame({"subject": range(40), "sex": ["F", "M"] * 20, "age": np.linspace(50, 90, 40)})
     >>> frame["predicted"] = frame["age"] + np.where(frame["sex"] == "F", 1, 3)
-    >>> error = {"MAE": lambda rows: regression_summary(rows["predicted"], rows["age"]).mae}
+    >>> error = {"MAE": lambda rows: regression_summary(rows["age"], rows["predicted"]).mae}
     >>> table = subgroup_table(frame, ["sex", "age"], error, edges={"age": [55]}, n_resamples=100)
     >>> table[["by", "group", "subjects", "value"]].round(2)
         by         group  subjects  value
@@ -79,7 +79,7 @@ def subgroup_table(
     edges = dict(edges or {})
     if not metrics or not len(frame) or not names or set(edges) - set(names):
         raise EvaluationError(
-            f"expected at least one row, column and metric, and edges of these columns only, came {len(frame)} rows, "
+            f"expected at least one row, column and metric, and edges of these columns only, got {len(frame)} rows, "
             f"columns {names}, metrics {list(metrics)}, edges of {list(edges)}"
         )
     frame = frame.reset_index(drop=True)
@@ -166,7 +166,7 @@ def _groups(column: pd.Series[Any], name: str, edges: Sequence[float] | None) ->
         numbers = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         if numbers and present.nunique() > _CLASSES:
             raise EvaluationError(
-                f"column {name!r}: expected classes, or edges for its numbers, came {present.nunique()} different "
+                f"column {name!r}: expected classes, or edges for its numbers, got {present.nunique()} different "
                 f"numbers; give edges={{{name!r}: [...]}}"
             )
         values = sorted(present.unique().tolist(), key=lambda v: v if numbers else str(v))
@@ -178,9 +178,9 @@ def _groups(column: pd.Series[Any], name: str, edges: Sequence[float] | None) ->
 
 def _bands(column: pd.Series[Any], name: str, edges: list[float], missing: Any) -> list[tuple[str, Ints]]:
     if not edges or not np.isfinite(edges).all() or any(a >= b for a, b in pairwise(edges)):
-        raise EvaluationError(f"edges of {name!r}: expected finite numbers that rise, such as [60, 70], came {edges}")
+        raise EvaluationError(f"edges of {name!r}: expected finite numbers that rise, such as [60, 70], got {edges}")
     if not pd.api.types.is_numeric_dtype(column):
-        raise EvaluationError(f"column {name!r}: expected numbers to cut at {edges}, came {column.dtype}")
+        raise EvaluationError(f"column {name!r}: expected numbers to cut at {edges}, got {column.dtype}")
     band = np.digitize(column.to_numpy(dtype=np.float64, na_value=np.nan), edges)
     labels = [f"below {edges[0]:g}", *(f"{a:g} to below {b:g}" for a, b in pairwise(edges)), f"{edges[-1]:g} and above"]
     return [(label, np.flatnonzero((band == b) & ~missing)) for b, label in enumerate(labels)]

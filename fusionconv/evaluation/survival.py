@@ -44,7 +44,7 @@ def concordance_index(time: Any, event: Any, risk: Any) -> float:
     require_rows(len(t), "event", e)
     require_rows(len(t), "risk", r)
     if (t < 0).any():
-        raise EvaluationError(f"time: expected follow-up times from 0 on, came {t.min():g}; count from the first image")
+        raise EvaluationError(f"time: expected follow-up times from 0 on, got {t.min():g}; count from the first image")
     comparable, score = 0, 0.0
     had = np.flatnonzero(e)
     step = max(1, _PAIRS // len(t))
@@ -55,7 +55,7 @@ def concordance_index(time: Any, event: Any, risk: Any) -> float:
         score += int((pairs & (r[i] > r)).sum()) + 0.5 * int((pairs & (r[i] == r)).sum())
     if not comparable:
         raise EvaluationError(
-            f"expected at least one event with someone under observation after it, came {e.sum()} events among "
+            f"expected at least one event with someone under observation after it, got {e.sum()} events among "
             f"{len(t)} rows and no comparable pair; the concordance index is not defined here"
         )
     return score / comparable

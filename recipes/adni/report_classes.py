@@ -85,7 +85,7 @@ def calibration_errors(predictions: pd.DataFrame, arms: Sequence[str], classes: 
         own = predictions[predictions["arm"] == arm]
         repeats = own["fold"].str.split("-").str[0]
         errors = [
-            expected_calibration_error(probability_of(part, classes), part["target"].to_numpy(int), BINS)
+            expected_calibration_error(part["target"].to_numpy(int), probability_of(part, classes), BINS)
             for _, part in own.groupby(repeats)
         ]
         rows.append({"arm": arm, "calibration error": np.mean(errors), "repeats": len(errors), "rows": len(own)})
@@ -107,7 +107,7 @@ def draw_calibration(first_repeat: pd.DataFrame, arms: Sequence[str], classes: S
         colour = colour_of(arms)[arm]
         axes.plot((0, 1), (0, 1), color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         if len(rows):
-            table = reliability_table(probability_of(rows, classes), rows["target"].to_numpy(int), BINS)
+            table = reliability_table(rows["target"].to_numpy(int), probability_of(rows, classes), BINS)
             some = table[table["n"] > 0]
             axes.bar((table["low"] + table["high"]) / 2, 0.25 * table["n"] / table["n"].max(), 0.9 / BINS, color=FAINT)
             axes.vlines(some["probability"], some["observed_low"], some["observed_high"], color=colour, alpha=0.5)

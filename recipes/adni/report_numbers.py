@@ -42,7 +42,7 @@ def _scatter(first_repeat: pd.DataFrame, arms: Sequence[str], across: str, up: s
         axes.set_title(f"{arm} (n = {len(rows)})", fontsize=8.5)
         if len(rows) > 1 and np.ptp(true) > 0:
             ends = np.array([true.min(), true.max()])
-            line = age_bias(predicted, true)
+            line = age_bias(true, predicted)
             axes.plot(ends, np.zeros(2) if gap else ends, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
             fitted = line.slope * ends + line.intercept
             axes.plot(ends, fitted if gap else ends + fitted, color=colour, linewidth=2)

@@ -152,12 +152,12 @@ def brain_age(predictions: pd.DataFrame) -> pd.DataFrame:
         for (_, _), own in given.groupby([repeat, given["fold"]]):
             others = given[(repeat == repeat[own.index[0]]) & (given["fold"] != own["fold"].iloc[0])]
             if len(others) > 2:
-                line = age_bias(others["prediction"], others["target"])
-                parts.append(own.assign(corrected=correct_age_bias(own["prediction"], own["target"], line)))
+                line = age_bias(others["target"], others["prediction"])
+                parts.append(own.assign(corrected=correct_age_bias(own["target"], own["prediction"], line)))
         if not parts:  # one fold: no other fold to fit the line on
             continue
         whole = pd.concat(parts)
-        slope = np.mean([age_bias(g["prediction"], g["target"]).slope for _, g in given.groupby(repeat)])
+        slope = np.mean([age_bias(g["target"], g["prediction"]).slope for _, g in given.groupby(repeat)])
         rows.append(
             {
                 "arm": arm,

@@ -113,7 +113,7 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
 
 def mcnemar(first: Run, second: Run) -> Paired:
     """Is one run right more often than the other on the same images? See `fusionconv.evaluation.mcnemar`."""
-    found = evaluation.mcnemar(first.right, second.right.loc[first.right.index])
+    found = evaluation.mcnemar(pd.Series(True, first.right.index), first.right, second.right.loc[first.right.index])
     assert found.p_value is not None
     return Paired(found.both, found.only_a, found.only_b, found.neither, found.p_value)
 

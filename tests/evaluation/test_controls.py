@@ -243,11 +243,11 @@ def test_loaders_that_cannot_be_followed_are_refused(encoder, table):
     cases = [
         (loader(table, encoder, shuffle=True), "shuffle=False"),
         (Shuffles(), "same rows both times"),
-        ([(images, s)], r"came tuple"),
-        ([{"image": images, "covariates": s}], r"came \['covariates', 'image'\]"),
-        ([(images[:5], s, torch.zeros(30))], "30 images in a batch, came 5"),
+        ([(images, s)], r"got tuple"),
+        ([{"image": images, "covariates": s}], r"got \['covariates', 'image'\]"),
+        ([(images[:5], s, torch.zeros(30))], "30 images in a batch, got 5"),
         ([], "at least one batch"),
-        (iter([(images, s, torch.zeros(30))]), "30 rows both times, came 0"),
+        (iter([(images, s, torch.zeros(30))]), "30 rows both times, got 0"),
     ]
     for batches, says in cases:
         with pytest.raises(EvaluationError, match=says):

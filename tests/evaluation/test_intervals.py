@@ -42,7 +42,7 @@ def test_bootstrap_interval_has_the_standard_error(interval):
     p = y + random.normal(size=300)
     d = np.abs(p - y)
     margin = 1.96 * d.std(ddof=1) / math.sqrt(300)
-    found = bootstrap_interval(mean_error, p, y, interval=interval)
+    found = bootstrap_interval(mean_error, y, p, interval=interval)
     assert (found.low, found.high) == pytest.approx((d.mean() - margin, d.mean() + margin), abs=0.2 * margin)
     assert found.p_value is None
 
@@ -66,21 +66,21 @@ def test_a_resample_holds_every_row_of_the_subjects_drawn(sizes):
 
 
 def test_metric_is_called_with_the_target_first():
-    found = bootstrap_interval(lambda target, p: float(p.mean() - target.mean()), [3.0, 3.0], [1.0, 1.0])
+    found = bootstrap_interval(lambda target, p: float(p.mean() - target.mean()), [1.0, 1.0], [3.0, 3.0])
     assert found.estimate == 2
 
 
 def test_rows_may_have_several_columns():
     time_event = np.array([[1.0, 1], [2, 1], [3, 0], [4, 1]])
-    found = bootstrap_interval(lambda t, p: float((t[:, 0] * p).mean()), np.arange(4.0), time_event, n_resamples=100)
+    found = bootstrap_interval(lambda t, p: float((t[:, 0] * p).mean()), time_event, np.arange(4.0), n_resamples=100)
     assert found.estimate == (0 + 2 + 6 + 12) / 4
 
 
 def test_bootstrap_interval_refuses():
     with pytest.raises(EvaluationError, match="prediction: expected one row"):
-        bootstrap_interval(mean_error, [1.0, 2.0], [1.0, 2.0, 3.0])
+        bootstrap_interval(mean_error, [1.0, 2.0, 3.0], [1.0, 2.0])
     with pytest.raises(EvaluationError, match="target: expected no NaN"):
-        bootstrap_interval(mean_error, [1.0, 2.0], [1.0, float("nan")])
+        bootstrap_interval(mean_error, [1.0, float("nan")], [1.0, 2.0])
 
 
 def test_an_estimate_prints_all_that_a_reader_needs():

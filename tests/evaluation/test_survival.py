@@ -70,7 +70,7 @@ def test_known_answers():
 @pytest.mark.parametrize(
     ("time", "event", "risk", "says"),
     [
-        ([1, 2], [0, 0], [1, 2], "came 0 events"),
+        ([1, 2], [0, 0], [1, 2], "got 0 events"),
         ([2, 2], [1, 1], [1, 2], "no comparable pair"),
         ([1], [1], [1], "no comparable pair"),
         ([1, 2], [1, 1], [1, float("nan")], "risk: expected finite"),

@@ -113,7 +113,7 @@ def mean_right(runs: Sequence[GridRun], split: str) -> pd.Series:
 
 def mean_difference(grid: Grid, a: pd.Series, b: pd.Series, resamples: int) -> Estimate:
     """mean(a) - mean(b) over the same images, with an interval from resampling images (people, where known)."""
-    return paired_bootstrap(lambda _, value: float(value.mean()), a.to_numpy(), b.to_numpy(), np.zeros(len(a)),
+    return paired_bootstrap(lambda _, value: float(value.mean()), np.zeros(len(a)), a.to_numpy(), b.to_numpy(),
                             grid.who(a.index), n_resamples=resamples)  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def compare(grid: Grid, row: Row, mode: str, resamples: int = 2000) -> Compariso
         return None
     split = JUDGED[mode]
     tests = tuple(
-        mcnemar(a.right(split).to_numpy(), b.right(split).to_numpy()) for a, b in zip(own, plain, strict=True)
+        mcnemar(np.ones(len(a.right(split))), a.right(split), b.right(split)) for a, b in zip(own, plain, strict=True)
     )
     differences = tuple(test.estimate for test in tests)
     return Comparison(

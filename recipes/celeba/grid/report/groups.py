@@ -26,7 +26,7 @@ def _f1_macro(rows: pd.DataFrame) -> float:
 
 
 def _ece(rows: pd.DataFrame) -> float:
-    return expected_calibration_error(rows["probability"], rows["target"], BINS)
+    return expected_calibration_error(rows["target"], rows["probability"], BINS)
 
 
 def _over_seeds(metric: Callable[[pd.DataFrame], float]) -> Callable[[pd.DataFrame], float]:
@@ -116,7 +116,7 @@ def gap_changes(grid: Grid, attributes: pd.DataFrame, resamples: int) -> list[Ga
             if len(np.unique(group)) < 2:
                 continue
             change = paired_bootstrap(
-                _gap, selected[0].to_numpy(), selected[1].to_numpy(), group, grid.who(selected[0].index),
+                _gap, group, selected[0].to_numpy(), selected[1].to_numpy(), grid.who(selected[0].index),
                 n_resamples=resamples,
             )  # fmt: skip
             truth = _gap(group, own[0].predictions[SPLIT]["target"].to_numpy())
