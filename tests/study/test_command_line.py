@@ -1,0 +1,120 @@
+"""The command line: words to settings, YAML beside it, refusals that name the option, help that is short and quick."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fusionconv.errors import StudyError
+from fusionconv.study.command import main
+from fusionconv.study.command_line import check_types, help_text, parse
+from fusionconv.study.settings import Settings, differences, make_settings
+
+DERMOSCOPY = """--table T.csv --images DIR --image-column image_id --suffix .jpg --subject lesion_id --target dx
+    --covariates age sex localization --missing-codes unknown --network timm:resnet18 --image-size 64 --channels 3
+    --arms image covariates concat hybrid@first hybrid@last film@last --folds 3 --repeats 1 --epochs 2 --batch-size 64
+    --limit 600 --seed 0 --out OUT --positive mel bcc akiec""".split()  # noqa: SIM905
+BRAINS = """--table T.csv --images DIR --image-column file --subject patient --target grade --covariates age gender
+    --kinds gender=categorical --dims 3 --network monai:resnet18 --image-size 48 48 24 --spacing 3.75 3.75 6
+    --arms image hybrid@last --out OUT --trainer.precision bf16-mixed --trainer.devices 2 --tune lr=1e-3,3e-3 rank=2,4
+    """.split()  # noqa: SIM905
+
+
+def test_the_promised_lines():
+    given = parse("compare", DERMOSCOPY)
+    settings = make_settings(given.settings)
+    assert settings.covariates == ["age", "sex", "localization"]
+    assert (settings.size, settings.suffix, settings.missing_codes) == ((64, 64), ".jpg", ["unknown"])
+    assert settings.positive == ["mel", "bcc", "akiec"]
+    assert given.own["arms"][-1] == "film@last"
+    given = parse("compare", BRAINS)
+    settings = make_settings(given.settings)
+    assert settings.size == (48, 48, 24)
+    assert settings.spacing == [3.75, 3.75, 6.0]
+    assert settings.kinds == {"gender": "categorical"}
+    assert settings.trainer == {"precision": "bf16-mixed", "devices": 2}
+    assert settings.tune == {"lr": [1e-3, 3e-3], "rank": [2, 4]}
+
+
+def test_yaml_and_the_command_line_give_the_same(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "table: T.csv\ntarget: dx\nlr: 1e-5\nimage-size: [48, 24]\narms: [image, {arm: hybrid@first, rank: 2}]\n"
+        "kinds: {laterality: {kind: categorical, unknown: ignore}, gender: {kind: binary, codes: {1: 0, 2: 1}}}\n"
+    )
+    given = parse("compare", ["--config", str(file), "--out", "O", "--image-size", "32"])
+    settings = make_settings(given.settings)
+    assert settings.lr == 1e-5
+    assert settings.size == (32, 32)  # the command line wins
+    assert settings.target == ["dx"]
+    assert settings.kinds["gender"]["codes"] == {1: 0, 2: 1}
+    assert given.own["arms"][1] == {"arm": "hybrid@first", "rank": 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--tabel T.csv", "did you mean --table"),
+        ("--out O --table", "--table: expected a value"),
+        ("table.csv", "expected an option"),
+        ("--table T.csv", "expected --out"),
+        ("--out O --config nowhere.yaml", "expected a YAML file"),
+        ("--out O --jobs two", "jobs: expected a whole number"),
+        ("--out O --minutes soon", "minutes: expected a number"),
+    ],
+)
+def test_words_that_are_none(words, says):
+    with pytest.raises(StudyError, match=says):
+        parse("compare", words.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"epochs": "many"}, "epochs"),
+        ({"dims": 4}, "dims"),
+        ({"epochs": 0}, "epochs: expected a whole number of at least 1"),
+        ({"batch_size": 1}, "at least 2"),
+        ({"lr": 0.0}, "lr and covariate_lr"),
+        ({"val_size": 1.0}, "share"),
+        ({"image_size": [1, 2, 3]}, "image_size: expected one number or 2"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"optimiser": "adam"}, "did you mean optimizer"),
+        ({"network_options": [1]}, "network_options"),
+    ],
+)
+def test_values_that_are_none(values, says):
+    with pytest.raises(StudyError, match=says):
+        make_settings(values)
+
+
+def test_every_setting_has_a_line_of_help_and_the_help_is_short():
+    text = help_text("compare", "compare")
+    assert len(text.splitlines()) <= 90
+    for name in Settings.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')} " in text, name
+
+
+def test_the_defaults_pass_their_own_types():
+    assert check_types(Settings().to_dict()) == Settings()
+    assert differences(Settings().to_dict(), make_settings({"lr": 0.1}).to_dict()) == {"lr": (0.001, 0.1)}
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from fusionconv.study.command import main; main(['--help']); main(['compare', '--help'])\n"
+        "print([m for m in ('torch', 'pandas', 'numpy', 'lightning', 'monai') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_wrong_path_is_refused_in_one_line_before_torch_is_loaded(capsys, tmp_path):
+    assert main(["compare", "--table", str(tmp_path / "no.csv"), "--target", "y", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    code = (
+        "import sys; from fusionconv.study.command import main\n"
+        "assert main(['compare', '--table', 'no.csv', '--target', 'y', '--out', 'o']) == 2\n"
+        "assert main(['compaer']) == 2 and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -1,0 +1,154 @@
+"""Rows: which are analysed, what becomes of the others, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fusionconv.errors import StudyError, TableError
+from fusionconv.study.rows import read_rows
+from fusionconv.study.settings import make_settings
+
+
+@pytest.fixture
+def study(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    frame = pd.DataFrame({
+        "file": [f"i{n}" for n in range(12)],
+        "lesion": [f"L{n // 2}" for n in range(12)],
+        "dx": ["nv", "mel", "bcc", "nv", "nv", "akiec", "mel", "nv", "bkl", "bkl", "nv", "mel"],
+        "age": [30.0, 40, 50, np.nan, 60, 70, 80, 20, 35, 45, 55, 65],
+        "score": np.linspace(0.5, 3.1, 12),
+    })  # fmt: skip
+    for name in frame["file"]:
+        (images / f"{name}.jpg").write_bytes(name.encode())
+
+    def read(frame=frame, **options):
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        given = {"table": tmp_path / "t.csv", "images": images, "image_column": "file", "suffix": ".jpg",
+                 "subject": "lesion", "target": "dx", **options}  # fmt: skip
+        return read_rows(make_settings(given))
+
+    read.frame, read.images, read.tmp = frame, images, tmp_path
+    return read
+
+
+def test_positive_groups_classes(study):
+    rows = study(positive=["mel", "bcc", "akiec"])
+    assert rows.task.NAME == "binary"
+    expected = study.frame["dx"].isin(["mel", "bcc", "akiec"]).astype(float)
+    assert rows.targets.tolist() == expected.tolist()
+    assert rows.frame["id"].tolist() == [f"{n}.jpg" for n in study.frame["file"]]
+    assert rows.frame["subject"].tolist() == study.frame["lesion"].tolist()
+    assert all(path == str(study.images / i) for i, path in rows.images["file"].items())
+
+
+def test_all_texts_are_classes_and_drop_leaves_some_out(study):
+    rows = study(drop=["akiec"])
+    assert rows.task.NAME == "multiclass"
+    assert rows.task.names == ["bcc", "bkl", "mel", "nv"]
+    assert len(rows.frame) == 11
+    assert ("target left out by --drop", -1, "akiec") in rows.flow.lines
+
+
+def test_classes_in_order_and_others_are_counted(study):
+    rows = study(classes={"benign": ["nv", "bkl"], "malignant": ["mel"]})
+    assert rows.task.NAME == "binary"
+    assert rows.task.names == ["benign", "malignant"]
+    gone = next(line for line in rows.flow.lines if line[0] == "target of no class")
+    assert gone[1] == -2
+    assert "bcc (1)" in gone[2]
+
+
+def test_numbers_are_a_regression_and_few_whole_numbers_ask(study):
+    assert study(target="score").task.NAME == "regression"
+    grades = study.frame.assign(grade=[1, 2, 3, 4] * 3)
+    with pytest.raises(StudyError, match="classes or numbers"):
+        study(grades, target="grade")
+    assert study(grades, target="grade", task="multiclass").task.names == ["1", "2", "3", "4"]
+    assert study(grades, target="grade", task="regression").task.NAME == "regression"
+    assert study(grades, target="grade", positive=4).targets.sum() == 3
+
+
+def test_the_flow_adds_up(study):
+    (study.images / "i3.jpg").unlink()
+    frame = study.frame.assign(dx=study.frame["dx"].where(study.frame.index != 5))
+    rows = study(frame, rows="age < 79 or age != age", drop=["bkl"])
+    *steps, (last, count, _) = rows.flow.lines
+    assert last == "analysed"
+    assert sum(n for _, n, _ in steps) == count == len(rows.frame)
+    assert {what for what, _, _ in steps} >= {"target missing", "image not there", "not among --rows"}
+
+
+def test_limit_is_by_subject_whatever_the_order(study):
+    binary = {"positive": ["mel", "bcc", "akiec"], "limit": 4}
+    rows, turned = study(**binary), study(study.frame.iloc[::-1], **binary)
+    assert rows.frame["subject"].nunique() == 4
+    assert set(rows.frame["subject"]) == set(turned.frame["subject"])
+    assert study(**{**binary, "limit": 100}).frame["subject"].nunique() == 6
+
+
+def test_missing_codes_of_the_target(study):
+    frame = study.frame.assign(score=study.frame["score"].where(study.frame.index > 1, -9))
+    assert len(study(frame, target="score", missing_codes=[-9]).frame) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"target": "nope"}, "nope"),
+        ({"image_column": "path"}, "--image-column: expected a column"),
+        ({"subject": "person"}, "--subject: expected a column"),
+        ({"covariates": ["dx"]}, "the answer"),
+        ({"suffix": ".png"}, "check --images, --image-column and --suffix"),
+        ({"positive": ["melanoma"]}, r"got \['melanoma'\]; there are nv \(5\)"),
+        ({"positive": ["nv", "mel", "bcc", "akiec", "bkl"]}, "got all of"),
+        ({"drop": ["xyz"]}, "drop: expected values"),
+        ({"classes": ["nv", "xyz"]}, "classes: expected values"),
+        ({"classes": {"a": ["nv", "mel"], "b": ["mel"]}}, "each value in one class"),
+        ({"task": "binary"}, "expected two classes"),
+        ({"rows": "agee > 3"}, "expected a query"),
+        ({"rows": "age + 1"}, "says yes or no"),
+        ({"rows": "age > 300"}, "got none of 12"),
+        ({"target": ["dx", "score"]}, "give --task survival"),
+        ({"images": "nowhere"}, "expected a folder"),
+        ({"table": "nowhere.csv"}, "expected a file"),
+    ],
+)
+def test_what_does_not_fit_is_refused(study, options, says):
+    with pytest.raises((StudyError, TableError), match=says):
+        study(**options)
+
+
+def test_one_image_in_two_rows(study):
+    frame = study.frame.assign(file=["i0", *study.frame["file"][:11]])
+    with pytest.raises(TableError, match="2 rows that share 1 images"):
+        study(frame)
+    assert len(study(frame, on_error="skip").frame) == 10
+
+
+@pytest.mark.parametrize("path", ["../t", "/etc/passwd", "sub/../../t"])
+def test_a_path_outside_the_folder(study, path):
+    (study.tmp / "t.jpg").write_bytes(b"")
+    with pytest.raises(TableError, match="leaves it"):
+        study(study.frame.assign(file=[path, *study.frame["file"][1:]]))
+
+
+def test_a_link_out_of_the_folder(study):
+    outside = study.tmp / "outside.jpg"
+    outside.write_bytes(b"x")
+    (study.images / "i0.jpg").unlink()
+    (study.images / "i0.jpg").symlink_to(outside)
+    with pytest.raises(TableError, match="leaves it"):
+        study()
+
+
+def test_rows_to_predict_need_no_target(study):
+    made = study(positive=["mel", "bcc", "akiec"])
+    frame = study.frame.drop(columns="dx")
+    frame.to_csv(study.tmp / "new.csv", index=False)
+    settings = make_settings({"table": study.tmp / "new.csv", "images": study.images, "image_column": "file",
+                              "suffix": ".jpg", "target": "dx"})  # fmt: skip
+    rows = read_rows(settings, made.task, with_target=False)
+    assert len(rows.frame) == 12
+    assert rows.targets.shape == (12, 0)
