@@ -48,9 +48,13 @@ def demo(dims: int = 2, out: str | None = None, seed: int = 0, overwrite: bool =
         network="fusionconv.study.demo:small_network", network_options={"dims": dims}, epochs=_EPOCHS[dims],
         batch_size=32, lr=3e-3, folds=3, seed=seed, controls=3,
     )  # fmt: skip
-    comparison = study.compare(["image", "covariates", "stacked", "concat", "hybrid@first"], out=folder, overwrite=overwrite)
+    comparison = study.compare(
+        ["image", "covariates", "stacked", "concat", "hybrid@first"], out=folder, overwrite=overwrite
+    )
     print("best possible accuracy: .50 covariates, .75 image, 1.00 both")
-    print(comparison.table.pivot(index="arm", columns="metric", values="mean")[["accuracy", "auc"]].round(3).to_string())
+    print(
+        comparison.table.pivot(index="arm", columns="metric", values="mean")[["accuracy", "auc"]].round(3).to_string()
+    )
     return comparison
 
 

@@ -1,0 +1,180 @@
+"""``fusionconv explain``: figures of what an arm's network does with image and covariates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionconv.errors import StudyError
+from fusionconv.study.arms import parse_arm
+from fusionconv.study.folds import FoldData, fold_data
+from fusionconv.study.predict import Predictor, load_predictor
+from fusionconv.study.study import Study
+
+__all__ = ["attributions", "covariate_effects", "explain_arm", "kernel_figure"]
+
+
+def explain_arm(study: str, arm: str, fold: str | None = None, rows: int = 6, out: str | None = None) -> list[Path]:
+    """Draw kernels, effects of covariates and attributions of one network of a finished study.
+
+    Args:
+        study: folder of the comparison.
+        arm: an arm with an image.
+        fold: whose network; default: the first.
+        rows: test images of the attributions.
+        out: folder of the figures; default: ``STUDY/explain/ARM``.
+
+    Returns:
+        The files: ``attribution.png`` always; ``kernels.png`` and ``effects.png`` where the network takes covariates.
+    """
+    opened, arms = Study.open(study)
+    named = {a.name: a for a in arms if a.takes_image and a.kind != "stacked"}
+    name = parse_arm(arm).name
+    if name not in named:
+        raise StudyError(f"arm: expected one of {', '.join(named)}, got {arm!r}")
+    _ = opened.store
+    chosen = fold or opened.folds.columns[0]
+    if chosen not in opened.folds:
+        raise StudyError(f"fold: expected one of {', '.join(opened.folds.columns)}, got {fold!r}")
+    model = Path(study) / "runs" / name / chosen / "model"
+    if not model.is_dir():
+        raise StudyError(f"{model}: expected a network, got none; run the comparison with --keep best")
+    predictor = load_predictor(model)
+    settings = opened.of_arm(named[name])
+    data = fold_data(opened.rows, opened.folds[chosen], settings, opened.store, encoder=predictor.encoder,
+                     covariates=() if predictor.encoder is None else None)  # fmt: skip
+    folder = Path(out) if out else Path(study) / "explain" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"attribution": attributions(predictor, data, rows)}
+    if predictor.encoder is not None:
+        figures["effects"] = covariate_effects(predictor, data)
+        if (
+            kernels := kernel_figure(predictor.network, predictor.encoder.get_feature_names_out().tolist())
+        ) is not None:
+            figures["kernels"] = kernels
+    paths = []
+    for title, figure in figures.items():
+        figure.savefig(folder / f"{title}.png", dpi=110)
+        paths.append(folder / f"{title}.png")
+    return paths
+
+
+def kernel_figure(network: nn.Module, names: list[str], kernels: int = 8) -> Any:
+    """W and each V_j of the first hybrid convolution (their first input channel, the middle slice in 3-D); None if none.
+
+    All pictures of a row share one scale, symmetric about 0, so that V can be compared with W.
+    """
+    from matplotlib.figure import Figure
+
+    from fusionconv.layers import CovariateLayer
+
+    layer: Any = next((m for m in network.modules() if isinstance(m, CovariateLayer) and m.METHOD == "hybrid"
+                       and getattr(m, "covariate_map", None) is None and m.weight.ndim in (4, 5)), None)  # fmt: skip
+    if layer is None:
+        return None
+    weight, change = layer.weight.detach(), layer.covariate_weight.detach()
+    rows = [("W", weight), *((f"V {name}", change[j]) for j, name in enumerate(names))]
+    count = min(kernels, weight.shape[0])
+    figure = Figure(figsize=(1.1 * count + 2.2, 1.1 * len(rows) + 0.6), layout="constrained")
+    panels = figure.subplots(len(rows), count, squeeze=False)
+    for (title, values), line in zip(rows, panels, strict=True):
+        shown = values[:, 0] if values.ndim == 4 else values[:, 0, ..., values.shape[-1] // 2]
+        bound = float(shown.abs().max()) or 1.0
+        for axes, kernel in zip(line, shown, strict=False):
+            axes.imshow(kernel.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
+            axes.set(xticks=[], yticks=[])
+        line[0].set_ylabel(f"{title}\nmax {bound:.2g}", rotation=0, ha="right", va="center", fontsize=8)
+    figure.suptitle("Kernels of the first hybrid convolution: kernel = W + sum of s_j V_j", fontsize=9)
+    return figure
+
+
+def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) -> Any:
+    """The mean answer over test images against one covariate at a time, others as they are, over its training values."""
+    from matplotlib.figure import Figure
+
+    assert data.encoder is not None
+    assert data.store is not None
+    ids = list(data.tables["test"].ids)[:images]
+    read, true = data.store.read(ids), data.tables["test"].rows(ids)
+    train = data.tables["train"].covariates.numpy()
+    names = data.encoder.get_feature_names_out().tolist()
+    shown = [j for j in range(len(names)) if train[:, j].std() > 0]
+    across = min(4, max(len(shown), 1))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(3.2 * across, 2.8 * down), layout="constrained")
+    panels = figure.subplots(max(down, 1), across, squeeze=False).ravel()
+    for axes, j in zip(panels, shown, strict=False):
+        few = np.unique(train[:, j])
+        values = few if len(few) <= 5 else np.quantile(train[:, j], np.linspace(0.02, 0.98, 9))
+        means = []
+        for value in values:
+            changed = true.clone()
+            changed[:, j] = float(value)
+            answer = predictor(read, changed)
+            means.append([float(np.mean(column)) for column in answer.values()])
+        axes.plot(values, means, marker="o", ms=3)
+        axes.plot(train[:, j], np.full(len(train), axes.get_ylim()[0]), "|", color="0.6", ms=6)
+        axes.set_xlabel(names[j], fontsize=8)
+        axes.tick_params(labelsize=7)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
+    panels[0].set_ylabel(f"mean {', '.join(predictor.task.score_columns(None))}"[:60], fontsize=8)  # type: ignore[arg-type]
+    figure.suptitle(
+        f"Answer over {len(ids)} test images against one encoded covariate; grey: training rows", fontsize=9
+    )
+    return figure
+
+
+def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
+    """Integrated gradients (Sundararajan et al. 2017, through Captum) of image and covariates together.
+
+    The baseline is the mean training image's value (0 after normalisation) and covariates of 0. Of a class network the
+    last class's logit is explained.
+    """
+    from captum.attr import IntegratedGradients
+    from matplotlib.figure import Figure
+
+    assert data.store is not None
+    ids = list(data.tables["test"].ids)[:rows]
+    images = data.store.read(ids)
+    mean, std = (torch.tensor(predictor.about["normalisation"][n]) for n in ("mean", "std"))
+    if len(mean):
+        shape = (-1, *[1] * (images.ndim - 2))
+        images = (images - mean.reshape(shape)) / std.reshape(shape)
+    covariates = data.tables["test"].rows(ids) if predictor.encoder is not None else None
+
+    def answer(x: Tensor, s: Tensor | None = None) -> Tensor:
+        out: Tensor = predictor.network(x) if s is None else predictor.network(x, s)
+        return out[:, -1]
+
+    inputs = images if covariates is None else (images, covariates)
+    found = IntegratedGradients(answer).attribute(inputs, n_steps=32, internal_batch_size=max(len(ids), 8))
+    maps = found if covariates is None else found[0]
+    three = images.ndim == 5
+    figure = Figure(figsize=(2 * len(ids) + 0.4, 4.2 + 1.8 * (covariates is not None)), layout="constrained")
+    panels = figure.subplots(2 + (covariates is not None), len(ids), squeeze=False)
+    for at, name in enumerate(ids):
+        image, attributed = images[at].mean(0), maps[at].detach().sum(0)
+        if three:
+            middle = image.shape[-1] // 2
+            image, attributed = image[..., middle], attributed[..., middle]
+        bound = float(attributed.abs().max()) or 1.0
+        panels[0, at].imshow(image.numpy(), cmap="gray")
+        panels[0, at].set_title(name[-18:], fontsize=7)
+        panels[1, at].imshow(attributed.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
+        for axes in panels[:2, at]:
+            axes.set_axis_off()
+        if covariates is not None:
+            assert predictor.encoder is not None
+            names = predictor.encoder.get_feature_names_out().tolist()
+            values = found[1][at].detach().numpy()
+            panels[2, at].barh(range(len(names)), values, color=np.where(values < 0, "C0", "C3"))
+            panels[2, at].set_yticks(range(len(names)), names if at == 0 else [""] * len(names), fontsize=7)
+            panels[2, at].tick_params(axis="x", labelsize=6)
+            panels[2, at].axvline(0, color="0.5", lw=0.5)
+    figure.suptitle("Test images, and what speaks for (red) and against (blue) the answer", fontsize=9)
+    return figure
