@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         CovariateError,
         CovariateTypeError,
         FusionError,
+        LayerChoiceWarning,
         SurgeryError,
         TableError,
         UnusedCovariatesWarning,
@@ -44,6 +45,7 @@ __all__ = [
     "HybridConvTranspose2d",
     "HybridConvTranspose3d",
     "HybridLinear",
+    "LayerChoiceWarning",
     "SurgeryError",
     "TableError",
     "TunedLayer",
@@ -65,16 +67,46 @@ __version__ = "0.1.0"
 
 
 # Nothing is imported before it is used: the console command answers --help without loading torch.
-_MODULES = {
-    "fusionconv.checkpoint": "load save",
-    "fusionconv.errors": "CheckpointError CovariateError CovariateTypeError FusionError SurgeryError TableError UnusedCovariatesWarning",
-    "fusionconv.layers": "HybridConv1d HybridConv2d HybridConv3d HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear",
-    "fusionconv.optimizer_groups": "param_groups",
-    "fusionconv.surgery": "ConvInfo covariates fuse_into list_convs merge unfuse",
-    "fusionconv.tuning": "TunedLayer autotune",
-    "fusionconv.windows": "window_predictor",
+_MODULES: dict[str, tuple[str, ...]] = {
+    "fusionconv.checkpoint": (
+        "load",
+        "save",
+    ),
+    "fusionconv.errors": (
+        "CheckpointError",
+        "CovariateError",
+        "CovariateTypeError",
+        "FusionError",
+        "LayerChoiceWarning",
+        "SurgeryError",
+        "TableError",
+        "UnusedCovariatesWarning",
+    ),
+    "fusionconv.layers": (
+        "HybridConv1d",
+        "HybridConv2d",
+        "HybridConv3d",
+        "HybridConvTranspose1d",
+        "HybridConvTranspose2d",
+        "HybridConvTranspose3d",
+        "HybridLinear",
+    ),
+    "fusionconv.optimizer_groups": ("param_groups",),
+    "fusionconv.surgery": (
+        "ConvInfo",
+        "covariates",
+        "fuse_into",
+        "list_convs",
+        "merge",
+        "unfuse",
+    ),
+    "fusionconv.tuning": (
+        "TunedLayer",
+        "autotune",
+    ),
+    "fusionconv.windows": ("window_predictor",),
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The exceptions of fusionconv. Every message says what was expected, what came, and what to do."""
+"""The exceptions of fusionconv. Every message says what was expected, what it got, and what to do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ __all__ = [
     "CovariateTypeError",
     "EvaluationError",
     "FusionError",
+    "LayerChoiceWarning",
     "LeakageWarning",
     "SplitWarning",
     "StudyError",
@@ -56,6 +57,10 @@ class StudyError(FusionError, ValueError):
 
 class UnusedCovariatesWarning(UserWarning):
     """A call of a fused model ended without having run one of its fused layers: no covariates went in there."""
+
+
+class LayerChoiceWarning(UserWarning):
+    """``layer_idx`` chose a layer that one may not expect: a projection shortcut, a linear layer, a patch embedding."""
 
 
 class SplitWarning(UserWarning):

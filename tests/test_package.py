@@ -9,7 +9,7 @@ from pathlib import Path
 import fusionconv
 
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
-    HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear SurgeryError TableError
+    HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear LayerChoiceWarning SurgeryError TableError
     TunedLayer UnusedCovariatesWarning autotune covariates functional fuse_into list_convs load merge param_groups save
     unfuse
     window_predictor""".split()  # noqa: SIM905

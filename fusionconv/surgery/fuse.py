@@ -33,10 +33,13 @@ def fuse_into(
 
     Args:
         model: any nn.Module with convolutions. To fuse more layers, call again with the same ``num_covariates``.
-        layer_idx: an int among the convolutions in registration order (negative from the end), a dotted name such
-            as "features.0", a predicate ``(name, module) -> bool``, or a list of ints and names. See `list_convs`.
-            Ints and the predicate see convolutions only; an nn.Linear is chosen by its name. With "concat", which
-            takes linear layers only, they see those: -1 is the last nn.Linear.
+        layer_idx: "first", "last" or "all": convolutions on the main path, without projection shortcuts,
+            squeeze-and-excitation, auxiliary heads and 1x1 heads on pooled features ("all": of these, what can be
+            fused); a dotted name such as "features.0"; the name of a module that holds several, such as "layer4"
+            (its last one) or "layer4.all"; an int among all convolutions in registration order (negative from the
+            end); a predicate ``(name, module) -> bool``; or a list of ints and names. See `list_convs`. Words, ints
+            and the predicate see convolutions only; an nn.Linear is chosen by its name. With "concat", which takes
+            linear layers only, they see those: "last" is the last nn.Linear.
         num_covariates: K, the length of the covariate vector.
         method: what the covariates do there, one of `fusionconv.layers.METHODS`: "hybrid", "hyper", "film", "daft",
             "scale", "attention", "concat", "condconv". More calls may put other methods into other layers.
@@ -47,7 +50,8 @@ def fuse_into(
         The same model object.
 
     Raises:
-        SurgeryError: no such layer; a layer or a root that cannot be fused; another ``num_covariates`` than before.
+        SurgeryError: no such layer, or a name that could mean several; a layer or a root that cannot be fused; another
+            ``num_covariates`` than before.
         ValueError, TypeError: an unknown method, or options that no layer of it can have.
 
     Example:
@@ -55,7 +59,7 @@ def fuse_into(
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 2, 3))
         >>> images, s = torch.randn(4, 3, 8, 8), torch.randn(4, 3)
         >>> before = model(images)
-        >>> model = fusionconv.fuse_into(model, -1, num_covariates=3)
+        >>> model = fusionconv.fuse_into(model, "last", num_covariates=3)
         >>> torch.allclose(model(images, s), before, atol=1e-6)
         True
     """

@@ -34,7 +34,7 @@ def build_network(
         network: see `recipes.adni.networks.build_backbone`.
         num_outputs: outputs of the task.
         num_covariates: K, after encoding.
-        layer_idx: hybrid: as `fusionconv.fuse_into` counts convolutions; 0 is the first, -1 the last.
+        layer_idx: hybrid: as `fusionconv.fuse_into` takes it: first, last, a name, ...
         network_options: of the network.
         fusion_options: hybrid: what else `fuse_into` takes, such as ``{"rank": 2}``.
     """
@@ -57,7 +57,7 @@ def concatenate(model: nn.Module, num_covariates: int) -> nn.Module:
             f"the arm 'concat' appends covariates before the last linear layer, and {type(model).__name__} has no "
             "nn.Linear. Choose another network or the arm 'hybrid'."
         )
-    return fuse_into(model, -1, num_covariates, method="concat")  # -1: the last linear layer
+    return fuse_into(model, "last", num_covariates, method="concat")  # the last linear layer
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

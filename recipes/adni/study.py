@@ -34,8 +34,8 @@ class BrainStudy(LightningModule):
             convolutions of layer_idx); covariates (no image; crossval only).
         network: conv5_fc3, small_resnet, densenet121, resnet10, resnet18, resnet50, or a name in monai.networks.nets.
         network_options: further arguments of the network.
-        layer_idx: hybrid: the convolution(s) that take the covariates: a number in registration order (negative from
-            the end), a dotted name, or a list of them.
+        layer_idx: hybrid: the convolution(s) that take the covariates: first, last, a dotted name, a number in
+            registration order (negative from the end), or a list of them.
         fusion_options: hybrid: what else fuse_into takes, such as {rank: 2} or {covariate_bias: true}.
         weights: a file to start from: a checkpoint of this recipe, or a state dict; what does not fit by name and
             shape is named and stays new.

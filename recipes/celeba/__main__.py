@@ -39,7 +39,7 @@ examples:
   python -m recipes.celeba fit --config recipes/celeba/configs/plain.yaml --data.root DIR
   python -m recipes.celeba fit --config recipes/celeba/configs/hybrid-male.yaml --data.root DIR
   python -m recipes.celeba test --experiment hybrid-male          the run's best checkpoint, on the test split
-  python -m recipes.celeba fit --experiment young --model.arm hybrid --model.layer_idx -1 \\
+  python -m recipes.celeba fit --experiment young --model.arm hybrid --model.layer_idx last \\
       --data.root DIR --data.target Smiling --data.covariates '[Male, Young]' --data.image_size 64
   python -m recipes.celeba fit --experiment young --resume --trainer.max_epochs 3
   python -m recipes.celeba fit ... --trainer.devices 2 --trainer.strategy ddp --trainer.precision bf16-mixed

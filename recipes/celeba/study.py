@@ -46,8 +46,8 @@ class CelebAStudy(LightningModule):
     Args:
         arm: plain (images only) or hybrid (images and covariates).
         mode: corrected, or as_published with the study's own choices (arms.py says which).
-        layer_idx: the convolution(s) that become hybrid: a number in registration order (negative from the end), a
-            dotted name, or a list of them.
+        layer_idx: the convolution(s) that become hybrid: first, last, a dotted name, a number in registration order
+            (negative from the end), or a list of them.
         weights: imagenet (torchvision's), none, or a file (weights.py says which files).
         classifier_width: width of the two hidden Linear layers (4096 is VGG16's own).
         lr: the learning rate. The study's best plain and hybrid runs had 1e-5; give both arms the same.

@@ -326,7 +326,7 @@ def old_weight_normed() -> nn.Module:
         (small_net, [], SurgeryError, "empty list"),
         (small_net, [0, 7], SurgeryError, "got 7"),
         (small_net, lambda name, m: False, SurgeryError, "chose none of the 3"),
-        (small_net, 1.0, TypeError, "int, a dotted name, a predicate.*got float"),
+        (small_net, 1.0, TypeError, "int, a dotted name.*'last'.*a predicate.*got float"),
         (small_net, True, TypeError, "got bool"),
         (small_net, None, TypeError, "got NoneType"),
         (small_net, [0, None], TypeError, "got None"),
