@@ -88,7 +88,7 @@ def check_images(rows: Rows, folds: pd.DataFrame, store: ImageStore) -> list[str
     Raises:
         TableError: the same image on both sides of a split.
     """
-    content = pd.Series(store.contents).reindex(rows.frame["id"]).to_numpy()
+    content = pd.Series(store.rows).reindex(rows.frame["id"]).to_numpy()
     frame = rows.frame.assign(content=content)
     groups = frame.groupby("content")["subject"].nunique()
     doubled = frame[frame["content"].isin(groups[groups > 1].index)]

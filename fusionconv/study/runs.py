@@ -223,7 +223,7 @@ def _trial(
         ]  # fmt: skip
         last = folder / "last.ckpt"
         with _memory_errors(settings):
-            trainer.fit(module, *loaders, ckpt_path=str(last) if last.is_file() else None, weights_only=False)
+            trainer.fit(module, *loaders, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         best_epoch = trainer.current_epoch - 1
         if best is not None and best.best_model_path:
             found = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
@@ -310,10 +310,9 @@ def choose_threshold(val: pd.DataFrame, data: FoldData, settings: Settings) -> f
 
 def _augment(data: FoldData, settings: Settings) -> Any:
     from fusionconv.study.augment import augmentation
-    from fusionconv.study.images import image_options
 
     assert data.store is not None
-    return augmentation(settings.augment, image_options(settings, data.store.array.shape[1]))
+    return augmentation(settings.augment, data.store.options)
 
 
 def _only_settings(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ def save_network(
     regression's target, the threshold and the arm.
     """
     from fusionconv.checkpoint import save
-    from fusionconv.study.images import image_options
 
     assert data.store is not None
     channels = int(data.store.array.shape[1])
@@ -39,7 +38,7 @@ def save_network(
         "task": data.task.settings,
         "arm": asdict(arm),
         "takes_covariates": arm.takes_covariates,
-        "images": asdict(image_options(settings, channels // len(settings.image_column))),
+        "images": asdict(data.store.options),
         "image_columns": len(settings.image_column),
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "target": {"center": data.center, "scale": data.scale},

@@ -77,12 +77,13 @@ class Study:
     @cached_property
     def store(self) -> ImageStore:
         """The decoded images of all rows; those that cannot be used are left out or raise, as ``on_error`` says."""
-        from fusionconv.study.images import image_options, prepare
+        from fusionconv.study.images import file_channels, image_options, prepare
 
-        options = image_options(self.settings, self.settings.channels)
+        channels = self.settings.channels or (file_channels(self.rows.images) if self.settings.dims == 2 else 1)
+        options = image_options(self.settings, channels)
         store = prepare(self.rows.images, options, self.cache or Path("cache"))
         if store.failed:
-            first = next(iter(store.failed.values()))
+            first = "; ".join(store.problems()[:3])
             if self.settings.on_error == "fail":
                 raise StudyError(
                     f"images: expected {len(self.rows.frame)} images that can be used, got {len(store.failed)} that "

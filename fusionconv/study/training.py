@@ -85,7 +85,7 @@ class _Bar(Callback):
 
         if trainer.is_global_zero:
             self.bar: Any = tqdm(total=trainer.max_epochs, initial=trainer.current_epoch, desc=self.name, unit="epoch",
-                                 leave=False, dynamic_ncols=True)  # fmt: skip
+                                 leave=False, dynamic_ncols=True, disable=None)  # fmt: skip
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move it."""
