@@ -20,10 +20,26 @@ from fusionconv.tabular.labels import Label, is_label, plain_label, positions
 from fusionconv.tabular.missing import is_code, is_date_code
 from fusionconv.tabular.textnumbers import advice
 
-__all__ = ["Column"]
+__all__ = ["Column", "RowsError"]
 
 _DO = "correct or drop these rows, or leave the column out of the covariates"
 _EXACT = 2**53  # float64 holds every whole number below
+
+
+class RowsError(TableError):
+    """Rows of the column ``name`` that are refused: ``rows``, a mask over the table, and why."""
+
+    def __init__(self, message: str, name: str, rows: npt.NDArray[np.bool_], why: tuple[str, str, str]) -> None:
+        super().__init__(message)
+        self.name, self.rows, self.why = name, rows, why
+
+    def reason(self, value: Any) -> str:
+        """Why a row with this value is refused."""
+        expected, got, do = self.why
+        return f"expected {expected}, got {repr(value) if got == 'others' else got}; {do}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.name, self.rows, self.why)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +84,10 @@ class Column:
         return ~missing if self.beside is None else ~missing & self.beside.present
 
     def _is_number_code(self) -> npt.NDArray[np.bool_]:
-        return is_code(self.values.to_numpy(dtype=self._precision, na_value=np.nan), self.missing_codes)
+        truth = pd.api.types.is_bool_dtype(self.values.dtype)
+        codes = tuple(c for c in self.missing_codes if isinstance(c, bool) is truth)  # False is not the number 0
+        numbers = self.values.to_numpy(dtype=self._precision, na_value=np.nan)
+        return is_code(numbers, tuple(float(c) for c in codes) if truth else codes)
 
     @property
     def _precision(self) -> np.dtype[Any]:
@@ -93,7 +112,10 @@ class Column:
         return codes.astype(np.intp, copy=False), values
 
     def _lost(self, values: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-        return is_code(values.astype(self._precision) if self.is_numbers else values, self.missing_codes)
+        if self.is_numbers and not pd.api.types.is_bool_dtype(self.values.dtype):
+            codes = tuple(c for c in self.missing_codes if not isinstance(c, bool))
+            return is_code(values.astype(self._precision), codes)
+        return is_code(values, self.missing_codes)
 
     @cached_property
     def distinct(self) -> dict[Any, int]:
@@ -106,23 +128,27 @@ class Column:
         except TypeError:
             return {str(values[at]): count for at, count in keep}
 
-    def refuse(self, bad: npt.NDArray[np.bool_], expected: str, came: str = "others", do: str = _DO) -> None:
-        """Raise if any row is ``bad``, naming the column, how many rows, and the first of them.
+    def refuse(self, bad: npt.NDArray[np.bool_], expected: str, got: str = "others", do: str = _DO) -> None:
+        """Raise if any row is ``bad``, naming the column, how many rows, and the first of them by the index.
 
         Raises:
-            TableError: see above.
+            RowsError: see above.
         """
         if bad.any():
             few = self.values.loc[bad].iloc[:3].astype(object).items()
-            first = ", ".join(f"{label!r}: {value!r}" for label, value in few)
-            raise TableError(
-                f"column {self.name!r}: expected {expected}, came {came} in {bad.sum()} of {len(bad)} rows, first at "
-                f"{first}; {do}"
+            called = "" if self.values.index.name is None else f"{self.values.index.name} "
+            first = ", ".join(f"{called}{label!r}: {value!r}" for label, value in few)
+            raise RowsError(
+                f"column {self.name!r}: expected {expected}, got {got} in {bad.sum()} of {len(bad)} rows, first at "
+                f"{first}; {do}",
+                self.name,
+                np.asarray(bad),
+                (expected, got, do),
             )
 
-    def fail(self, expected: str, came: str, do: str) -> NoReturn:
+    def fail(self, expected: str, got: str, do: str) -> NoReturn:
         """Raise about the column as a whole."""
-        raise TableError(f"column {self.name!r}: expected {expected}, came {came}; {do}")
+        raise TableError(f"column {self.name!r}: expected {expected}, got {got}; {do}")
 
     def rows_of(self, of_values: npt.NDArray[Any], missing: Any) -> npt.NDArray[Any]:
         """What holds for each different value, for each row; ``missing`` where no value is there."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 
-__all__ = ["did_you_mean", "require_columns", "require_names"]
+__all__ = ["did_you_mean", "named_rows", "require_columns", "require_names"]
 
 _SHOWN = 45  # CelebA's 40 attributes are listed in full, a table of a thousand columns is not
 
@@ -71,13 +71,33 @@ def require_columns(frame: Any, names: Sequence[str], where: str = "table") -> N
     """
     if not isinstance(frame, pd.DataFrame):
         raise TableError(
-            f"{where}: expected a pandas DataFrame with the columns {list(names)}, came {type(frame).__name__}; "
+            f"{where}: expected a pandas DataFrame with the columns {list(names)}, got {type(frame).__name__}; "
             "wrap it: pandas.DataFrame(values, columns=[...])"
         )
     require_names(names, [c for c in frame.columns if isinstance(c, str)], "column", where)
     twice = [n for n in names if (frame.columns == n).sum() > 1]
     if twice:
         raise TableError(
-            f"{where}: expected each column once, came several of the name {', '.join(map(repr, twice))}; "
+            f"{where}: expected each column once, got several of the name {', '.join(map(repr, twice))}; "
             "rename or drop all but one (frame.loc[:, ~frame.columns.duplicated()] keeps the first)"
         )
+
+
+def named_rows(frame: pd.DataFrame, ids: str | Sequence[Any] | None) -> pd.DataFrame:
+    """``frame`` with ``ids`` as its index: a column, or a name for each row; None leaves the index as it is.
+
+    >>> named_rows(pd.DataFrame({"subject": ["a", "b"], "age": [61, 70]}), "subject").index.tolist()
+    ['a', 'b']
+
+    Raises:
+        TableError: an absent column, or another number of names than rows.
+    """
+    if ids is None:
+        return frame
+    if isinstance(ids, str):
+        require_columns(frame, [ids])
+        return frame.set_axis(pd.Index(frame[ids].to_numpy(dtype=object), name=ids, dtype=object))
+    names = list(ids)
+    if len(names) != len(frame):
+        raise TableError(f"expected ids for {len(frame)} rows, got {len(names)}; give one for each row, in their order")
+    return frame.set_axis(pd.Index(names, dtype=object))

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import CheckpointError, TableError
-from fusionconv.tabular.columns import require_columns, require_names
+from fusionconv.tabular.columns import named_rows, require_columns, require_names
 from fusionconv.tabular.fitted import Defaults, FittedColumn, fit_column
 from fusionconv.tabular.kinds import Kind, as_kind
+from fusionconv.tabular.kinds.categorical import Unknown, as_unknown
 from fusionconv.tabular.labels import Label
 from fusionconv.tabular.missing import Indicator, Missing, as_codes, as_indicator, as_missing
 from fusionconv.tabular.saved import encoder_from_dict, encoder_to_dict
@@ -22,7 +23,7 @@ from fusionconv.tabular.summary import summarise
 
 __all__ = ["CovariateEncoder"]
 
-_PARAMS = ("columns", "kinds", "missing", "indicator", "missing_codes")
+_PARAMS = ("columns", "kinds", "missing", "indicator", "missing_codes", "unknown")
 _ROWS = 1024
 
 
@@ -55,15 +56,17 @@ class CovariateEncoder:
 
     Args:
         columns: the names of the columns, in the order of the covariates.
-        kinds: ``{"column": kind}`` where the inference is not wanted: a word from the table above, or an object such
-            as ``Binary({"F": 0, "M": 1})`` or ``Numeric("robust", missing="mean")``, whose options go before those
-            below.
+        kinds: ``{"column": kind}`` where the inference is not wanted: a word from the table above, an object such as
+            ``Binary({"F": 0, "M": 1})`` or ``Numeric("robust", missing="mean")``, whose options go before those below,
+            or the same as plain data, for YAML: ``{"kind": "numeric", "scaling": "robust", "missing": "mean"}``.
         missing: ``"error"``; ``"mean"``, the mean of the encoded training rows (for a category its share); ``"zero"``,
             covariates that are all 0; or a constant in the column's own unit.
         indicator: a covariate ``<column>_missing``, 1 where the value was missing: ``"auto"``, where any training row
             missed it; ``"always"``; ``"never"``. Under ``"auto"`` a column that no training row missed refuses a
             missing value.
         missing_codes: values that mean "missing" in any of the columns, such as ``[-4, "NA"]``.
+        unknown: a category that no training row has: ``"error"``, or ``"ignore"``, zeros in all covariates of a
+            categorical column, and of a binary one the share of ones. :meth:`unknown_counts` counts them.
 
     Raises:
         TableError: no columns, a name twice, an unknown kind, or a kind for a column that is not encoded.
@@ -83,16 +86,17 @@ class CovariateEncoder:
     def __init__(
         self,
         columns: Sequence[str],
-        kinds: Mapping[str, Kind | str] | None = None,
+        kinds: Mapping[str, Kind | str | Mapping[str, Any]] | None = None,
         *,
         missing: Missing = "error",
         indicator: Indicator = "auto",
         missing_codes: Iterable[Label] = (),
+        unknown: Unknown = "error",
     ) -> None:
         names = [] if isinstance(columns, str) else list(columns)
         if not names or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
             raise TableError(
-                f"expected a list of different column names such as ['Male', 'Young'], came {columns!r}; name at least "
+                f"expected a list of different column names such as ['Male', 'Young'], got {columns!r}; name at least "
                 "one column, each once (a model without covariates needs no encoder)"
             )
         self.columns: tuple[str, ...] = tuple(names)
@@ -101,25 +105,34 @@ class CovariateEncoder:
         self.missing = as_missing(missing)
         self.indicator = as_indicator(indicator)
         self.missing_codes = as_codes(missing_codes)
+        self.unknown = as_unknown(unknown)
         if (
             self.missing == "error"
             and self.indicator == "always"
             and all(k.missing is None for k in self.kinds.values())
         ):
             raise TableError(
-                "expected missing='mean', 'zero' or a constant with indicator='always', came missing='error', "
+                "expected missing='mean', 'zero' or a constant with indicator='always', got missing='error', "
                 "which refuses every missing value; give one of these"
             )
         self._fitted: tuple[FittedColumn, ...] | None = None
         self._num_rows = 0
 
-    def fit(self, frame: pd.DataFrame, y: Any = None, *, target: str | Sequence[str] | None = None) -> CovariateEncoder:
+    def fit(
+        self,
+        frame: pd.DataFrame,
+        y: Any = None,
+        *,
+        target: str | Sequence[str] | None = None,
+        ids: str | Sequence[Any] | None = None,
+    ) -> CovariateEncoder:
         """Learn from ``frame``, the training rows; ``y`` is not used (scikit-learn's pipelines give it).
 
         Args:
             frame: the training rows, and no others.
             y: not read. Where it has a name (a column of a table), it is treated as ``target``.
             target: the column or columns that the model will predict, refused among the covariates.
+            ids: as for :meth:`transform`.
 
         Raises:
             TableError: an absent or doubled column, no rows, the target among the covariates, a missing value that is
@@ -128,27 +141,28 @@ class CovariateEncoder:
         Warns:
             UserWarning: values that look like codes for "missing" (-4, 999, "NA") and are not declared. A
                 ``missing_codes=[]`` in the column's kind says that they are values.
+            UserWarning: whole numbers that may be codes (sex 1 and 2, side 1 to 3) and are taken as measures, with the
+                line that declares them (docs/covariates.md has the rule). A declared kind says what they are.
         """
         self._require_rows(frame)
+        frame = named_rows(frame, ids)
         self._refuse_target(target, y)
-        defaults = Defaults(self.missing, self.indicator, self.missing_codes)
+        defaults = Defaults(self.missing, self.indicator, self.missing_codes, self.unknown)
         fitted = tuple(fit_column(frame, name, self.kinds.get(name), defaults) for name in self.columns)
         names = [name for column in fitted for name in column.feature_names]
         if twice := sorted({n for n in names if names.count(n) > 1}):
-            raise TableError(f"expected different names of covariates, came several of {twice}; rename a column")
-        suspects = [f"{c.name}: {s}" for c in fitted for s in c.suspects]
-        if suspects:
-            warnings.warn(
-                f"columns hold what may be codes for missing values ({'; '.join(suspects)}); they are encoded as they "
-                "are. Declare them with missing_codes=[...], or give the column's kind missing_codes=[] if they are "
-                "values.",
-                stacklevel=2,
-            )
+            raise TableError(f"expected different names of covariates, got several of {twice}; rename a column")
+        self._warn(fitted)
         self._fitted, self._num_rows = fitted, len(frame)
         return self
 
-    def transform(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def transform(self, frame: pd.DataFrame, *, ids: str | Sequence[Any] | None = None) -> npt.NDArray[np.float32]:
         """Encode the rows of ``frame`` in their order; each row by itself, whatever other rows there are.
+
+        Args:
+            frame: the rows.
+            ids: what names a row in a message: a column such as ``"subject"``, or a name for each row. By default the
+                index, with the name that the index has.
 
         Returns:
             float32 array of shape (N, K), K = :attr:`num_covariates`.
@@ -159,6 +173,7 @@ class CovariateEncoder:
         """
         fitted = self._require_fitted()
         self._require_rows(frame)
+        frame = named_rows(frame, ids)
         blocks = [column.encode(frame) for column in fitted]
         out = np.empty((len(frame), self.num_covariates), dtype=np.float32)
         for start in range(0, len(out), _ROWS):  # so few rows at a time stay in the processor's cache
@@ -171,6 +186,51 @@ class CovariateEncoder:
     ) -> npt.NDArray[np.float32]:
         """``fit(frame)`` and then ``transform(frame)``; for the training rows only."""
         return self.fit(frame, y, target=target).transform(frame)
+
+    def check(self, frame: pd.DataFrame, *, ids: str | Sequence[Any] | None = None) -> list[tuple[Any, str, str]]:
+        """What :meth:`transform` would refuse: ``(row, column, reason)`` for each bad value, in the order of the rows.
+
+        The other rows can be transformed. ``row`` is the row's label in the index, or its id.
+
+        Args:
+            frame: the rows.
+            ids: as for :meth:`transform`.
+
+        Raises:
+            TableError: not fitted, an absent or doubled column, or a column that is refused as a whole.
+
+        >>> train = pd.DataFrame({"age": [60, 70, 80], "site": ["A", "B", "C"]})
+        >>> new = pd.DataFrame({"subject": ["s1", "s2", "s3"], "age": [61, None, 75], "site": ["A", "B", "D"]})
+        >>> encoder = CovariateEncoder(["age", "site"]).fit(train)
+        >>> bad = encoder.check(new, ids="subject")
+        >>> [(row, column) for row, column, reason in bad]
+        [('s2', 'age'), ('s3', 'site')]
+        >>> encoder.transform(new[~new["subject"].isin([row for row, _, _ in bad])]).shape
+        (1, 4)
+        """
+        fitted = self._require_fitted()
+        self._require_rows(frame)
+        frame = named_rows(frame, ids)
+        found = sorted((at, place, name, why) for place, c in enumerate(fitted) for at, name, why in c.bad_rows(frame))
+        return [(frame.index[at], name, why) for at, _, name, why in found]
+
+    def unknown_counts(self, frame: pd.DataFrame) -> dict[str, int]:
+        """For each column of categories, how many rows of ``frame`` have a value that no training row had.
+
+        Columns of categories are categorical ones, and binary ones of texts or with codes.
+
+        Raises:
+            TableError: not fitted, an absent or doubled column, or a value that is neither text nor a number.
+
+        >>> train = pd.DataFrame({"age": [60, 70, 80], "site": ["A", "B", "C"]})
+        >>> encoder = CovariateEncoder(["age", "site"], unknown="ignore").fit(train)
+        >>> encoder.unknown_counts(pd.DataFrame({"age": [61, 71, 75], "site": ["A", "D", "E"]}))
+        {'site': 2}
+        """
+        fitted = self._require_fitted()
+        self._require_rows(frame)
+        found = {c.name: c.unknown(frame) for c in fitted}
+        return {name: int(rows.sum()) for name, rows in found.items() if rows is not None}
 
     def inverse_transform(self, covariates: npt.ArrayLike) -> pd.DataFrame:
         """The columns that :meth:`transform` would make these covariates of, as far as float32 keeps them.
@@ -189,7 +249,7 @@ class CovariateEncoder:
         values = np.asarray(covariates, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.num_covariates:
             raise TableError(
-                f"expected covariates of shape (N, {self.num_covariates}), came {values.shape}; give transform's"
+                f"expected covariates of shape (N, {self.num_covariates}), got {values.shape}; give transform's"
             )
         return pd.DataFrame(
             {
@@ -255,10 +315,10 @@ class CovariateEncoder:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> CovariateEncoder:
-        """The encoder of which :meth:`to_dict` told, in this version or an earlier one; floats come back exactly.
+        """The encoder that :meth:`to_dict` wrote; floats come back exactly.
 
         Raises:
-            CheckpointError: this is not what ``to_dict`` wrote, or a newer version wrote it.
+            CheckpointError: this is not what ``to_dict`` wrote, or another version wrote it.
 
         >>> encoder = CovariateEncoder(["age"]).fit(pd.DataFrame({"age": [60, 70, 81]}))
         >>> import json
@@ -270,7 +330,7 @@ class CovariateEncoder:
             encoder = cls(**params)
         except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"expected what to_dict() writes, came a damaged encoder ({error}); load the checkpoint again from its "
+                f"expected what to_dict() writes, got a damaged encoder ({error}); load the checkpoint again from its "
                 "source, or fit a new encoder"
             ) from error
         encoder._fitted, encoder._num_rows = fitted, num_rows
@@ -290,7 +350,7 @@ class CovariateEncoder:
         absent, extra = [n for n in own if n not in run], [n for n in run if n not in own]
         parts = [f"without {', '.join(absent)}"] * bool(absent) + [f"with {', '.join(extra)} too"] * bool(extra)
         raise CheckpointError(
-            f"expected the checkpoint's covariates {own}, came {run} ({', '.join(parts) or 'the order differs'}); each "
+            f"expected the checkpoint's covariates {own}, got {run} ({', '.join(parts) or 'the order differs'}); each "
             "learnt kernel belongs to one covariate: give the run the checkpoint's list, or train from another start"
         )
 
@@ -340,10 +400,22 @@ class CovariateEncoder:
         parts = (f"{c.name}: {c.kind.tag}" + (f" ({t})" if (t := c.learnt.describe()) else "") for c in self._fitted)
         return f"CovariateEncoder({', '.join(parts)}; fitted on {self._num_rows} rows)"
 
+    def _warn(self, fitted: tuple[FittedColumn, ...]) -> None:
+        """Say what :meth:`summary` asks to look at."""
+        if suspects := [f"{c.name}: {s}" for c in fitted for s in c.suspects]:
+            warnings.warn(
+                f"columns hold what may be codes for missing values ({'; '.join(suspects)}); they are encoded as they "
+                "are. Declare them with missing_codes=[...], or give the column's kind missing_codes=[] if they are "
+                "values.",
+                stacklevel=3,
+            )
+        if notes := [f"{c.name}: {note}" for c in fitted for note in c.notes]:
+            warnings.warn("columns of whole numbers may hold codes. " + ". ".join(notes), stacklevel=3)
+
     def _require_fitted(self) -> tuple[FittedColumn, ...]:
         if self._fitted is None:
             raise TableError(
-                f"expected a fitted encoder, came {self!r}; call .fit(training_rows) first, or load one with from_dict"
+                f"expected a fitted encoder, got {self!r}; call .fit(training_rows) first, or load one with from_dict"
             )
         return self._fitted
 
@@ -351,7 +423,7 @@ class CovariateEncoder:
         beside = [k.beside for k in self.kinds.values() if k.beside is not None]
         require_columns(frame, [*self.columns, *beside])
         if not len(frame):
-            raise TableError(f"expected at least one row with {list(self.columns)}, came none; is the split empty?")
+            raise TableError(f"expected at least one row with {list(self.columns)}, got none; is the split empty?")
 
     def _refuse_target(self, target: str | Sequence[str] | None, y: Any) -> None:
         targets = {target} if isinstance(target, str) else set(target or ())
@@ -360,6 +432,6 @@ class CovariateEncoder:
         read = {*self.columns, *(k.beside for k in self.kinds.values() if k.beside)}
         if found := sorted(targets & read):
             raise TableError(
-                f"expected covariates without the target, came {found} among {sorted(read)}: the model would be "
+                f"expected covariates without the target, got {found} among {sorted(read)}: the model would be "
                 "given the answer; remove it from the covariates or choose another target"
             )

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import TableError
-from fusionconv.tabular.column import Column
+from fusionconv.tabular.column import Column, RowsError
 from fusionconv.tabular.inference import doubts, infer_kind
-from fusionconv.tabular.kinds import Kind, Learnt, LearntNumeric, kind_from_dict, learnt_from_dict
+from fusionconv.tabular.kinds import Binary, Categorical, Kind, Learnt, LearntNumeric, kind_from_dict, learnt_from_dict
+from fusionconv.tabular.kinds.categorical import Unknown
 from fusionconv.tabular.labels import Label
 from fusionconv.tabular.missing import Indicator, Missing
 
@@ -24,16 +25,19 @@ __all__ = ["Defaults", "FittedColumn", "fit_column"]
 
 @dataclass(frozen=True)
 class Defaults:
-    """What the encoder does about missing values where a column's kind does not say."""
+    """What the encoder does about missing values and unknown categories where a column's kind does not say."""
 
     missing: Missing
     indicator: Indicator
     missing_codes: tuple[Label, ...]
+    unknown: Unknown = "error"
 
     def resolve(self, kind: Kind) -> Kind:
         """``kind`` with nothing left open."""
         missing = self.missing if kind.missing is None else kind.missing
         indicator = self.indicator if kind.indicator is None else kind.indicator
+        if isinstance(kind, (Binary, Categorical)) and kind.unknown is None:
+            kind = dataclasses.replace(kind, unknown=self.unknown)
         return dataclasses.replace(
             kind,
             missing=missing,
@@ -106,6 +110,34 @@ class FittedColumn:
             column.refuse(np.asarray(~fits.all(axis=1)), "values that fit float32 when standardised")
         return block
 
+    def bad_rows(self, frame: pd.DataFrame) -> list[tuple[int, str, str]]:
+        """The position, the column and the reason for each row that :meth:`encode` refuses.
+
+        Raises:
+            TableError: the column is refused as a whole.
+        """
+        found: list[tuple[int, str, str]] = []
+        left = np.arange(len(frame))
+        while len(left):
+            try:
+                self.encode(frame.iloc[left])
+            except RowsError as error:
+                bad = left[error.rows]
+                values = frame[error.name].iloc[bad].astype(object)
+                found += [(int(at), error.name, error.reason(v)) for at, v in zip(bad, values, strict=True)]
+                left = left[~error.rows]
+            else:
+                break
+        return found
+
+    def unknown(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
+        """Which rows have a value that is none of the categories; None for a column without categories."""
+        labels = self.learnt.labels
+        if not labels:
+            return None
+        column = _column(frame, self.name, self.kind.missing_codes or (), self.kind.beside)
+        return column.present & (column.positions(labels) < 0)
+
     def missing_block(self) -> tuple[float, ...]:
         """The covariates of a missing value, with the indicator.
 
@@ -139,7 +171,7 @@ class FittedColumn:
             return
         if column is None:
             raise TableError(
-                f"column {self.name!r}: expected an encoder that takes missing values, came one with {expected}; {do}"
+                f"column {self.name!r}: expected an encoder that takes missing values, got one with {expected}; {do}"
             )
         column.refuse(~column.present, expected, "missing values", do)
 
@@ -189,7 +221,7 @@ def fit_column(frame: pd.DataFrame, name: str, declared: Kind | None, defaults: 
             fill = learnt.encode_constant(name, kind.missing)
         except TableError as error:
             raise TableError(
-                f"column {name!r}: expected missing='error', 'mean', 'zero' or a value of the column, came "
+                f"column {name!r}: expected missing='error', 'mean', 'zero' or a value of the column, got "
                 f"missing={kind.missing!r} ({error})"
             ) from error
     with np.errstate(over="ignore"):

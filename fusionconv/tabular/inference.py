@@ -12,7 +12,9 @@ import pandas as pd
 from fusionconv.tabular.column import Column
 from fusionconv.tabular.kinds import Binary, Categorical, Censored, Kind, LearntBinary, LearntNumeric, Numeric, Ordinal
 from fusionconv.tabular.kinds.base import Learnt
+from fusionconv.tabular.kinds.censored import LearntCensored
 from fusionconv.tabular.labels import listed
+from fusionconv.tabular.numbercodes import code_note, number_codes
 from fusionconv.tabular.suspicious import suspicious_numbers, suspicious_texts
 from fusionconv.tabular.textnumbers import Shape, advice, shape_of
 
@@ -96,18 +98,16 @@ def _of_texts(column: Column, texts: dict[str, int]) -> Kind:
 
 
 def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[list[str], list[str]]:
-    """What a person should look at: values that may mean "missing", and kinds that may be another one."""
+    """What a person should look at: values that may mean "missing", and whole numbers that may be codes."""
     if isinstance(learnt, LearntNumeric):
         numbers = column.numbers()
-        notes = []
-        known = numbers[column.present]
-        some = known[:1000]
-        if inferred and not (some % 1).any() and len(np.unique(some)) <= 5:
-            found = np.unique(known)
-            if 4 * len(found) <= min(len(known), 20):
-                shown = ", ".join(f"{v:g}" for v in found)
-                notes.append(f"only the values {shown}: if they are codes, declare it 'categorical', Binary or Ordinal")
-        return [str(s) for s in suspicious_numbers(numbers)], notes
+        suspects = suspicious_numbers(numbers, column.name)
+        rest = np.where(np.isin(numbers, [s.value for s in suspects]), np.nan, numbers)
+        values = number_codes(rest, column.name) if inferred else []
+        notes = [code_note(column.name, values, [s.value for s in suspects])] * bool(values)
+        return [str(s) for s in suspects], notes
+    if isinstance(learnt, LearntCensored):
+        return [str(s) for s in suspicious_numbers(learnt.clipped(column), column.name)], []
     named = getattr(kind, "categories", None) or getattr(kind, "levels", None) or getattr(kind, "codes", None)
     if named is not None or column.is_dates or (isinstance(learnt, LearntBinary) and learnt.plain):
         return [], []

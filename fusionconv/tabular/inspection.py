@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fusionconv.errors import TableError
+from fusionconv.errors import TableError, TableWarning
+from fusionconv.tabular.anytable import MISSING
 from fusionconv.tabular.association import Association, associate
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.encoder import CovariateEncoder
 from fusionconv.tabular.labels import Label, plain_label
-from fusionconv.tabular.suspicious import MISSING_WORDS, suspicious_numbers
+from fusionconv.tabular.numbercodes import code_note, coded_kind, number_codes, python_kind
+from fusionconv.tabular.numerals import infer_numbers, is_text, settle
+from fusionconv.tabular.suspicious import suspicious_numbers, suspicious_texts
 from fusionconv.tabular.textnumbers import shape_of
 
 _LONG = 2**53
@@ -27,7 +30,11 @@ __all__ = ["ColumnReport", "TableReport", "inspect_table"]
 
 @dataclass
 class ColumnReport:
-    """One column. ``missing`` counts empty cells and words such as "NA"; ``codes`` are such words and numbers."""
+    """One column. ``missing`` counts empty cells and words such as "NA"; ``codes`` are such words and numbers.
+
+    ``declared`` is the kind that the proposed call declares, as plain data; ``left_out`` says that a note keeps the
+    column out of that call.
+    """
 
     name: str
     type: str
@@ -42,6 +49,13 @@ class ColumnReport:
     association: Association | None = None
     kind: str | None = None
     covariates: list[str] = field(default_factory=list)
+    declared: dict[str, Any] | None = None
+    left_out: bool = False
+
+    def warn(self, note: str) -> None:
+        """A note that keeps the column out of the proposed call."""
+        self.notes.append(note)
+        self.left_out = True
 
     @property
     def missing_percent(self) -> float:
@@ -68,8 +82,9 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
     """Look at each column as it is stored, text as well as numbers, and change nothing.
 
     Numbers stored as text are read as numbers, so a table may be given all as text. What looks like a code for
-    "missing" is reported (:mod:`fusionconv.tabular.suspicious`); so is a column that nearly says the target, and one
-    that is never there for one of the target's classes.
+    "missing" is reported (:mod:`fusionconv.tabular.suspicious`); so are whole numbers that may be codes, a column that
+    nearly says the target, and one that is never there for one of the target's classes. The proposed call is for the
+    table as :func:`read_table` gives it. It declares the codes, and it leaves out each other column that has a note.
 
     Args:
         frame: the table.
@@ -78,6 +93,9 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
 
     Raises:
         TableError: no rows, or an absent or doubled column.
+
+    Returns:
+        The columns, and as ``suggestion`` the call as text (None where no column can be encoded).
 
     >>> report = inspect_table(pd.DataFrame({"age": ["61", "70", "-4", "82"], "sex": ["F", "M", "NA", "F"]}))
     >>> [(c.name, c.type, c.missing, [code["value"] for code in c.codes]) for c in report.columns]
@@ -90,7 +108,7 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
     if not len(frame) or not names:
         raise TableError(f"expected a table with rows and named columns, came {frame.shape}; give the right file")
     aim = None if target is None else _typed(frame[target], ColumnReport(target, "", len(frame), 0, 0))
-    reports = []
+    reports, read = [], {}
     for name in names:
         report = ColumnReport(name, "", len(frame), 0, 0)
         values = _typed(frame[name], report)
@@ -98,11 +116,27 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
             if aim is not None and not any("identifier" in n for n in report.notes):
                 report.association = associate(values, aim)
                 if report.association is not None and report.association.strong:
-                    report.notes.append(f"nearly says {target}: does it define it?")
+                    report.warn(f"nearly says {target}: does it define it? Left out of the call")
                 _never_there(values, aim, report, str(target))
-            _encode(values, report)
+            read[name] = _as_read(frame[name])
+            _encode(read[name], values, report)
         reports.append(report)
-    return TableReport(len(frame), target, reports, _suggest(reports, target))
+    _require_different(reports)
+    return TableReport(len(frame), target, reports, _suggest(reports, read, target))
+
+
+def _as_read(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The column as :func:`read_table` gives it: text as numbers where all of it is."""
+    if not is_text(column) or not all(isinstance(v, str) for v in column.dropna()):
+        return column
+    texts = [v.strip() if isinstance(v, str) else v for v in column.astype(object).tolist()]
+    cells = pd.Series([None if isinstance(v, str) and v in MISSING else v for v in texts], column.index, dtype=object)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TableWarning)
+            return settle(infer_numbers(cells.to_frame(column.name), "table"))[column.name]
+    except TableError:  # decimal commas, of which a note tells
+        return cells
 
 
 def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
@@ -119,13 +153,13 @@ def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     if report.type == "number":
         infinite = np.isinf(values.to_numpy(dtype=np.float64, na_value=np.nan))
         if infinite.any():
-            report.notes.append(f"infinite in {infinite.sum()} of {report.rows} rows")
+            report.warn(f"infinite in {infinite.sum()} of {report.rows} rows")
             values = values.mask(pd.Series(infinite, index=values.index))
     known = values.dropna()
     report.distinct = int(known.nunique())
     if report.distinct and report.type == "number":
         report.lowest, report.highest = plain_label(known.min()), plain_label(known.max())
-        suspects = suspicious_numbers(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        suspects = suspicious_numbers(values.to_numpy(dtype=np.float64, na_value=np.nan), report.name)
         report.codes += [{"value": s.value, "rows": s.count, "reason": s.reason} for s in suspects]
         values = values.astype(float).mask(values.isin([s.value for s in suspects]))
     elif report.distinct and report.type == "date":
@@ -133,9 +167,9 @@ def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     often = [v for v, _ in Counter(known.astype(object)).most_common(5)]
     report.examples = [v if isinstance(v, (str, bool, int, float)) else str(v) for v in often]
     if report.distinct == 1:
-        report.notes.append("constant")
+        report.warn("constant")
     elif report.distinct == len(known) > 10 and (report.type == "text" or _whole(known)):
-        report.notes.append("an identifier? no value occurs twice")
+        report.warn("an identifier? no value occurs twice")
     return values
 
 
@@ -147,14 +181,15 @@ def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     codes, uniques = pd.factorize(column.map(_cell, na_action="ignore").astype(object))
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     texts = [v.strip() if isinstance(v, str) else v for v in uniques]
-    words = {v for v in texts if isinstance(v, str) and v.casefold() in MISSING_WORDS and shape_of(v) != "number"}
+    seen = [(v, int(n)) for v, n in zip(texts, counts, strict=True) if isinstance(v, str)]
+    words = {s.value: s.reason for s in suspicious_texts(seen)}
     shapes: Counter[str] = Counter()
     for text in texts:
         if text not in words:
             shapes[shape_of(text) if isinstance(text, str) else "number" if _is_number(text) else "other"] += 1
     for text, original, count in zip(texts, uniques, counts, strict=True):
         if text in words and text:
-            report.codes.append({"value": original, "rows": int(count), "reason": "often means a missing value"})
+            report.codes.append({"value": original, "rows": int(count), "reason": words[text]})
     gone = np.array([t in words for t in texts] + [True], dtype=bool)
     report.missing = int(gone[codes].sum())
     report.type = _type_of(shapes)
@@ -168,13 +203,13 @@ def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
         values = pd.Series(kept[codes], index=column.index, dtype=object)
     if report.type == "number with decimal comma":
         report.type = "number"
-        report.notes.append("decimal commas: read the table with decimal=','")
+        report.warn("decimal commas: read the table with decimal=','")
     elif shapes["decimal comma"]:
-        report.notes.append("decimal commas in some rows")
+        report.warn("decimal commas in some rows")
     if shapes["thousands dots"]:
-        report.notes.append("numbers such as 1.743.000: a spreadsheet may have rewritten them")
+        report.warn("numbers such as 1.743.000: a spreadsheet may have rewritten them")
     if report.type == "text" and shapes["number"]:
-        report.notes.append(f"text and numbers mixed ({shapes['number']} of {sum(shapes.values())} different values)")
+        report.warn(f"text and numbers mixed ({shapes['number']} of {sum(shapes.values())} different values)")
     return values
 
 
@@ -214,37 +249,79 @@ def _never_there(values: pd.Series[Any], aim: pd.Series[Any], report: ColumnRepo
     there = values.notna().groupby(aim).agg(["any", "size"])
     lacking = [str(c) for c in there.index[~there["any"] & (there["size"] >= 3)]]
     if lacking and len(lacking) < len(there):
-        report.notes.append(f"never there where {target} is {' or '.join(lacking)}: the hole itself says the target")
+        where = f"never there where {target} is {' or '.join(lacking)}"
+        report.warn(f"{where}: the hole itself says the target. Left out of the call")
 
 
-def _encode(values: pd.Series[Any], report: ColumnReport) -> None:
-    """What the encoder would make of the column alone, or why it would not."""
+def _encode(column: pd.Series[Any], values: pd.Series[Any], report: ColumnReport) -> None:
+    """What the encoder makes of the column alone, or why it does not; codes are declared."""
     if any("identifier" in note for note in report.notes):
         return
+    codes = [c["value"] for c in report.codes]
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan) if report.type == "number" else np.array([])
+    if coded := number_codes(numbers, report.name):
+        report.notes.append(code_note(report.name, coded, codes))
+        kind, options = coded_kind(coded, codes)
+        report.declared = {"kind": kind, **options}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            encoder = CovariateEncoder([report.name], missing="mean", indicator="auto")
-            encoder.fit(pd.DataFrame({report.name: values.infer_objects()}))
+            kinds = {report.name: report.declared} if report.declared else {}
+            encoder = CovariateEncoder([report.name], kinds, missing="mean", missing_codes=codes)
+            encoder.fit(column.to_frame(report.name))
     except TableError as error:
-        if not report.notes:
-            report.notes.append(str(error).removeprefix(f"column {report.name!r}: "))
+        words = [c for c in codes if isinstance(c, str)]
+        if report.type == "number" and words and is_text(column):
+            report.warn(f"numbers with {words!r} among them are text: read_table(..., missing=[*MISSING, {words!r}])")
+        elif not report.notes:
+            report.warn(str(error).removeprefix(f"column {report.name!r}: "))
+        report.left_out = True
         return
     report.covariates = encoder.get_feature_names_out().tolist()
     report.kind = repr(encoder).split(": ", 1)[1].split("; fitted on")[0]
+    if own := [c["value"] for c in report.codes if not _is_word(c)]:
+        report.declared = report.declared or {"kind": report.kind.split()[0], "missing_codes": own}
 
 
-def _suggest(reports: list[ColumnReport], target: str | None) -> str | None:
-    """The call that encodes what can be encoded; number codes by column, as -4 may be a value in another one."""
-    encoded = [r for r in reports if r.covariates]
+def _is_word(code: dict[str, Any]) -> bool:
+    """Whether a code is a word, which means "missing" in every column; -4 may be a value in another one."""
+    return isinstance(code["value"], str) and "number" not in code["reason"]
+
+
+def _require_different(reports: list[ColumnReport]) -> None:
+    """Leave columns out whose covariates are called like those of an earlier one."""
+    seen: set[str] = set()
+    for report in reports:
+        names = set(report.covariates) | {f"{report.name}_missing"}
+        if report.covariates and not report.left_out:
+            if names & seen:
+                report.warn(f"its covariates have names that are there already ({sorted(names & seen)[0]}): rename it")
+            else:
+                seen |= names
+
+
+def _suggest(reports: list[ColumnReport], read: dict[str, pd.Series[Any]], target: str | None) -> str | None:
+    """The call that encodes what can be encoded without a doubt."""
+    encoded = [r for r in reports if r.covariates and not r.left_out]
     if not encoded:
         return None
-    words = list(dict.fromkeys(c["value"] for r in encoded for c in r.codes if isinstance(c["value"], str)))
+    flagged = {r.name: [c["value"] for c in r.codes if _is_word(c)] for r in encoded}
+    words = [
+        word
+        for word in dict.fromkeys(w for found in flagged.values() for w in found)
+        if all(word in flagged[r.name] or not (read[r.name] == word).any() for r in encoded)  # an answer elsewhere
+    ]
     kinds = []
     for r in encoded:
-        if numbers := [c["value"] for c in r.codes if not isinstance(c["value"], str)]:
-            kind = "Binary" if str(r.kind).startswith("binary") else "Numeric"
-            kinds.append(f"{r.name!r}: {kind}(missing_codes={numbers + words!r})")
+        declared = dict(r.declared or {})
+        lacking = [w for w in flagged[r.name] if w not in words]
+        if lacking and not declared:
+            declared = {"kind": str(r.kind).split()[0], "missing_codes": []}
+        if declared:
+            if "missing_codes" in declared:
+                own = [c for c in declared["missing_codes"] if c not in words and c not in lacking]
+                declared["missing_codes"] = [*own, *lacking, *words]
+            kinds.append(f"{r.name!r}: {python_kind(declared.pop('kind'), declared)}")
     call = [repr([r.name for r in encoded])] + [f"{{{', '.join(kinds)}}}"] * bool(kinds)
     call += ["missing='mean'"] * any(r.missing or r.codes for r in encoded)
     call += [f"missing_codes={words!r}"] * bool(words)

@@ -34,7 +34,7 @@ def as_missing(missing: Any) -> Missing:
         return plain_label(missing)
     except TableError:
         raise TableError(
-            f"expected missing='error', 'mean', 'zero' or a constant of the column, came {missing!r}"
+            f"expected missing='error', 'mean', 'zero' or a constant of the column, got {missing!r}"
         ) from None
 
 
@@ -46,7 +46,7 @@ def as_indicator(indicator: Any) -> Indicator:
     """
     if indicator not in INDICATORS:
         raise TableError(
-            f"expected indicator='auto' (where training rows miss values), 'always' or 'never', came {indicator!r}"
+            f"expected indicator='auto' (where training rows miss values), 'always' or 'never', got {indicator!r}"
         )
     return indicator  # type: ignore[no-any-return]
 
@@ -57,6 +57,11 @@ def as_codes(codes: Iterable[Any]) -> tuple[Label, ...]:
     Raises:
         TableError: a single value, or something that is neither text nor a finite number.
     """
+    if isinstance(codes, Iterable) and not isinstance(codes, (str, bytes)):
+        codes = list(codes)
+        truth = [c for c in codes if isinstance(c, (bool, np.bool_))]  # 0 and False are two codes
+        others = [c for c in codes if not isinstance(c, (bool, np.bool_))]
+        return plain_labels(others, "missing_codes", least=0) + plain_labels(truth, "missing_codes", least=0)
     return plain_labels(codes, "missing_codes", least=0)
 
 
@@ -64,8 +69,9 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
     """Where a value, one of an array of floats or of objects, is among the declared codes.
 
     A number among the codes is found in text too, and the other way round: -4, -4.0, "-4" and " -4.00" are one code.
-    Text with leading zeros ("04") is no number here, but a name. Floats are compared in their own precision: -9.9 is a
-    code in float32 too. Dates among the codes ("1900-01-01") are found as date objects and with a time of 00:00.
+    Text with leading zeros ("04") is no number here, but a name; True and False are no numbers either. Floats are
+    compared in their own precision: -9.9 is a code in float32 too. Dates among the codes ("1900-01-01") are found as
+    date objects and with a time of 00:00.
 
     >>> is_code(np.array([61.0, -4.0]), ("-4",)).tolist()
     [False, True]
@@ -73,16 +79,26 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
     [False, True, True, False, True]
     >>> is_code(np.array([1.5, -9.9], dtype="float32"), (-9.9,)).tolist()
     [False, True]
+    >>> is_code(np.array([0, False, True, "0"], dtype=object), (0,)).tolist()
+    [True, False, False, True]
     """
-    numbers = [float(c) for c in codes if (shape_of(c) == "number" if isinstance(c, str) else abs(c) < 1e300)]
+    spelled = (c for c in codes if not isinstance(c, bool))
+    numbers = [float(c) for c in spelled if (shape_of(c) == "number" if isinstance(c, str) else abs(c) < 1e300)]
     if values.dtype != object:
         return np.isin(values, np.array(numbers, dtype=values.dtype))
+    truth = np.array([isinstance(v, (bool, np.bool_)) for v in values], dtype=bool)
+    if truth.any():
+        said = {bool(c) for c in codes if isinstance(c, bool)}
+        found = np.array([bool(v) in said if t else False for v, t in zip(values, truth, strict=True)], dtype=bool)
+        found[~truth] = is_code(values[~truth], codes)
+        return found
+    codes = tuple(c for c in codes if not isinstance(c, bool))
     found = positions(values, list(dict.fromkeys([*codes, *numbers]))) >= 0
     dates = _dates_of(codes)
     if not numbers and not dates:
         return found
-    spelled = [_number(v) in numbers or (bool(dates) and _date(v) in dates) for v in values]
-    among: npt.NDArray[np.bool_] = found | np.array(spelled, dtype=np.bool_)
+    alike = [_number(v) in numbers or (bool(dates) and _date(v) in dates) for v in values]
+    among: npt.NDArray[np.bool_] = found | np.array(alike, dtype=np.bool_)
     return among
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,75 +10,34 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionconv.tabular.labels import Label, plain_label
+from fusionconv.tabular.namewords import names_measure, never_zero
 
-__all__ = ["MISSING_WORDS", "Suspicion", "suspicious_numbers", "suspicious_texts"]
+__all__ = ["Suspicion", "is_missing_word", "suspicious_numbers", "suspicious_texts"]
 
-_CODES = (
-    -1,
-    -4,
-    -7,
-    -8,
-    -9,
-    -77,
-    -88,
-    -99,
-    -777,
-    -888,
-    -999,
-    -9999,
-    9,
-    77,
-    88,
-    99,
-    777,
-    888,
-    999,
-    7777,
-    8888,
-    9999,
-    99999,
+_SENTINELS = frozenset({32767.0, 32768.0, 65535.0, 2147483647.0, 2147483648.0, 4294967295.0})
+_MOST = 6  # so many different codes on one side of the values, and no more
+_WORD = re.compile(r"[^\W\d]|[^\w<>≤≥+-]+[^\W\d]")  # begins with a letter, maybe in a bracket
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
+
+_NOT = """available|applicable|reported|known|done|recorded|assessed|tested|measured|determined|given|provided|specified
+    |stated|collected|evaluated|examined|performed|answered|asked|documented|entered|obtained|released|sure|evaluable
+    |disclosed|ascertained|captured|rated|scored|completed|administered|allowed"""
+_WORDS = """na|n a|n/a|n/d|nan|nat|null|none|nil|nd|n d|nk|n k|nr|n r|unk|unkn|unknown|unkown|undefined|undetermined
+    |unspecified|unavailable|unrecorded|unreported|missing|missing data|missing value|data missing|value missing|no data
+    |no value|no answer|no response|no information|no info|no record|refused|refuse|refuses|refusal|declined|decline
+    |declines|dont know|don t know|do not know|doesnt know|doesn t know|prefer not|prefers not|withheld|redacted
+    |suppressed|tbd|tba|blank|empty|void|invalid|error|value|div/0|ref|name|num|unbekannt|nicht bekannt|keine angabe
+    |keine angaben|k a|fehlt|inconnu|inconnue|non renseigne|non renseigné|desconocido|desconocida|sconosciuto|okänd"""
+
+
+def _one_of(words: str) -> str:
+    return "|".join(word.strip() for word in words.split("|"))
+
+
+_MISSING = re.compile(
+    rf"(?:(?:it )?not (?:yet |been )?(?:{_one_of(_NOT)})|{_one_of(_WORDS)})(?: (?:to|by|or|if|at|in|for|due)\b.*)?"
 )
-
-#: Words for "missing", in lower case.
-MISSING_WORDS = frozenset(
-    [
-        "",
-        "na",
-        "n/a",
-        "n.a.",
-        "nan",
-        "null",
-        "none",
-        "nil",
-        "nd",
-        "n.d.",
-        "not done",
-        "not known",
-        "not available",
-        "missing",
-        "unknown",
-        "unk",
-        "undefined",
-        "unavailable",
-        "?",
-        "-",
-        "--",
-        ".",
-        "..",
-        "#n/a",
-        "#na",
-        "#null!",
-        "#value!",
-        "#div/0!",
-        "#ref!",
-        "-4",
-        "-9",
-        "-99",
-        "-999",
-        "999",
-        "9999",
-    ]
-)
+_SPREADSHEET = frozenset({"value", "div/0", "ref", "name", "num", "error"})  # of "#VALUE!" and its like
 
 
 @dataclass(frozen=True)
@@ -92,45 +52,176 @@ class Suspicion:
         return f"{self.value!r} in {self.count} row{'s' * (self.count != 1)} {self.reason}"
 
 
-def suspicious_numbers(numbers: npt.NDArray[np.float64]) -> list[Suspicion]:
-    """Codes such as -4 and 999 that lie apart from all other values (NaN: missing).
+def suspicious_numbers(numbers: npt.NDArray[np.float64], name: str = "") -> list[Suspicion]:
+    """Numbers that do not look like values of their column (NaN: missing).
 
-    A code is reported where it is negative and no other value is, or where it lies further outside the other values
-    than these spread. So -9 among handedness scores of -100 to 100 is not reported, nor is an age of 99 among others up
-    to 98; -1 beside nothing but 1 is a way to write no and yes.
+    A number is reported for its place, not for being in a list:
+
+    * it has the shape of a code (-4; nines, eights or sevens such as 99, -9998 and 888.8; the ends of integer types)
+      and is the only kind of negative number, or lies further outside the others than these spread;
+    * it occurs more than once, and lies further outside than twice that spread;
+    * nines, eights or sevens that end the column, occur far more often than other values, and lie apart;
+    * 0, or a negative number, under a ``name`` for which that is impossible: height, weight, blood pressure, ...
+
+    Codes on both sides, and several beside each other, do not hide each other. Not reported are -9 among handedness
+    scores of -100 to 100, an age of 99 among others up to 98, -2 among z-scores, the zeros of a count and a single
+    value in a long tail; -1 beside nothing but 1 (and 0) is a way to write no and yes.
 
     >>> [str(s) for s in suspicious_numbers(np.array([61.0, 70.0, 82.0, -4.0, 999.0]))]
     ['-4 in 1 row is apart from the others (61 to 82)', '999 in 1 row is apart from the others (61 to 82)']
+    >>> [s.value for s in suspicious_numbers(np.array([20, 30, 10, -9998, 60, -9998.0]))]
+    [-9998]
+    >>> [str(s) for s in suspicious_numbers(np.array([0, 61.5, 80.0]), "weight")]
+    ['0 in 1 row is impossible under this name']
     """
     known = numbers[np.isfinite(numbers)]
-    codes = known[np.isin(known, _CODES)]
-    if not len(codes):
+    values, counts = np.unique(known, return_counts=True)
+    if len(values) < 2 or bool(np.isin(values, (-1, 0, 1)).all()):
         return []
-    rest = known[~np.isin(known, _CODES)]
-    found, counts = np.unique(codes, return_counts=True)
-    suspects = []
-    for value, count in zip(found, counts, strict=True):
-        # a smaller positive code counts as a value too: 9 is apart from 0 and 1, 99 is not apart from 0 to 98 and 77
-        inner = found[(found >= 0) & (found < abs(value))]
-        others = np.concatenate([rest, inner])
-        if not len(others):
-            continue
-        low, high = float(others.min()), float(others.max())
-        if (value, low, high) == (-1, 1, 1):
-            continue
-        spread = max(high - low, 1.0)
-        if (value < 0 <= low) or value < low - spread or value > high + spread:
-            suspects.append(
-                Suspicion(plain_label(value), int(count), f"is apart from the others ({low:g} to {high:g})")
-            )
-    return suspects
+    impossible = _impossible(values, counts, name)
+    odd = impossible | _lone_negatives(values, counts)
+    while True:  # what was found no longer hides what is left
+        more = odd.copy()
+        more[~odd] = _outside(values[~odd], counts[~odd], names_measure(name))
+        if (more == odd).all() or more.all():
+            break
+        odd = more
+    if odd.all():
+        return []
+    rest = values[~odd]
+    apart = f"is apart from the others ({rest.min():g} to {rest.max():g})"
+    return [
+        Suspicion(plain_label(v), int(n), "is impossible under this name" if never and v == 0 else apart)
+        for v, n, found, never in zip(values, counts, odd, impossible, strict=True)
+        if found
+    ]
+
+
+def _digits(value: float) -> str:
+    """The digits of a number that is not very long, without its sign and point."""
+    return f"{abs(value):.10g}".replace(".", "") if abs(value) >= 1 else ""
+
+
+def _is_run(value: float) -> bool:
+    """99, -999, 88.8, 7777, and the ends of integer types."""
+    digits = _digits(value)
+    return (
+        abs(value) in _SENTINELS
+        or abs(value) >= 1e20
+        or (len(digits) > 1 and digits in (d * len(digits) for d in "789"))
+    )
+
+
+def _is_near(value: float) -> bool:
+    """97, 98, 9996, ...: what stands beside 99 and 9999 for another reason."""
+    digits = _digits(value)
+    return len(digits) > 1 and set(digits[:-1]) == {"9"} and digits[-1] in "5678"
+
+
+def _has_form(value: float) -> bool:
+    return _is_run(value) or _is_near(value) or (-10 < value < 0 and value.is_integer())
+
+
+def _impossible(values: npt.NDArray[np.float64], counts: npt.NDArray[np.intp], name: str) -> npt.NDArray[np.bool_]:
+    """0 and a few negative numbers, where the name says that all are above."""
+    above = values > 0
+    few = bool(counts[values < 0].sum() <= max(1, 0.1 * counts.sum()))
+    if not above.any() or values[-1] <= 1 or not few or not never_zero(name, float(values[above].min())):
+        return np.zeros(len(values), dtype=bool)
+    return ~above
+
+
+def _lone_negatives(values: npt.NDArray[np.float64], counts: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Negative numbers that all have the shape of a code, among others that are none."""
+    none = np.zeros(len(values), dtype=bool)
+    negative = values < 0
+    below, above = values[negative], values[~negative]
+    if not len(below) or not len(above) or len(below) > min(_MOST, len(above)):
+        return none
+    alone = len(below) == 1 and bool(counts[negative][0] > 1) and not bool((values % 1).any())
+    if not (alone or all(_has_form(v) for v in below.tolist())):
+        return none
+    highest = max((v for v in above.tolist() if not _is_run(v)), default=float(above[-1]))
+    signed = len(below) > 1 and below[0] > -10 and highest <= -3 * below[0]
+    steps = len(below) > 1 and bool((below == np.arange(-len(below), 0)).all())  # -3, -2, -1, 0, 1, ...
+    return none if signed or steps else negative
+
+
+def _outside(values: npt.NDArray[np.float64], counts: npt.NDArray[np.intp], counted: bool) -> npt.NDArray[np.bool_]:
+    """What lies outside the others on either side, for every cut of a few different values from the two ends."""
+    found = np.zeros(len(values), dtype=bool)
+    most = min(_MOST, len(values) // 2)
+    for low in range(most + 1):
+        for high in range(most - low + 1):
+            core = slice(low, len(values) - high)
+            ends = [side for side in (slice(0, low), slice(len(values) - high, len(values))) if len(values[side])]
+            odd = [_apart(values, counts, core, side, counted) for side in ends]
+            if all(o.any() for o in odd):
+                for side, o in zip(ends, odd, strict=True):
+                    found[side] |= o
+    return found
+
+
+def _apart(
+    values: npt.NDArray[np.float64], counts: npt.NDArray[np.intp], core: slice, side: slice, counted: bool
+) -> npt.NDArray[np.bool_]:
+    """Which values of ``side``, one end of the sorted values, lie apart from ``core`` and look like codes."""
+    inner, there, often = values[core], values[side], counts[side]
+    spread = max(float(inner[-1] - inner[0]), 1.0)
+    gap = float(there[0] - inner[-1] if side.start >= core.stop else inner[0] - there[-1])
+    runs = np.array([_is_run(v) for v in there.tolist()])
+    forms = runs | np.array([_is_near(v) for v in there.tolist()])
+    if gap > spread:
+        codes = bool(
+            not counted and inner[0] >= 0 and inner[-1] <= 5 and not (inner % 1).any()
+        )  # 0, 1 and 9: answers and no answer
+        digit = (
+            codes
+            and set(there.tolist()) <= {7.0, 8.0, 9.0}
+            and (there[-1] == 9 or (there[-1] == 8 and len(inner) <= 3))
+        )
+        signed = np.array([-10 < v < 0 and v.is_integer() for v in there.tolist()])
+        odd = runs | signed | bool(digit)
+        if len(inner) > 2 and (runs.any() or often[forms].sum() > 1):
+            odd |= forms
+        if gap > 2 * spread and len(inner) >= 5:
+            odd |= (often > 1) & (often.sum() <= counts[core].sum())
+        return np.asarray(odd) if len(inner) > 2 or odd.all() else odd & False
+    if not forms.all():
+        return np.zeros(len(there), dtype=bool)
+    ends = len(inner) >= 8 and gap >= 5 * float(np.median(np.diff(inner))) and runs.all()
+    frequent = often.sum() >= 3 * max(1.0, float(np.median(counts[core])))
+    found = (2 * gap >= spread and often.sum() > 1) or (ends and frequent)
+    return np.asarray(forms & bool(found))
+
+
+def is_missing_word(text: str) -> bool:
+    """Whether a text says that there is no value, in whatever brackets: "n/a", "[Not Available]", "refused", "?".
+
+    >>> [is_missing_word(t) for t in ("[Not Available]", "refused to answer", "?", "Not Hispanic", "AD")]
+    [True, True, True, False, False]
+    """
+    plain = " ".join(re.sub(r"[^\w/]|_", " ", text.casefold().replace("'", "").replace("’", "")).split()).strip("/ ")
+    if not plain:
+        return set(text) <= set("?-–—.*_/\\#()[]{}: ")  # not "+" and "<"
+    if plain in _SPREADSHEET:
+        return text.strip().startswith("#")
+    parts = [plain] if _MISSING.fullmatch(plain) else [p.strip() for p in plain.split("/")]
+    return all(p and _MISSING.fullmatch(p) is not None for p in parts)
 
 
 def suspicious_texts(texts: Iterable[tuple[str, int]]) -> list[Suspicion]:
-    """Words for "missing" among (text, number of rows).
+    """Words for "missing" among (text, number of rows), and numbers among words.
 
-    >>> [str(s) for s in suspicious_texts([("F", 10), ("n/a", 2), ("", 1)])]
-    ["'n/a' in 2 rows often means a missing value", "'' in 1 row often means a missing value"]
+    >>> [str(s) for s in suspicious_texts([("F", 10), ("n/a", 2), ("", 1), ("-9999", 3)])]
+    ["'n/a' in 2 rows often means a missing value", "'' in 1 row often means a missing value", \
+"'-9999' in 3 rows is a number among words"]
     """
-    reason = "often means a missing value"
-    return [Suspicion(text, count, reason) for text, count in texts if text.strip().casefold() in MISSING_WORDS]
+    found = list(texts)
+    signs = any(text.strip().startswith("+") for text, _ in found)  # then "-" is an answer
+    absent = {t for t, _ in found if is_missing_word(t) and not (signs and t.strip() and not t.strip("- "))}
+    numbers = {text for text, _ in found if _NUMBER.fullmatch(text)}
+    words = {text for text, _ in found if text not in absent and _WORD.match(text)}
+    lone = numbers if len(words) >= max(1, len(numbers)) else set()
+    reasons = {**dict.fromkeys(absent, "often means a missing value"), **dict.fromkeys(lone, "is a number among words")}
+    return [Suspicion(text, count, reasons[text]) for text, count in found if text in reasons]

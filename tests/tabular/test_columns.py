@@ -33,13 +33,13 @@ def test_where_nothing_is_near_all_known_names_are_listed():
 def test_columns_that_are_there_once_pass_and_others_may_be_there_twice():
     frame = pd.DataFrame([[1, 2, 3]], columns=["age", "note", "note"])
     require_columns(frame, ["age"])
-    with pytest.raises(TableError, match="came several of the name 'note'"):
+    with pytest.raises(TableError, match="got several of the name 'note'"):
         require_columns(frame, ["age", "note"])
 
 
 @pytest.mark.parametrize("thing", [[[1, 2]], {"age": [1]}, pd.Series([1], name="age"), None])
 def test_what_is_no_table_is_named(thing):
-    with pytest.raises(TableError, match=f"expected a pandas DataFrame .* came {type(thing).__name__}"):
+    with pytest.raises(TableError, match=f"expected a pandas DataFrame .* got {type(thing).__name__}"):
         require_columns(thing, ["age"])
 
 

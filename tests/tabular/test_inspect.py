@@ -89,7 +89,7 @@ def test_types_holes_ranges_and_codes(table):
         ("weight", "decimal commas: read the table with decimal=','"),
         ("etiv", "a spreadsheet may have rewritten them"),
         ("mixed", "text and numbers mixed (2 of 3 different values)"),
-        ("nothing", "a value in some training rows, came none"),
+        ("nothing", "a value in some training rows, got none"),
         ("mmse", "nearly says dx: does it define it?"),
         ("madrs", "never there where dx is CN: the hole itself says the target"),
     ],

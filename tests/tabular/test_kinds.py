@@ -80,16 +80,16 @@ def test_whole_numbers_beyond_float64_are_refused(dtype):
         (["F", "F", "F"], "'F' in every training row"),
         ([f"name {i}" for i in range(12)], "names or free text"),
         ([f"name {i}" for i in range(60)] * 2, "names or free text"),
-        (["A", "B", "C", 3], "text, as in most rows, came others in 1 of 4 rows, first at 3: 3"),
-        ([1, 2, 3, "A"], "finite numbers .* came others in 1 of 4 rows, first at 3: 'A'"),
+        (["A", "B", "C", 3], "text, as in most rows, got others in 1 of 4 rows, first at 3: 3"),
+        ([1, 2, 3, "A"], "finite numbers .* got others in 1 of 4 rows, first at 3: 'A'"),
         ([datetime.date(2011, 3, 5)] * 2, "dates or times"),
         (pd.to_datetime(["2011-03-05", "2012-03-05"]).tz_localize("Europe/Berlin"), "dates or times"),
         (pd.to_timedelta([1, 2], "D"), "numbers"),
         ([[1], [2]], "finite numbers"),
-        (["A", "A ", "B"], r"expected different values, came 'A', 'A '.*str\.strip"),
-        (["f", "F", "M"], "expected different values, came 'f', 'F'"),
+        (["A", "A ", "B"], r"expected different values, got 'A', 'A '.*str\.strip"),
+        (["f", "F", "M"], "expected different values, got 'f', 'F'"),
         (["", "A", "B"], r"missing_codes=\[''\]"),
-        ([None, None], "a value in some training rows, came none in 2"),
+        ([None, None], "a value in some training rows, got none in 2"),
         ([1.0, np.inf, 2.0], "finite numbers"),
         ([1.0, -np.inf, 2.0], "finite numbers"),
     ],
@@ -152,9 +152,9 @@ def test_binary_takes_other_numbers_and_several_spellings():
 
 def test_a_value_that_is_no_code_is_refused():
     encoder = one(["F", "M"])
-    with pytest.raises(TableError, match=r"expected one of 'F' \(0\), 'M' \(1\), came others in 2 of 3 rows.*'f'"):
+    with pytest.raises(TableError, match=r"expected one of 'F' \(0\), 'M' \(1\), got others in 2 of 3 rows.*'f'"):
         encoded(encoder, ["f", "M", " F"])
-    with pytest.raises(TableError, match="two values, came 'a', 'b', 'c'"):
+    with pytest.raises(TableError, match="two values, got 'a', 'b', 'c'"):
         one(["a", "b", "c"], "binary")
     with pytest.raises(TableError, match=r"expected 0 or 1 .*Binary\({1: 0, 2: 1}\)"):
         one([1, 2, 2], "binary")
@@ -215,8 +215,8 @@ def test_long_identifiers_stay_exact_as_categories():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (["A", "A"], "several categories, came 'A' in every training row"),
-        (["A", 1, "B"], "text or numbers, not both in one column, came others in 1 of 3 rows, first at 1: 1"),
+        (["A", "A"], "several categories, got 'A' in every training row"),
+        (["A", 1, "B"], "text or numbers, not both in one column, got others in 1 of 3 rows, first at 1: 1"),
         (["A", datetime.date(2020, 1, 1)], "text or finite numbers, .* first at 1"),
         ([["A"], ["B"]], "text or finite numbers"),
     ],
@@ -236,7 +236,7 @@ def test_categories_must_be_a_list_of_different_labels(categories):
 
 def test_two_covariates_of_one_name_are_refused():
     frame = pd.DataFrame({"a": ["b_c", "d", "e"], "a_b": ["c", "d", "e"]})
-    with pytest.raises(TableError, match=r"different names of covariates, came several of \['a_b_c'\]"):
+    with pytest.raises(TableError, match=r"different names of covariates, got several of \['a_b_c'\]"):
         CovariateEncoder(["a", "a_b"]).fit(frame)
 
 
@@ -257,7 +257,7 @@ def test_ordinal_is_rank_then_z_score():
 
 
 def test_ordinal_needs_its_order_and_refuses_other_levels():
-    with pytest.raises(TableError, match=r"the order of the levels, came none; declare .*Ordinal\("):
+    with pytest.raises(TableError, match=r"the order of the levels, got none; declare .*Ordinal\("):
         one(["lo", "hi"], "ordinal")
     encoder = one(["lo", "hi"], Ordinal(["lo", "hi"]))
     with pytest.raises(TableError, match=r"one of 'lo', 'hi', .*'low'.*did you mean 'lo'"):
@@ -315,7 +315,7 @@ def test_age_at_one_date_and_time_zones():
         (["1950", "1951-01-01"], "expected dates such as"),
         (["1950-13-01", "1951-01-01"], "expected dates such as"),
         ([1950, 1951], "expected dates such as"),
-        (["2030-01-01", "1951-01-01"], "dates that are not after 'exam', came later ones in 1 of 2 rows"),
+        (["2030-01-01", "1951-01-01"], "dates that are not after 'exam', got later ones in 1 of 2 rows"),
         (["1950-01-01T00:00+01:00", "1951-01-01T00:00+02:00"], "time zone"),
     ],
 )
@@ -383,7 +383,7 @@ def test_censored_sides_without_a_flag_are_refused_unless_asked_to_forget():
 
 @pytest.mark.parametrize("bad", ["1,5", "1.743.000", "AD", ">", "<8>", "inf", "nan", ""])
 def test_what_is_no_censored_number_is_refused(bad):
-    with pytest.raises(TableError, match="numbers, '>number' or '<number', came others in 1 of 3 rows"):
+    with pytest.raises(TableError, match="numbers, '>number' or '<number', got others in 1 of 3 rows"):
         one([">1700", "100", bad], "censored")
 
 

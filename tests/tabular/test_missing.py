@@ -90,7 +90,7 @@ def test_constants_of_labels_and_levels(train):
         "age": Numeric(missing="maen"),
     }.items():
         with pytest.raises(
-            TableError, match=rf"column '{name}': expected .* a value of the column, came missing='(X|maen)'"
+            TableError, match=rf"column '{name}': expected .* a value of the column, got missing='(X|maen)'"
         ):
             CovariateEncoder([name], {name: kind}).fit(frame)
 

@@ -107,7 +107,7 @@ def test_the_target_is_refused_among_the_covariates(rows):
         lambda: encoder.fit_transform(rows, target="dx"),
         lambda: make_pipeline(encoder, LogisticRegression()).fit(rows, rows["dx"]),
     ):
-        with pytest.raises(TableError, match=r"without the target, came \['dx'\] among \['age', 'dx'\]"):
+        with pytest.raises(TableError, match=r"without the target, got \['dx'\] among \['age', 'dx'\]"):
             fit()
     encoder.fit(rows, rows["dx"].rename("other"), target="another")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,29 +46,43 @@ _LEARNT: dict[str, type[Learnt]] = {
 
 
 def as_kind(kind: Any, name: str) -> Kind:
-    """A declaration of the column ``name``: a kind, or the short word for one with its defaults.
+    """A declaration of the column ``name``: a kind, the word for one, or plain data with the word and its options.
 
     Raises:
-        TableError: an unknown word, or a kind that needs more than a word.
+        TableError: an unknown word or option, a bad option, or a kind that needs more than a word.
+
+    >>> as_kind({"kind": "categorical", "unknown": "ignore"}, "site").unknown
+    'ignore'
+    >>> as_kind({"kind": "binary", "codes": {1: 0, 2: 1}}, "gender") == Binary({1: 0, 2: 1})
+    True
     """
     if isinstance(kind, Kind):
         return kind
     if isinstance(kind, type) and issubclass(kind, Kind):
         kind = kind.tag
-    if not isinstance(kind, str):
+    options = dict(kind) if isinstance(kind, Mapping) else {"kind": kind}
+    word = options.pop("kind", None)
+    if not isinstance(word, str):
         raise TableError(
-            f"column {name!r}: expected a kind such as 'numeric' or Binary({{'F': 0, 'M': 1}}), came {kind!r}"
+            f"column {name!r}: expected a kind such as 'numeric', Binary({{'F': 0, 'M': 1}}) or {{'kind': 'binary', "
+            f"'codes': {{'F': 0, 'M': 1}}}}, got {kind!r}; name the kind: {', '.join(_KINDS)}"
         )
-    require_names([kind], list(_KINDS), f"kind for column {name!r}:")
-    if kind == Age.tag:
+    require_names([word], list(_KINDS), f"kind for column {name!r}:")
+    known = [f.name for f in dataclasses.fields(_KINDS[word])]
+    require_names(map(str, options), known, f"option of kind {word!r} for column {name!r}:")
+    if word == Age.tag and "at" not in options:
         raise TableError(
-            f"column {name!r}: expected Age(at=...) with the column of the date of measurement, came 'age'"
+            f"column {name!r}: expected Age(at=...) with the column of the date of measurement, got 'age' alone; write "
+            "Age(at='exam_date') or {'kind': 'age', 'at': 'exam_date'}"
         )
-    return _KINDS[kind]()
+    try:
+        return _KINDS[word](**options)
+    except TableError as error:
+        raise TableError(f"column {name!r}, kind {word!r}: {error}") from error
 
 
 def kind_from_dict(saved: Mapping[str, Any]) -> Kind:
-    """The declaration of which ``Kind.to_dict`` told."""
+    """The declaration that ``Kind.to_dict`` wrote."""
     fields = dict(saved)
     return _KINDS[fields.pop("kind")](**fields)
 

@@ -39,6 +39,11 @@ class Learnt(ABC):
     def names(self, name: str) -> list[str]:
         """The names of the covariates."""
 
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The categories outside which a value is unknown; none where values are numbers."""
+        return ()
+
     @abstractmethod
     def encode(self, column: Column) -> Block:
         """The covariates of every row that is there; what stands in the other rows is not looked at."""
@@ -94,7 +99,7 @@ class Kind(ABC):
             self._set("missing_codes", as_codes(self.missing_codes))
         if self.missing == "error" and self.indicator == "always":
             raise TableError(
-                "expected an indicator only where missing values are taken, came missing='error' with "
+                "expected an indicator only where missing values are taken, got missing='error' with "
                 "indicator='always'; give missing='mean', 'zero' or a constant"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from fusionconv.errors import TableError
 from fusionconv.tabular.column import Column
 from fusionconv.tabular.kinds.base import Block, Kind, Learnt
-from fusionconv.tabular.kinds.categorical import require_tidy
+from fusionconv.tabular.kinds.categorical import Unknown, as_unknown, require_tidy
 from fusionconv.tabular.labels import Label, listed, plain_label
 
 __all__ = ["Binary", "Codes", "LearntBinary"]
@@ -30,8 +31,16 @@ def _as_codes(codes: Mapping[Any, int] | Iterable[tuple[Any, int]]) -> Codes:
         pairs = []
     values = [v for v, _ in pairs]
     if len(set(values)) < len(values) or {c for _, c in pairs} != {0, 1}:
-        raise TableError(f"expected codes such as {{'F': 0, 'M': 1}}, each value once and both 0 and 1, came {codes!r}")
+        raise TableError(f"expected codes such as {{'F': 0, 'M': 1}}, each value once and both 0 and 1, got {codes!r}")
     return tuple(sorted(((v, int(c)) for v, c in pairs), key=lambda pair: pair[1]))
+
+
+def _as_stored(codes: Codes, column: Column) -> Codes:
+    """Codes whose values are all numbers as text, as JSON writes keys, as numbers for a column of numbers."""
+    texts = [v for v, _ in codes if isinstance(v, str) and re.fullmatch(r"[+-]?\d+(?:\.\d+)?", v, re.ASCII)]
+    if not column.is_numbers or len(texts) < len(codes):
+        return codes
+    return _as_codes([(float(v), c) for v, c in codes])
 
 
 @dataclass(frozen=True)
@@ -42,24 +51,37 @@ class Binary(Kind):
         codes: which value is 0 and which is 1, as ``{"F": 0, "M": 1}``; several spellings may share a code. Without it
             0/1 and False/True stay what they are, and of two texts the first in sorted order is 0; the name of the
             covariate, such as ``sex_M``, and the summary say which became 1.
+        unknown: what :meth:`transform` does about a value that has no code: ``"error"``, or ``"ignore"``: the share of
+            ones among the training rows, which is neither code. By default as the encoder's ``unknown`` says. Columns
+            of plain 0 and 1 always refuse other numbers: these may count.
 
     >>> Binary({"F": 0, "M": 1}, missing="mean")
-    Binary(missing='mean', indicator=None, missing_codes=None, codes=(('F', 0), ('M', 1)))
+    Binary(missing='mean', indicator=None, missing_codes=None, codes=(('F', 0), ('M', 1)), unknown=None)
     """
 
     codes: Codes | Mapping[Any, int] | None = None
+    unknown: Unknown | None = None
     tag: ClassVar[str] = "binary"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.codes is not None:
             self._set("codes", _as_codes(self.codes))
+        if self.unknown is not None:
+            self._set("unknown", as_unknown(self.unknown))
 
     def learn(self, column: Column) -> LearntBinary:
         """The two codes, and the share of ones."""
-        codes = _as_codes(self.codes) if self.codes is not None else self._infer(column)
-        learnt = LearntBinary(codes, math.nan)
-        return LearntBinary(codes, float(learnt.encode(column)[column.present, 0].mean()))
+        codes = self._infer(column) if self.codes is None else _as_stored(_as_codes(self.codes), column)
+        unknown = self.unknown or "error"
+        learnt = LearntBinary(codes, math.nan, unknown)
+        known = learnt.encode(column)[column.present, 0]
+        known = known[np.isfinite(known)]
+        if not len(known):
+            column.fail(
+                f"one of {listed([v for v, _ in codes])} in some training rows", "none", "correct the codes of Binary"
+            )
+        return LearntBinary(codes, float(known.mean()), unknown)
 
     @staticmethod
     def _infer(column: Column) -> Codes:
@@ -85,9 +107,17 @@ class LearntBinary(Learnt):
 
     codes: Codes
     share: float
+    unknown: Unknown = "error"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", _as_codes(self.codes))
+        if self.unknown not in ("error", "ignore"):
+            raise ValueError(f"unknown={self.unknown!r}")
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The values that have a code; none where 0 and 1 are numbers."""
+        return () if self.plain else tuple(v for v, _ in self.codes)
 
     @property
     def width(self) -> int:
@@ -121,8 +151,14 @@ class LearntBinary(Learnt):
         values = [v for v, _ in self.codes]
         at = column.positions(values)
         expected = ", ".join(f"{v!r} ({c})" for v, c in self.codes)
-        column.refuse(column.present & (at < 0), f"one of {expected}")
-        return np.array([float(c) for _, c in self.codes])[at][:, None]
+        if self.unknown == "error":
+            yaml = any(isinstance(v, bool) for v in values)
+            column.refuse(
+                column.present & (at < 0),
+                f"one of {expected}" + "; YAML reads an unquoted yes and no as True and False" * yaml,
+            )
+        codes = np.array([float(c) for _, c in self.codes] + [self.share])
+        return codes[np.where(at < 0, len(codes) - 1, at)][:, None]
 
     def decode(self, block: Block) -> npt.NDArray[np.object_]:
         """The value of each code; None where a number is neither 0 nor 1."""
@@ -131,7 +167,8 @@ class LearntBinary(Learnt):
 
     def describe(self) -> str:
         """Which value became 1."""
-        return "" if self.plain else ", ".join(f"{v} = {c}" for v, c in self.codes)
+        others = f"; others: {self.share:.3g}" if self.unknown == "ignore" else ""
+        return "" if self.plain else ", ".join(f"{v} = {c}" for v, c in self.codes) + others
 
     def _value(self, code: int) -> Label:
         return next(v for v, c in self.codes if c == code)

@@ -16,9 +16,20 @@ from fusionconv.tabular.columns import did_you_mean
 from fusionconv.tabular.kinds.base import Block, Kind, Learnt
 from fusionconv.tabular.labels import Label, listed, plain_labels
 
-__all__ = ["Categorical", "LearntCategorical", "refuse_unknown", "require_tidy"]
+__all__ = ["Categorical", "LearntCategorical", "Unknown", "as_unknown", "refuse_unknown", "require_tidy"]
 
 Unknown: TypeAlias = Literal["error", "ignore"]
+
+
+def as_unknown(unknown: Any) -> Unknown:
+    """``unknown`` if it is one of the two.
+
+    Raises:
+        TableError: it is something else.
+    """
+    if unknown not in ("error", "ignore"):
+        raise TableError(f"expected unknown='error' or 'ignore' (another category becomes zeros), got {unknown!r}")
+    return unknown  # type: ignore[no-any-return]
 
 
 def require_tidy(labels: Sequence[Label], column: Column) -> None:
@@ -66,26 +77,28 @@ class Categorical(Kind):
 
     Args:
         categories: the categories in order; by default those of the training rows, sorted.
-        unknown: what :meth:`transform` does about another value: ``"error"``, or ``"ignore"``: zeros everywhere.
+        unknown: what :meth:`transform` does about another value: ``"error"``, or ``"ignore"``: zeros everywhere. By
+            default as the encoder's ``unknown`` says.
     """
 
     categories: tuple[Label, ...] | Sequence[Any] | None = None
-    unknown: Unknown = "error"
+    unknown: Unknown | None = None
     tag: ClassVar[str] = "categorical"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.categories is not None:
             self._set("categories", plain_labels(self.categories, "categories", least=2))
-        if self.unknown not in ("error", "ignore"):
-            raise TableError(f"expected unknown='error' or 'ignore', came {self.unknown!r}")
+        if self.unknown is not None:
+            self._set("unknown", as_unknown(self.unknown))
 
     def learn(self, column: Column) -> LearntCategorical:
         """The categories, unless given, and the share of each."""
         categories = tuple(self.categories) if self.categories is not None else self._sorted(column)
-        learnt = LearntCategorical(categories, (math.nan,) * len(categories), self.unknown)
+        unknown = self.unknown or "error"
+        learnt = LearntCategorical(categories, (math.nan,) * len(categories), unknown)
         shares = learnt.encode(column)[column.present].mean(axis=0)
-        return LearntCategorical(categories, tuple(float(s) for s in shares), self.unknown)
+        return LearntCategorical(categories, tuple(float(s) for s in shares), unknown)
 
     @staticmethod
     def _sorted(column: Column) -> tuple[Label, ...]:
@@ -117,6 +130,11 @@ class LearntCategorical(Learnt):
         object.__setattr__(self, "shares", tuple(self.shares))
         if len(self.shares) != len(self.categories) or self.unknown not in ("error", "ignore"):
             raise ValueError(f"{len(self.shares)} shares of {len(self.categories)} categories, {self.unknown!r}")
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The categories."""
+        return self.categories
 
     @property
     def width(self) -> int:

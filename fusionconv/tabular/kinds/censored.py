@@ -27,9 +27,9 @@ _NAMES = {-1: "below", 1: "above"}
 def _as_limits(lower: Any, upper: Any) -> tuple[float | None, float | None]:
     for limit in (lower, upper):
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Real) or not math.isfinite(limit)):
-            raise TableError(f"expected a finite number as limit, came {limit!r}")
+            raise TableError(f"expected a finite number as limit, got {limit!r}")
     if lower is not None and upper is not None and not lower < upper:
-        raise TableError(f"expected lower < upper, came {lower!r} and {upper!r}")
+        raise TableError(f"expected lower < upper, got {lower!r} and {upper!r}")
     return (None if lower is None else float(lower), None if upper is None else float(upper))
 
 
@@ -58,7 +58,7 @@ class Censored(Kind):
         super().__post_init__()
         self._set("scaling", as_scaling(self.scaling))
         if self.flags not in get_args(Flags):
-            raise TableError(f"expected flags='both', 'below', 'above' or 'none', came {self.flags!r}")
+            raise TableError(f"expected flags='both', 'below', 'above' or 'none', got {self.flags!r}")
         lower, upper = _as_limits(self.lower, self.upper)
         self._set("lower", lower)
         self._set("upper", upper)
@@ -143,6 +143,10 @@ class LearntCensored(Learnt):
         """(N, 1 + flags)."""
         numbers, flags = _read(column, self.flags, self.lower, self.upper)
         return np.concatenate([self.scale.apply(numbers)[:, None], flags], axis=1)
+
+    def clipped(self, column: Column) -> npt.NDArray[np.float64]:
+        """The numbers, cut off at the limits and not scaled; NaN where missing."""
+        return _read(column, self.flags, self.lower, self.upper)[0]
 
     def decode(self, block: Block) -> npt.NDArray[np.object_]:
         """Numbers, and text such as ">1700" where a flag is 1."""

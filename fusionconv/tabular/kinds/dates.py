@@ -49,7 +49,7 @@ class Age(Kind):
         if isinstance(self.at, datetime.date):
             self._set("at", self.at.isoformat())
         if not isinstance(self.at, str) or not self.at:
-            raise TableError(f"expected Age(at=column name or date), came at={self.at!r}")
+            raise TableError(f"expected Age(at=column name or date), got at={self.at!r}")
         self._set("scaling", as_scaling(self.scaling))
 
     @property
@@ -159,7 +159,7 @@ class LearntAge(Scaled):
     def encode_constant(self, name: str, value: Label) -> tuple[float, ...]:
         """A constant is an age in years."""
         if isinstance(value, (str, bool)):
-            raise TableError(f"column {name!r}: expected missing= an age in years, came {value!r}; give a number")
+            raise TableError(f"column {name!r}: expected missing= an age in years, got {value!r}; give a number")
         return (float(self.scale.apply(np.array([float(value)]))[0]),)
 
     def decode(self, block: Block) -> npt.NDArray[np.float64]:

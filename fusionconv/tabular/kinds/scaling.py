@@ -16,6 +16,7 @@ from fusionconv.tabular.columns import require_names
 __all__ = ["Scale", "Scaling", "as_scaling"]
 
 Scaling: TypeAlias = Literal["zscore", "robust", "minmax", "none"]
+_NOISE = 2.0**-23  # relative spread of numbers that are one in float32
 _WORDS = {"robust": ("median", "interquartile range"), "minmax": ("min", "range"), "zscore": ("mean", "scale")}
 
 
@@ -27,6 +28,12 @@ def as_scaling(scaling: Any) -> Scaling:
     """
     require_names([scaling], get_args(Scaling), "scaling")
     return scaling  # type: ignore[no-any-return]
+
+
+def _noise(low: float, high: float, known: npt.NDArray[np.float64]) -> bool:
+    """Whether low and high differ as a constant does after arithmetic: one in float32, or 0 but for the last bits."""
+    whole = not bool((known % 1).any()) and max(abs(low), abs(high)) < 2**53
+    return not whole and high - low <= max(_NOISE * max(abs(low), abs(high)), 1e-14 if 0 in known else 0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Scale:
         """The scale of the training ``values``, NaN where missing.
 
         Raises:
-            TableError: the values do not vary, so that nothing can be divided by their spread.
+            TableError: the values do not vary, or by rounding errors only: nothing can be divided by their spread.
         """
         known = values[column.present]
         low, high = float(known.min()), float(known.max())
@@ -76,12 +83,15 @@ class Scale:
                 center, scale = low, high - low
             else:
                 center, scale = 0.0, 1.0
-        if (low == high and scaling != "none") or not (0 < scale < math.inf and math.isfinite(mean)):
-            flat = scaling == "robust" and low < high
+        flat = scaling == "robust" and low < high and not _noise(low, high, known)
+        first, third = (float(q) for q in np.percentile(known, (25, 75)))
+        noise = _noise(first, third, known) if flat else _noise(low, high, known)
+        if (scaling != "none" and (low == high or noise)) or not (0 < scale < math.inf and math.isfinite(mean)):
+            told = "interquartile range" if flat else "standard deviation"
             raise TableError(
-                f"expected numeric column {column.name!r} to vary over the training rows, came {len(known)} rows "
-                f"between {low:g} and {high:g} ({'interquartile range' if flat else 'standard deviation'} "
-                f"{scale if flat else float(known.std()):g}); it cannot be standardised: "
+                f"expected numeric column {column.name!r} to vary over the training rows, got {len(known)} rows "
+                f"between {low:g} and {high:g} ({told} {scale if flat else float(known.std()):g}"
+                f"{', no more than rounding errors' * (noise and scale > 0)}); it cannot be standardised: "
                 + ("use another scaling than 'robust'" if flat else "leave it out of the covariates")
             )
         return cls(scaling, center, scale, mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,11 +12,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fusionconv.errors import TableError
+from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import did_you_mean, require_columns
 from fusionconv.tabular.ids import first_few, id_text
+from fusionconv.tabular.labels import plain_label
+from fusionconv.tabular.suspicious import suspicious_numbers
 
 __all__ = ["CovariateTable", "id_parts", "joined", "row_ids"]
+
+_CLASSES = 12  # a target of whole numbers with no more different values is taken for classes
 
 
 def row_ids(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[str]:
@@ -75,7 +80,11 @@ class CovariateTable:
         images: the N paths (None where there is none), or None without such a column.
 
     Raises:
-        TableError: an id twice or missing, a target that is missing, unknown, or among the encoder's columns.
+        TableError: an id twice or missing, a target that is missing, unknown, among the encoder's columns, or a class
+            that looks like a code for "missing" (-9 beside 0 and 1) without ``classes``.
+
+    Warns:
+        TableWarning: a measured target with numbers that look like such codes.
 
     >>> from fusionconv.tabular import CovariateEncoder
     >>> frame = pd.DataFrame({"subject": ["a", "b", "c"], "sex": [0, 1, 1], "dx": ["CN", "AD", "CN"]})
@@ -111,7 +120,9 @@ class CovariateTable:
                 "apart, such as id='image' or id=['subject', 'session', 'run'], or drop the doubles"
             )
         self.ids: tuple[str, ...] = tuple(ids)
-        self.covariates = torch.from_numpy(np.array(encoder.transform(frame), dtype=np.float32))
+        self.covariates = torch.from_numpy(
+            np.array(encoder.transform(frame.set_axis(pd.Index(ids, name="id"))), dtype=np.float32)
+        )
         if self.covariates.shape[:1] != (len(ids),) or self.covariates.ndim != 2:
             raise TableError(f"expected an encoder that gives ({len(ids)}, K), came {tuple(self.covariates.shape)}")
         if not bool(torch.isfinite(self.covariates).all()):
@@ -199,6 +210,8 @@ def _targets(frame: pd.DataFrame, target: str, classes: Sequence[Any] | None) ->
         _refuse(bad, frame, target, f"one of the classes {list(classes)}")
         return torch.tensor(codes, dtype=torch.int64)
     _refuse(column.isna().to_numpy(dtype=bool), frame, target, "a value in every row")
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
+        _refuse_codes(frame, target)
     if pd.api.types.is_bool_dtype(column) or pd.api.types.is_integer_dtype(column):
         return torch.from_numpy(column.to_numpy(dtype=np.int64).copy())
     if pd.api.types.is_float_dtype(column):
@@ -208,6 +221,27 @@ def _targets(frame: pd.DataFrame, target: str, classes: Sequence[Any] | None) ->
     raise TableError(
         f"column {target!r}: expected numbers, or classes=[...] to say which class is 0, 1, ..., came {column.dtype} "
         f"such as {first_few(column.unique().tolist())}; an order that is guessed may differ between folds"
+    )
+
+
+def _refuse_codes(frame: pd.DataFrame, target: str) -> None:
+    """Raise where one of a few classes looks like a code for "missing", and warn where a measurement does."""
+    numbers = frame[target].to_numpy(dtype=np.float64)
+    suspects = suspicious_numbers(numbers, target)
+    if not suspects:
+        return
+    said = "; ".join(map(str, suspects))
+    if len(np.unique(numbers)) <= _CLASSES and not (numbers % 1).any():
+        values = sorted({plain_label(v) for v in numbers.tolist()})
+        raise TableError(
+            f"column {target!r}: expected the classes of a target, got what may be codes for missing values ({said}); "
+            f"drop these rows, or give classes={values!r} if they are classes"
+        )
+    warnings.warn(
+        f"column {target!r}: the target holds what may be codes for missing values ({said}); drop these rows unless "
+        "they were measured",
+        TableWarning,
+        stacklevel=4,
     )
 
 
