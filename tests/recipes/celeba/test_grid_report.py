@@ -275,12 +275,16 @@ def test_people_are_resampled_with_all_their_images(tmp_path):
     answers = np.where(both, 1 - TARGET["test"], TARGET["test"])
     fake_run(tmp_path / "grid", PLAIN, test=np.where(TARGET["test"] == 1, 0.9, 0.2), data_root=data)
     fake_run(tmp_path / "grid", MALE, test=np.where(answers == 1, 0.9, 0.2), data_root=data)
-    main([str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "100"])
+    main(
+        [str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "100"]
+    )
     assert "It is not known who is on the images" in (tmp_path / "page.md").read_text(encoding="utf-8")
     (data / "celeba" / "identity_CelebA.txt").write_text(
         "".join(f"{name} {number // 2}\n" for number, name in enumerate(judged))
     )
-    main([str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "100"])
+    main(
+        [str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "100"]
+    )
     text = " ".join((tmp_path / "page.md").read_text(encoding="utf-8").split())
     assert "The 200 test images are of 100 people" in text
     assert "`python -m recipes.celeba report RUNS --resamples 1000 --group_resamples 100`" in text
