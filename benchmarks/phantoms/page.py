@@ -77,12 +77,12 @@ def _wrap(text: str) -> str:
 
 
 COLUMNS = """\
-Share: accuracy over the Bayes rate, in %, mean over seeds with its 95 % t interval; worst: the worst seed's. Permuted,
-constant: the accuracy of the same networks, in %, when each test image gets another's covariates, or all get the mean.
-Rate: the learning rate that was chosen. FLOPs: a forward pass of one image, in thousands. Kept: numbers that the
-backward pass needs of one image, weights and image itself left out. ms: processor time of a training step of 64 images
-with the library's own choice of strategy; other programs ran beside it and torch's own overhead is most of it: read
-nothing into less than a factor of two."""
+Share: accuracy over the Bayes rate, in %, mean over seeds with its 95 % t interval, which ends at 100 at the most;
+worst: the worst seed's. Permuted, constant: the accuracy of the same networks, in %, when each test image gets
+another's covariates, or all get the mean. Rate: the learning rate that was chosen. FLOPs: a forward pass of one image,
+in thousands. Kept: numbers that the backward pass needs of one image, weights and image itself left out. ms: processor
+time of a training step of 64 images with the library's own choice of strategy; other programs ran beside it and torch's
+own overhead is most of it: read nothing into less than a factor of two."""
 
 
 def _head(records: list[Record], command: str) -> str:

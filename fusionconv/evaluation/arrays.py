@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,22 @@ from fusionconv.errors import EvaluationError
 __all__ = [
     "Floats",
     "Ints",
+    "as_array",
     "group_numbers",
     "importable_stats",
     "require_classes",
     "require_confidence",
     "require_count",
     "require_finite",
+    "require_known_classes",
     "require_labels",
+    "require_no_missing",
+    "require_probabilities",
     "require_rows",
     "require_vector",
 ]
+
+_ROUNDING = 1e-6  # a mean of float32 probabilities may be 1.0000001
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -42,13 +48,62 @@ def importable_stats() -> Any:
     return stats
 
 
-def as_array(values: Any) -> npt.NDArray[Any]:
-    """A numpy array of anything array-like; a tensor on any device, with or without a graph."""
+def as_array(values: Any, what: str = "values") -> npt.NDArray[Any]:
+    """A numpy array of anything array-like; a tensor on any device, with or without a graph.
+
+    A list of texts and something else stays a list of objects: numpy would make the text ``"nan"`` of a missing one.
+
+    Raises:
+        EvaluationError: a masked array (or a list with masked values) that hides something: its mask would be lost.
+    """
+    if type(values).__name__ == "MaskedTensor":  # of torch.masked; its numpy() may forget the mask
+        values = np.ma.masked_array(as_array(values.get_data()), ~as_array(values.get_mask()))
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values
         values = values.numpy()
-    return np.asarray(values)
+    _refuse_mask(values, what)
+    array = np.asarray(values)
+    if array.dtype.kind in "US" and not isinstance(values, np.ndarray):
+        objects = np.asarray(values, dtype=object)
+        return array if all(isinstance(v, (str, bytes)) for v in objects.flat) else objects
+    return array
+
+
+def _refuse_mask(values: Any, what: str) -> None:
+    parts = values if isinstance(values, (list, tuple)) else [values]
+    hidden = sum(int(np.ma.getmaskarray(part).sum()) for part in parts if isinstance(part, np.ma.MaskedArray))
+    if hidden:
+        raise EvaluationError(
+            f"{what}: expected values without a mask, got a masked array that hides {hidden}; take the same rows out "
+            "of every argument, such as target[~mask] and prediction[~mask], and say how many are left"
+        )
+
+
+_NO_TEXT = ("", "nan", "NaN", "<NA>", "NaT", "None")  # what numpy and pandas write for a missing value
+
+
+def require_no_missing(array: npt.NDArray[Any], what: str, classes: Iterable[Any] = ()) -> npt.NDArray[Any]:
+    """``array`` as it is, none of its values missing: None, NaN, NaT, pandas' NA, or the text of one of these.
+
+    Args:
+        array: of any shape and type.
+        what: names it in messages.
+        classes: texts that are classes although they look like a missing value, such as ``"None"``.
+
+    Raises:
+        EvaluationError: a value is missing; compared with a class it would be a wrong answer.
+    """
+    missing = np.asarray(pd.isna(array))
+    if array.dtype.kind in "USO":
+        missing = missing | np.isin(array.astype(str), sorted(set(_NO_TEXT) - set(classes)))
+    if missing.any():
+        raise EvaluationError(
+            f"{what}: expected a value in every row, got {int(missing.sum())} of {missing.size} that are missing (the "
+            f"first at position {int(np.flatnonzero(missing.ravel())[0])}); find out why "
+            "before leaving such rows out: the figure would then be one of other rows"
+        )
+    return array
 
 
 def require_vector(values: Any, what: str) -> Floats:
@@ -62,7 +117,7 @@ def require_vector(values: Any, what: str) -> Floats:
         ...
     fusionconv.errors.EvaluationError: age: expected finite numbers, got 1 of 3 that are NaN or infinite (first at ...
     """
-    array = as_array(values)
+    array = as_array(values, what)
     if array.ndim != 1 or not array.size:
         swapped = "; the target comes first, then the prediction" if what == "target" and array.ndim > 1 else ""
         raise EvaluationError(f"{what}: expected a vector of at least one number, got shape {array.shape}{swapped}")
@@ -75,6 +130,8 @@ def require_finite(array: npt.NDArray[Any], what: str) -> Floats:
     Raises:
         EvaluationError: no numbers, NaN or infinity.
     """
+    if array.dtype.kind in "OM":
+        require_no_missing(array, what)
     try:
         floats = array.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -124,18 +181,15 @@ def require_classes(target: Any, predictions: Mapping[str, Any]) -> list[npt.NDA
     Raises:
         EvaluationError: another shape or length, a missing class, a probability, texts beside numbers.
     """
-    arrays = {"target": as_array(target), **{name: as_array(values) for name, values in predictions.items()}}
+    arrays = {"target": as_array(target, "target")}
+    arrays |= {name: as_array(values, name) for name, values in predictions.items()}
     rows = len(arrays["target"]) if arrays["target"].ndim else 0
     texts = {}
     for name, array in arrays.items():
         if array.ndim != 1 or not array.size:
             raise EvaluationError(f"{name}: expected a vector of at least one class, got shape {array.shape}")
         require_rows(rows, name, array)
-        if pd.isna(array).any():
-            raise EvaluationError(
-                f"{name}: expected a class in every row, got none in {int(pd.isna(array).sum())} of {rows}; find out "
-                "why before leaving such rows out"
-            )
+        require_no_missing(array, name, ("None",) if name == "target" else arrays["target"].tolist())
         if array.dtype.kind == "f" and (array != np.round(array)).any():
             odd = array[array != np.round(array)][0]
             raise EvaluationError(
@@ -147,6 +201,50 @@ def require_classes(target: Any, predictions: Mapping[str, Any]) -> list[npt.NDA
         kinds = ", ".join(f"{name} {array.dtype} such as {array.flat[0]!r}" for name, array in arrays.items())
         raise EvaluationError(f"expected classes of one kind, all numbers or all texts, got {kinds}")
     return list(arrays.values())
+
+
+def require_known_classes(target: Any, prediction: Any, classes: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    """Target and prediction, vectors of classes that are all among ``classes``.
+
+    Raises:
+        EvaluationError: another shape or length, or a value that is none of the classes, such as a missing one.
+    """
+    y, p = as_array(target, "target"), as_array(prediction, "prediction")
+    if y.ndim != 1 or not y.size:
+        raise EvaluationError(f"target: expected a vector of at least one class, got shape {y.shape}")
+    require_rows(len(y), "prediction", p)
+    known = list(classes)
+    for name, array in (("target", y), ("prediction", p)):
+        if array.ndim != 1 or not set(array.tolist()) <= set(known):
+            odd = sorted(set(array.ravel().tolist()) - set(known), key=str)[:3]
+            raise EvaluationError(
+                f"{name}: expected a vector of classes among {known}, got shape {array.shape} with {odd}; name all "
+                "classes, and give classes, not probabilities"
+            )
+    return [y, p]
+
+
+def require_probabilities(values: Any) -> Floats:
+    """Probabilities of class 1, (n,), or of all classes, (n, C) with rows that add up to 1; rounding is taken away.
+
+    Raises:
+        EvaluationError: another shape, NaN, values outside 0 to 1, or rows that do not add up to 1.
+    """
+    array = as_array(values, "probability")
+    if array.ndim not in (1, 2) or not array.size:
+        raise EvaluationError(f"probability: expected shape (n,) or (n, classes), got {array.shape}")
+    p = require_finite(array, "probability")
+    if p.min() < -_ROUNDING or p.max() > 1 + _ROUNDING:
+        raise EvaluationError(
+            f"probability: expected values from 0 to 1, got {p.min():g} to {p.max():g}; put logits through softmax or "
+            "sigmoid first"
+        )
+    if p.ndim == 2 and (p.shape[1] < 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-3)):
+        raise EvaluationError(
+            f"probability: expected rows of at least two classes that add up to 1, got shape {p.shape} with sums from "
+            f"{p.sum(axis=1).min():g} to {p.sum(axis=1).max():g}; one column of class 1 goes in as a vector"
+        )
+    return p.clip(0, 1)
 
 
 def require_confidence(confidence: float) -> float:
@@ -182,8 +280,9 @@ def group_numbers(groups: Any, rows: int) -> Ints:
     """
     if groups is None:
         return np.arange(rows, dtype=np.intp)
+    _refuse_mask(groups, "groups")
     if hasattr(groups, "detach"):
-        groups = as_array(groups)
+        groups = as_array(groups, "groups")
     elif isinstance(groups, (list, tuple)):  # one-number tensors of a loader: two that are equal are two objects
         groups = [id.item() if hasattr(id, "item") and np.ndim(id) == 0 else id for id in groups]
     array = np.asarray(groups, dtype=object)

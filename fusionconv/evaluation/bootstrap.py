@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import (
     Floats,
     Ints,
+    as_array,
     group_numbers,
     importable_stats,
     require_confidence,
     require_count,
+    require_no_missing,
     require_rows,
 )
 
-__all__ = ["Bootstrap", "Interval", "bootstrap"]
+__all__ = ["LEAST", "Bootstrap", "Interval", "UndefinedMetricError", "bootstrap", "require_arms"]
 
 Interval = Literal["percentile", "bca"]
+LEAST = 100  # resamples
+
+
+class UndefinedMetricError(EvaluationError):
+    """A metric that is not defined on most resamples, since a class or event is too rare."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,11 @@ class Bootstrap:
             levels = normal.cdf(z0 + shifted / (1 - self.acceleration * shifted))
         low, high = np.quantile(self.values, levels)
         return float(low), float(high)
+
+    @property
+    def standard_error(self) -> float:
+        """The standard deviation of the figure over the resamples."""
+        return float(self.values.std(ddof=1))
 
     def p_value(self) -> float:
         """Two-sided p of a figure of 0: where the interval just excludes 0 (an estimate on it counts half).
@@ -108,7 +121,7 @@ def bootstrap(
     """
     if interval not in ("percentile", "bca"):
         raise EvaluationError(f"interval: expected 'percentile' or 'bca', got {interval!r}")
-    require_count(n_resamples, "n_resamples", 100)
+    require_count(n_resamples, "n_resamples", LEAST)
     numbers = group_numbers(groups, rows)
     count = int(numbers.max()) + 1
     if count < 2:
@@ -130,7 +143,7 @@ def bootstrap(
             values[i] = _value(figure, _rows_of(members, drawn))
         kept = values[np.isfinite(values)]
         if len(kept) < n_resamples / 2:
-            raise EvaluationError(
+            raise UndefinedMetricError(
                 f"expected a metric that is defined on most resamples, got {n_resamples - len(kept)} of {n_resamples} "
                 "where it is not, so that an interval would be one of the others; a class or event is too rare here: "
                 "give strata= (the class), or report the figure without an interval"
@@ -140,6 +153,31 @@ def bootstrap(
             left_out = np.array([_value(figure, order[numbers[order] != g]) for g in range(count)])
             acceleration = _acceleration(left_out)
     return Bootstrap(estimate, kept, n_resamples - len(kept), count, acceleration)
+
+
+def require_arms(
+    metric: Any, target: Any, predictions: Mapping[str, Any]
+) -> tuple[npt.NDArray[Any], list[npt.NDArray[Any]]]:
+    """The target and each arm's predictions as arrays with one row each, none missing.
+
+    Raises:
+        EvaluationError: no metric in the first place, other lengths, or a missing value.
+    """
+    if not callable(metric):
+        raise EvaluationError(
+            f"metric: expected a function (target, prediction) -> float, got {type(metric).__name__}; the order is "
+            "metric, target, predictions"
+        )
+    truth = require_no_missing(as_array(target, "target"), "target", ("None",))
+    rows = len(truth) if truth.ndim else 0
+    require_rows(rows, "target", truth)
+    classes = {v for v in truth.ravel().tolist() if isinstance(v, str)} if truth.dtype.kind in "USO" else ()
+    found = []
+    for name, values in predictions.items():
+        array = as_array(values, name)
+        require_rows(rows, name, array)
+        found.append(require_no_missing(array, name, classes))
+    return truth, found
 
 
 def _rows_of(members: Ints | list[Ints], drawn: Ints) -> Ints:

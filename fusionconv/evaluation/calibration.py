@@ -14,15 +14,13 @@ from fusionconv.evaluation.arrays import (
     as_array,
     require_confidence,
     require_count,
-    require_finite,
     require_labels,
+    require_probabilities,
     require_rows,
 )
 from fusionconv.evaluation.intervals import wilson
 
 __all__ = ["expected_calibration_error", "reliability_table"]
-
-_ROUNDING = 1e-6  # a mean of float32 probabilities may be 1.0000001
 
 
 def reliability_table(target: Any, probability: Any, bins: int = 10, confidence: float = 0.95) -> pd.DataFrame:
@@ -101,26 +99,12 @@ def _bin(p: Floats, bins: int) -> Ints:
 
 def _binary(target: Any, probability: Any) -> tuple[Floats, Any]:
     """Probabilities (n,) and what came true: of class 1 as they are, of several classes those of the top class."""
-    array = as_array(probability)
-    if array.ndim not in (1, 2) or not array.size:
-        raise EvaluationError(f"probability: expected shape (n,) or (n, classes), got {array.shape}")
-    p = require_finite(array, "probability")
-    if p.min() < -_ROUNDING or p.max() > 1 + _ROUNDING:
-        raise EvaluationError(
-            f"probability: expected values from 0 to 1, got {p.min():g} to {p.max():g}; put logits through softmax or "
-            "sigmoid first"
-        )
-    p = p.clip(0, 1)
+    p = require_probabilities(probability)
     if p.ndim == 1:
         right = require_labels(target, "target")
         require_rows(len(p), "target", right)
         return p, right
-    if p.shape[1] < 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-3):
-        raise EvaluationError(
-            f"probability: expected rows of at least two classes that add up to 1, got shape {p.shape} with sums from "
-            f"{p.sum(axis=1).min():g} to {p.sum(axis=1).max():g}; one column of class 1 goes in as a vector"
-        )
-    y = as_array(target)
+    y = as_array(target, "target")
     require_rows(len(p), "target", y)
     if y.ndim != 1 or not np.isin(y, np.arange(p.shape[1])).all():
         raise EvaluationError(f"target: expected class numbers from 0 to {p.shape[1] - 1}, got {np.unique(y)[:5]}")

@@ -1,27 +1,19 @@
-"""AUC and balanced accuracy that are NaN where a class is absent, and DeLong's test of two AUCs on the same rows."""
+"""AUC, balanced accuracy and F1 that are NaN where they are not defined."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import (
-    Floats,
-    as_array,
-    group_numbers,
     importable_stats,
-    require_confidence,
+    require_known_classes,
     require_labels,
     require_rows,
     require_vector,
 )
-from fusionconv.evaluation.result import Estimate
 
-__all__ = ["balanced_accuracy", "delong", "roc_auc"]
+__all__ = ["balanced_accuracy", "f1_macro", "roc_auc"]
 
 
 def roc_auc(target: Any, score: Any) -> float:
@@ -66,83 +58,35 @@ def balanced_accuracy(target: Any, prediction: Any, classes: Sequence[Any] = (0,
     >>> balanced_accuracy(["CN", "CN", "CN", "AD"], ["CN", "CN", "AD", "AD"], classes=["CN", "AD"])
     0.8333333333333333
     """
-    y, p = as_array(target), as_array(prediction)
-    if y.ndim != 1 or not y.size:
-        raise EvaluationError(f"target: expected a vector of at least one class, got shape {y.shape}")
-    require_rows(len(y), "prediction", p)
-    known = list(classes)
-    for name, array in (("target", y), ("prediction", p)):
-        if array.ndim != 1 or not set(array.tolist()) <= set(known):
-            odd = sorted(set(array.ravel().tolist()) - set(known), key=str)[:3]
-            raise EvaluationError(
-                f"{name}: expected a vector of classes among {known}, got shape {array.shape} with {odd}; name all "
-                "classes, and give classes, not probabilities"
-            )
+    y, p = require_known_classes(target, prediction, classes)
     right = y == p
-    rates = [float(right[y == c].mean()) if (y == c).any() else float("nan") for c in known]
+    rates = [float(right[y == c].mean()) if (y == c).any() else float("nan") for c in classes]
     return sum(rates) / len(rates)
 
 
-def delong(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 0.95) -> Estimate:
-    r"""AUC of scores ``a`` less AUC of scores ``b`` on the same rows, by DeLong, DeLong & Clarke-Pearson 1988.
+def f1_macro(target: Any, prediction: Any, classes: Sequence[Any] = (0, 1)) -> float:
+    r"""The mean over ``classes`` of F1, each class against all others.
 
-    With :math:`V_{10}(i)` the share of negatives below positive i and :math:`V_{01}(j)` the share of positives above
-    negative j (ties half), for each score, and :math:`D_{10}, D_{01}` their differences between the two scores
-    (Biometrics 44:837):
+    .. math:: F_1(c) = \frac{2 \, TP_c}{2 \, TP_c + FP_c + FN_c}
 
-    .. math:: \widehat{Var} = s^2(D_{10}) / m + s^2(D_{01}) / n
-
-    for m positives and n negatives; z = difference / sqrt(Var) is compared with a normal distribution. For independent
-    rows, one a subject, in numbers that a normal distribution allows (some tens of each class); else the paired
-    bootstrap. Not for nested models that were fitted on these very rows.
+    scikit-learn's ``f1_score(average="macro", labels=classes)``, but NaN where a class is neither in the target nor in
+    the prediction: there F1 is 0 / 0, which scikit-learn takes for 0 (Opitz & Burst 2019, arXiv:1911.03347, on the two
+    things that are called macro F1; this is the mean of F1, not F1 of the means).
 
     Args:
-        target: (n,) 0 and 1.
-        a, b: (n,) scores, higher means 1; any scale.
-        groups: (n,) each row's subject; given, it is checked that no subject comes twice.
-        confidence: of the interval.
+        target: (n,) classes.
+        prediction: (n,) predicted classes, not probabilities.
+        classes: all classes, in any order.
 
     Raises:
-        EvaluationError: other lengths, NaN, fewer than two rows of a class, a subject with several rows.
+        EvaluationError: other lengths, or a target or prediction that is none of the classes.
 
-    >>> found = delong([0, 0, 0, 1, 1, 1], a=[1, 2, 4, 3, 5, 6], b=[1, 4, 2, 3, 6, 2.5])
-    >>> round(found.estimate, 4)
-    0.1111
+    >>> f1_macro(["CN", "CN", "CN", "AD"], ["CN", "CN", "AD", "AD"], classes=["CN", "AD"])
+    0.7333333333333334
     """
-    y = require_labels(target, "target")
-    scores = [require_vector(s, name) for name, s in (("a", a), ("b", b))]
-    for name, s in zip("ab", scores, strict=True):
-        require_rows(len(y), name, s)
-    require_confidence(confidence)
-    if int(group_numbers(groups, len(y)).max()) + 1 < len(y):
-        raise EvaluationError(
-            "groups: expected one row for each subject, got subjects with several; use paired_bootstrap(roc_auc, ...)"
-        )
-    m, n = int(y.sum()), int((~y).sum())
-    if m < 2 or n < 2:
-        raise EvaluationError(f"target: expected at least two rows of each class, got {m} of 1 and {n} of 0")
-    (above_a, below_a), (above_b, below_b) = (_placements(y, s) for s in scores)
-    difference = float(above_a.mean() - above_b.mean())
-    variance = (above_a - above_b).var(ddof=1) / m + (below_a - below_b).var(ddof=1) / n
-    stats, method = importable_stats(), "DeLong's test, n = rows"
-    if variance <= 0:
-        if difference == 0:
-            return Estimate(0.0, 0.0, 0.0, len(y), method + ", the same order", 1.0, confidence)
-        raise EvaluationError(
-            f"expected scores whose difference has a variance, got AUCs {difference:+.3f} apart without any; "
-            "one of them separates the classes fully and the other in no row: say so instead of a p value"
-        )
-    error = math.sqrt(variance)
-    margin = float(stats.norm.ppf((1 + confidence) / 2)) * error
-    p = float(2 * stats.norm.sf(abs(difference) / error))
-    return Estimate(difference, difference - margin, difference + margin, len(y), method, p, confidence)
-
-
-def _placements(y: Any, score: Floats) -> tuple[Floats, Floats]:
-    """For each positive the share of negatives below it, for each negative of positives above it."""
-    rank = importable_stats().rankdata
-    positive, negative = score[y], score[~y]
-    ranks = rank(score)
-    below = (ranks[y] - rank(positive)) / len(negative)
-    above = 1 - (ranks[~y] - rank(negative)) / len(positive)
-    return np.asarray(below, dtype=np.float64), np.asarray(above, dtype=np.float64)
+    y, p = require_known_classes(target, prediction, classes)
+    scores = []
+    for c in classes:
+        both, either = int(((y == c) & (p == c)).sum()), int((y == c).sum() + (p == c).sum())
+        scores.append(2 * both / either if either else float("nan"))
+    return sum(scores) / len(scores)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation.arrays import as_array, importable_stats, require_confidence, require_count, require_rows
-from fusionconv.evaluation.bootstrap import Interval, bootstrap
+from fusionconv.evaluation.arrays import importable_stats, require_confidence, require_count
+from fusionconv.evaluation.bootstrap import Interval, bootstrap, require_arms
 from fusionconv.evaluation.result import Estimate
 
 __all__ = ["bootstrap_interval", "wilson"]
@@ -60,15 +58,10 @@ def bootstrap_interval(
     >>> found.low < found.estimate < found.high
     True
     """
-    values, truth = as_array(prediction), as_array(target)
-    rows = len(truth) if truth.ndim else 0
-    require_rows(rows, "prediction", values)
-    for name, array in (("prediction", values), ("target", truth)):
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise EvaluationError(
-                f"{name}: expected no NaN, got {int(np.isnan(array).sum())}; find out why before leaving such rows out"
-            )
-    done = bootstrap(lambda r: metric(truth[r], values[r]), rows, groups, strata, n_resamples, seed, interval)
+    truth, (values,) = require_arms(metric, target, {"prediction": prediction})
+    done = bootstrap(lambda r: metric(truth[r], values[r]), len(truth), groups, strata, n_resamples, seed, interval)
     low, high = done.interval(confidence)
     method = f"bootstrap, {n_resamples} resamples, {interval}, n = {'rows' if groups is None else 'subjects'}"
-    return Estimate(done.estimate, low, high, done.groups, method, None, confidence, done.undefined)
+    return Estimate(
+        done.estimate, low, high, done.groups, method, None, confidence, done.undefined, done.standard_error
+    )

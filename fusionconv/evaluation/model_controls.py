@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation.arrays import as_array, require_rows
+from fusionconv.evaluation.arrays import as_array, require_no_missing, require_rows
 from fusionconv.evaluation.controls import control_inputs
 from fusionconv.tabular.encoder import CovariateEncoder
 
@@ -168,8 +168,8 @@ def control_predictions(
                     output = model(images, rows)
                     array = as_array(output if predict is None else predict(output))
                     require_rows(stop - start, "predictions of a batch", array)
-                    outputs.append(array)
-                targets.append(as_array(target))
+                    outputs.append(require_no_missing(array, f"predictions ({control.name}) of rows {start} on"))
+                targets.append(require_no_missing(as_array(target, "target"), f"target of rows {start} on", ("None",)))
                 start = stop
     finally:
         for module, mode in modes:

@@ -1,4 +1,4 @@
-"""Is one arm better than the other on the same folds or subjects? Corrected t-test, McNemar, paired bootstrap."""
+"""Is one trained model better than the other on the same subjects? McNemar's test and the paired bootstrap."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import (
-    as_array,
     group_numbers,
     importable_stats,
     require_classes,
@@ -19,62 +16,10 @@ from fusionconv.evaluation.arrays import (
     require_rows,
     require_vector,
 )
-from fusionconv.evaluation.bootstrap import Interval, bootstrap
+from fusionconv.evaluation.bootstrap import Interval, bootstrap, require_arms
 from fusionconv.evaluation.result import Estimate
 
-__all__ = ["McNemar", "corrected_resampled_ttest", "mcnemar", "paired_bootstrap"]
-
-
-def corrected_resampled_ttest(differences: Any, n_train: float, n_test: float, confidence: float = 0.95) -> Estimate:
-    r"""The t-test for differences over folds, corrected for training sets that overlap.
-
-    .. math:: t = \frac{\bar d}{\sqrt{\left(\frac1J + \frac{n_{test}}{n_{train}}\right) s^2}}, \quad
-        s^2 = \frac{1}{J-1} \sum_j (d_j - \bar d)^2, \quad J - 1 \text{ degrees of freedom}
-
-    Nadeau & Bengio 2003, Machine Learning 52:239, section 4; for k-fold repeated r times there are J = k * r
-    differences (Bouckaert & Frank 2004, PAKDD). The naive paired t-test has 1/J alone, takes the folds for independent,
-    and finds differences that are not there. The corrected one is an approximation, and says nothing of other cohorts.
-
-    Several seeds on one split are not further folds: give their mean for each fold. Repeats need splits of their own.
-
-    Args:
-        differences: (J,) metric of arm A less that of arm B on the same fold, one for each fold of each repeat.
-        n_train: subjects that a fold is trained on (with those of its validation part left out).
-        n_test: subjects that a fold is tested on. In k-fold without a validation part n_test / n_train = 1 / (k - 1).
-        confidence: of the interval of the mean difference.
-
-    Returns:
-        An Estimate: the mean difference, its interval, two-sided p, n = J. Differences that are all 0 give p = 1.
-
-    Raises:
-        EvaluationError: fewer than two differences, NaN, sizes that are not above 0, or differences that are all the
-            same and not 0.
-
-    >>> print(corrected_resampled_ttest([0.03, 0.01, 0.04, 0.00, 0.02], n_train=160, n_test=40))
-    0.0200 [95% -0.0094 to 0.0494], p = 0.132, n = 5, corrected resampled t-test (Nadeau & Bengio 2003), n = folds
-    """
-    d = require_vector(differences, "differences")
-    require_confidence(confidence)
-    sizes = {"n_train": n_train, "n_test": n_test}
-    for name, size in sizes.items():
-        if not (np.ndim(size) == 0 and np.isfinite(size) and size > 0):
-            raise EvaluationError(f"{name}: expected a number of subjects above 0, got {size!r}")
-    J, mean = len(d), float(d.mean())
-    if J < 2:
-        raise EvaluationError(f"differences: expected at least two folds, got {J}; one fold has no spread")
-    method = "corrected resampled t-test (Nadeau & Bengio 2003), n = folds"
-    if np.ptp(d) <= 1e-12 * max(1.0, float(np.abs(d).max())):  # the same but for rounding
-        if abs(mean) <= 1e-12:
-            return Estimate(0.0, 0.0, 0.0, J, method + ", all differences 0", 1.0, confidence)
-        raise EvaluationError(
-            f"differences: expected values that vary from fold to fold, got {J} times {d[0]:g}, for which the test is "
-            "not defined; was one fold's result copied to all?"
-        )
-    stats = importable_stats()
-    error = math.sqrt((1 / J + n_test / n_train) * d.var(ddof=1))
-    margin = float(stats.t.ppf((1 + confidence) / 2, J - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean / error), J - 1))
-    return Estimate(mean, mean - margin, mean + margin, J, method, p, confidence)
+__all__ = ["McNemar", "mcnemar", "paired_bootstrap", "paired_bootstrap_scores"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +41,7 @@ def mcnemar(target: Any, a: Any, b: Any, groups: Any = None, confidence: float =
     Wald's after 0.5 is added to each of the four counts; near the limit it can disagree with the exact p.
 
     The rows must be independent: one for each subject. It compares two trained models, not two ways to train: for that
-    see :func:`corrected_resampled_ttest`.
+    see :func:`~fusionconv.evaluation.corrected_resampled_ttest`.
 
     Args:
         target: (n,) classes, such as 0 and 1 or texts.
@@ -186,18 +131,10 @@ def paired_bootstrap(
     >>> paired_bootstrap(error, age, a, b).high < 0
     True
     """
-    arms = {"target": as_array(target), "a": as_array(a), "b": as_array(b)}
-    rows = len(arms["target"]) if arms["target"].ndim else 0
-    for name, array in arms.items():
-        require_rows(rows, name, array)
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise EvaluationError(
-                f"{name}: expected no NaN, got {int(np.isnan(array).sum())}; find out why before leaving such rows out"
-            )
-    truth, first, second = arms.values()
+    truth, (first, second) = require_arms(metric, target, {"a": a, "b": b})
     done = bootstrap(
         lambda r: metric(truth[r], first[r]) - metric(truth[r], second[r]),
-        rows,
+        len(truth),
         groups,
         strata,
         n_resamples,
@@ -206,4 +143,45 @@ def paired_bootstrap(
     )
     low, high = done.interval(confidence)
     method = f"paired bootstrap, {n_resamples} resamples, {interval}, n = {'rows' if groups is None else 'subjects'}"
-    return Estimate(done.estimate, low, high, done.groups, method, done.p_value(), confidence, done.undefined)
+    return Estimate(
+        done.estimate, low, high, done.groups, method, done.p_value(), confidence, done.undefined, done.standard_error
+    )
+
+
+def paired_bootstrap_scores(
+    score_a: Any,
+    score_b: Any,
+    groups: Any = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    *,
+    strata: Any = None,
+    interval: Interval = "percentile",
+    confidence: float = 0.95,
+) -> Estimate:
+    """The mean of ``score_a - score_b`` over rows, with an interval from resampling subjects, each with all its rows.
+
+    For a score that each row has of itself, such as Dice, PSNR or an absolute error: see
+    :func:`paired_bootstrap` for one that needs all rows together, such as AUC. Every row counts alike, so that a
+    subject of three rows has three times the weight of a subject of one; give one mean a subject where all subjects are
+    to count alike. Arguments, p and limits as for :func:`paired_bootstrap`.
+
+    Args:
+        score_a, score_b: (n,) the score of each row, of arm A and of arm B, in the same order.
+        groups: (n,) each row's subject. None: every row is its own.
+
+    Raises:
+        EvaluationError: other lengths, NaN (a Dice of an empty mask must be decided before), one subject only.
+
+    >>> found = paired_bootstrap_scores([0.8, 0.9, 0.7, 0.8], [0.7, 0.8, 0.7, 0.6], groups=["a", "a", "b", "c"])
+    >>> round(found.estimate, 3), found.n
+    (0.1, 3)
+    """
+    a, b = require_vector(score_a, "score_a"), require_vector(score_b, "score_b")
+    require_rows(len(a), "score_b", b)
+    d = a - b
+    done = bootstrap(lambda r: float(d[r].mean()), len(d), groups, strata, n_resamples, seed, interval)
+    low, high = done.interval(confidence)
+    of = "rows" if groups is None else "subjects"
+    method = f"paired bootstrap of the rows' scores, {n_resamples} resamples, {interval}, n = {of}"
+    return Estimate(done.estimate, low, high, done.groups, method, done.p_value(), confidence, 0, done.standard_error)

@@ -14,12 +14,13 @@ class Estimate:
 
     Attributes:
         estimate: the figure itself, such as a mean difference or an AUC.
-        low, high: the ends of the interval.
+        low, high: the ends of the interval; NaN where there is none, and ``method`` says why.
         n: how many independent things it rests on: subjects, images or folds, as ``method`` says.
         method: the method in words, fit for a table's footnote.
         p_value: two-sided p; None where nothing was tested.
         confidence: of the interval.
         undefined: bootstrap only: resamples that were left out since the metric is not defined on them.
+        standard_error: of the estimate, on its own scale; None where the method has none.
 
     >>> print(Estimate(0.021, -0.004, 0.046, n=25, method="corrected resampled t-test", p_value=0.094))
     0.0210 [95% -0.0040 to 0.0460], p = 0.094, n = 25, corrected resampled t-test
@@ -33,11 +34,13 @@ class Estimate:
     p_value: float | None = None
     confidence: float = 0.95
     undefined: int = 0
+    standard_error: float | None = None
 
     def __str__(self) -> str:
         p = "" if self.p_value is None else f", p {format_p(self.p_value)}"
         left_out = f"; metric undefined on {self.undefined} resamples, left out" if self.undefined else ""
-        interval = f"[{100 * self.confidence:.4g}% {self.low:.4f} to {self.high:.4f}]"
+        ends = "none" if math.isnan(self.low + self.high) else f"{self.low:.4f} to {self.high:.4f}"
+        interval = f"[{100 * self.confidence:.4g}% {ends}]"
         return f"{self.estimate:.4f} {interval}{p}, n = {self.n}, {self.method}{left_out}"
 
 

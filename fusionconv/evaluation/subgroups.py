@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation.arrays import Ints, group_numbers, require_confidence, require_count
-from fusionconv.evaluation.bootstrap import bootstrap
+from fusionconv.evaluation.arrays import Ints, group_numbers, require_confidence, require_count, require_no_missing
+from fusionconv.evaluation.bootstrap import LEAST, UndefinedMetricError, bootstrap
 from fusionconv.tabular.columns import require_columns
 
 __all__ = ["subgroup_gaps", "subgroup_table"]
@@ -45,7 +45,7 @@ def subgroup_table(
         edges: ``{"age": [60, 70]}`` cuts a column of numbers into bands: below 60, 60 to below 70, 70 and more.
         subject: the column of subjects; None: every row is its own.
         target: a column of which the rows that equal ``positive`` are counted.
-        positive: see ``target``.
+        positive: the class that is counted, such as ``"AD"``; it must occur, unless the target is of 0 and 1.
         n_resamples, seed, confidence: of the intervals.
 
     Returns:
@@ -53,8 +53,9 @@ def subgroup_table(
         value, low, high, note. The first group is "all"; rows without a value make the group "missing".
 
     Raises:
-        EvaluationError: no metrics, a column of many numbers without edges, edges that do not rise; TableError: an
-            absent column. What a metric raises on all rows is passed on.
+        EvaluationError: no metrics, a column of many numbers without edges, edges that do not rise, a target without
+            the positive class or with a missing value; TableError: an absent column. What a metric raises on all rows
+            is passed on.
 
     >>> from fusionconv.evaluation import regression_summary
     >>> frame = pd.DataFrame({"subject": range(40), "sex": ["F", "M"] * 20, "age": np.linspace(50, 90, 40)})
@@ -75,6 +76,7 @@ def subgroup_table(
     wanted = [*names, *(n for n in (subject, target) if n is not None)]
     require_columns(frame, list(dict.fromkeys(wanted)), "subgroups")
     require_count(min_count, "min_count", 2)
+    require_count(n_resamples, "n_resamples", LEAST)
     require_confidence(confidence)
     edges = dict(edges or {})
     if not metrics or not len(frame) or not names or set(edges) - set(names):
@@ -83,6 +85,8 @@ def subgroup_table(
             f"columns {names}, metrics {list(metrics)}, edges of {list(edges)}"
         )
     frame = frame.reset_index(drop=True)
+    if target is not None:
+        _require_positive(frame[target], target, positive)
     people = group_numbers(None if subject is None else frame[subject], len(frame))
     parts: list[tuple[str, str, Ints]] = [("all", "all", np.arange(len(frame)))]
     for name in names:
@@ -134,6 +138,17 @@ def subgroup_gaps(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _require_positive(column: pd.Series[Any], name: str, positive: Any) -> None:
+    """Raise unless ``positive`` is a class of the column: 0 positives would look like a result."""
+    values = require_no_missing(column.to_numpy(dtype=object), name, ("None",)).tolist()
+    if positive not in values and not (set(values) <= {0, 1} and positive in (0, 1)):
+        some = ", ".join(repr(v) for v in sorted(set(values), key=str)[:5])
+        raise EvaluationError(
+            f"target {name!r}: expected rows that equal positive={positive!r}, got none among {some}; give the class "
+            f"that is counted, such as positive={max(set(values), key=str)!r}"
+        )
+
+
 def _figure(
     part: pd.DataFrame, people: Ints, metric: RowsMetric, whole: bool, n_resamples: int, seed: int, confidence: float
 ) -> dict[str, Any]:
@@ -148,7 +163,7 @@ def _figure(
         return {"note": "not defined here"}
     try:
         done = bootstrap(lambda r: metric(part.iloc[r]), len(part), people, None, n_resamples, seed)
-    except EvaluationError:
+    except UndefinedMetricError:
         return {"value": value, "note": "no interval: not defined on most resamples"}
     low, high = done.interval(confidence)
     note = f"interval without {done.undefined} of {n_resamples} resamples" if done.undefined else ""

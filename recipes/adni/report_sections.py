@@ -14,7 +14,17 @@ from recipes.adni.report_groups import choose_columns, draw_groups, groups_table
 from recipes.adni.report_numbers import draw_gap, draw_predicted
 from recipes.adni.report_run import CrossRun, with_rows
 from recipes.adni.report_survival import draw_survival
-from recipes.adni.summary import BETTER, brain_age, compared, controlled, per_arm, shown
+from recipes.adni.summary import (
+    BETTER,
+    MEAN,
+    NO_INTERVAL,
+    brain_age,
+    compared,
+    controlled,
+    interval_text,
+    per_arm,
+    shown,
+)
 from recipes.common.runs import RunError
 
 
@@ -64,15 +74,14 @@ def results(run: CrossRun) -> list[Section]:
     summary = per_arm(run.results, metrics)
     text = pd.DataFrame({"arm": summary["arm"]})
     for name in metrics:
-        text[name] = [_interval(row, name) for _, row in summary.iterrows()]
+        text[name] = [interval_text(row, name) for _, row in summary.iterrows()]
     text["parameters"] = [f"{n:,d}" for n in summary["parameters"]]
     text["folds"] = summary["folds"].astype(str)
     arms = Section(
         "Results per arm",
         [
-            "Mean over folds [95 % interval of the mean, Nadeau & Bengio's variance]. Points are folds, diamonds "
-            "means, bars intervals; n counts the folds where the metric is defined. One fold has no "
-            "interval, nor have equal values."
+            f"{MEAN}. Points are folds, diamonds means, bars intervals; n counts the folds where the metric is "
+            f"defined. {NO_INTERVAL}"
         ],
         [text],
         {
@@ -111,13 +120,6 @@ def results(run: CrossRun) -> list[Section]:
             section.figures["controls"] = (figure, f"{metric} with true, permuted and constant covariates")
         sections.append(section)
     return sections
-
-
-def _interval(row: pd.Series, name: str) -> str:
-    if pd.isna(row[name]):
-        return "not defined"
-    interval = f" [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]" if pd.notna(row[f"{name} low"]) else ""
-    return f"{row[name]:.3f}{interval}"
 
 
 def outcomes(run: CrossRun) -> list[Section]:

@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fusionconv.evaluation import age_bias, correct_age_bias, corrected_resampled_ttest
+from fusionconv.evaluation import age_bias, correct_age_bias, corrected_resampled_ttest, fold_interval
 from recipes.adni.tasks import Task
 from recipes.common.markdown import markdown
 from recipes.common.runs import RunError
 
 BETTER = {"mae": "less", "loss": "less"}  # of every other metric more is better
+BOUNDS = {"loss": (0, None)}  # the others are known by name
+MEAN = (
+    "Mean over folds [95 % interval of the mean, Nadeau & Bengio's variance, within the metric's bounds: on the logit "
+    "scale between two, cut at one]"
+)
+NO_INTERVAL = "One fold has no interval, nor have equal values."
 
 
 def read_results(folder: Path) -> pd.DataFrame:
@@ -68,8 +74,12 @@ def per_arm(results: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
         for metric in metrics:
             values = folds[metric].dropna()
             row |= {metric: values.mean(), f"{metric} sd": values.std(), f"{metric} folds": len(values)}
-            low, high, _ = corrected(values, folds)
-            row |= {f"{metric} low": low, f"{metric} high": high}
+            if len(values):  # on the metric's own scale: no AUC above 1
+                sizes = float(folds["n_train"].mean()), float(folds["n_test"].mean())
+                found = fold_interval(values, *sizes, bounds=BOUNDS.get(metric, metric))
+                row |= {f"{metric} low": found.low, f"{metric} high": found.high}
+            else:
+                row |= {f"{metric} low": math.nan, f"{metric} high": math.nan}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -85,7 +95,7 @@ def compared(results: pd.DataFrame, metrics: list[str], reference: str) -> pd.Da
         folds = folds.set_index("fold").reindex(base.index)
         for metric in metrics:
             difference = (folds[metric] - base[metric]).dropna()
-            low, high, p = corrected(difference, base.loc[difference.index])
+            low, high, p = corrected(difference, base.loc[difference.index], metric)
             rows.append(
                 {
                     "arm": arm,
@@ -112,9 +122,8 @@ def controlled(results: pd.DataFrame, metric: str) -> pd.DataFrame:
         for kind in ("permuted", "constant"):
             if kind in means:
                 difference = (means[kind] - means["true"]).dropna()
-                low, high, p = corrected(
-                    difference, given.drop_duplicates("fold").set_index("fold").loc[difference.index]
-                )
+                same = given.drop_duplicates("fold").set_index("fold").loc[difference.index]
+                low, high, p = corrected(difference, same, metric)
                 rows.append(
                     {
                         "arm": arm,
@@ -131,11 +140,20 @@ def controlled(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def corrected(values: pd.Series, folds: pd.DataFrame) -> tuple[float, float, float]:
-    """Interval of the mean of values over folds, and p of its being 0 (Nadeau & Bengio 2003); NaN if undefined."""
-    if len(values) < 2 or (values.nunique() == 1 and values.iloc[0] != 0):
+def interval_text(row: pd.Series, metric: str) -> str:
+    """A figure of `per_arm` with its interval, where it has one."""
+    if pd.isna(row[metric]):
+        return "not defined"
+    ends = row[f"{metric} low"], row[f"{metric} high"]
+    return f"{row[metric]:.3f}" + ("" if pd.isna(ends[0]) else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
+
+
+def corrected(differences: pd.Series, folds: pd.DataFrame, metric: str) -> tuple[float, float, float]:
+    """Interval of the mean difference over folds, and p of its being 0 (Nadeau & Bengio 2003); NaN if undefined."""
+    if len(differences) < 2 or (differences.nunique() == 1 and differences.iloc[0] != 0):
         return math.nan, math.nan, math.nan
-    test = corrected_resampled_ttest(values.to_numpy(), float(folds["n_train"].mean()), float(folds["n_test"].mean()))
+    sizes = float(folds["n_train"].mean()), float(folds["n_test"].mean())
+    test = corrected_resampled_ttest(differences.to_numpy(), *sizes, bounds=BOUNDS.get(metric, metric))
     return test.low, test.high, math.nan if test.p_value is None else test.p_value
 
 
@@ -189,7 +207,7 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
         f"## {folds} folds ({repeats} repeats), {results['n_train'].mean():.0f} training and "
         f"{results['n_test'].mean():.0f} test rows each",
         "",
-        "Mean over folds [95 % interval of the mean, Nadeau & Bengio's variance] and standard deviation over folds.",
+        f"{MEAN}, and the standard deviation over folds. {NO_INTERVAL}",
         "",
         markdown(
             pd.DataFrame(
@@ -197,7 +215,7 @@ def summarise(folder: Path, task: Task, reference: str) -> str:
                     "arm": arms["arm"],
                     **{
                         m: [
-                            f"{a[m]:.3f} [{a[f'{m} low']:.3f}, {a[f'{m} high']:.3f}] +- {a[f'{m} sd']:.3f}"
+                            interval_text(a, m) + ("" if pd.isna(a[f"{m} sd"]) else f" +- {a[f'{m} sd']:.3f}")
                             for _, a in arms.iterrows()
                         ]
                         for m in metrics

@@ -98,7 +98,8 @@ def _summarise(folder: Path, results: dict[tuple[str, int], dict[str, Any]], arm
     for other in arms[1:]:
         differences = by_fold[other] - by_fold[arms[0]]
         try:
-            found = str(corrected_resampled_ttest(differences, *_sizes(folder / f"{other}-fold0", folds)))
+            sizes = _sizes(folder / f"{other}-fold0", folds)
+            found = str(corrected_resampled_ttest(differences, *sizes, bounds="accuracy"))
         except EvaluationError as error:
             found = f"not possible: {error}"
         lines.append(f"accuracy of {other} less {arms[0]}: {found}")

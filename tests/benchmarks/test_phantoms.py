@@ -326,6 +326,8 @@ def test_statistics() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     a, b = fake("null", "hybrid, first", [0.89, 0.91, 0.90]), fake("null", "image only", [0.90, 0.90, 0.90])
     assert share(a).mean == pytest.approx(100)
+    wide = share(fake("null", "image only", [0.9, 0.5]))  # its t interval reaches 360 %
+    assert wide.low < wide.mean < wide.high == 100
     paired = scipy.stats.ttest_rel([89, 91, 90], [90, 90, 90]).confidence_interval()
     assert (difference(a, b).low, difference(a, b).high) == pytest.approx((paired.low, paired.high))
     assert choose([a, fake("null", "hybrid, first", [1, 1], samples=250)], arm="hybrid, first") == [a]

@@ -12,12 +12,18 @@ from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import (
     balanced_accuracy,
     bootstrap_interval,
+    confusion,
     delong,
     expected_calibration_error,
+    f1_macro,
     mcnemar,
+    multiclass_roc_auc,
     paired_bootstrap,
     reliability_table,
     roc_auc,
+    sensitivity,
+    specificity,
+    youden_threshold,
 )
 
 TRUE = ("target", "time", "event")
@@ -37,7 +43,7 @@ def test_the_target_comes_first_and_predictions_next(name):
     assert true, f"{name}{tuple(names)}: predictions without a target"
     start = 1 if names[0] in BEFORE else 0
     assert names[start : start + len(true) + len(predicted)] == true + predicted
-    assert "groups" not in names or names[start + len(true) + len(predicted)] == "groups"
+    assert "groups" not in names or names.index("groups") >= start + len(true) + len(predicted)
 
 
 def test_the_rule_would_notice():
@@ -46,6 +52,7 @@ def test_the_rule_would_notice():
     assert both >= {
         "age_bias", "balanced_accuracy", "bootstrap_interval", "concordance_index", "correct_age_bias", "delong",
         "expected_calibration_error", "mcnemar", "paired_bootstrap", "regression_summary", "reliability_table", "roc_auc",
+        "confusion", "f1_macro", "multiclass_roc_auc", "sensitivity", "specificity", "youden_threshold",
     }  # fmt: skip
 
 
@@ -67,6 +74,12 @@ ROWS = np.stack([1 - P, P], axis=1)
         lambda: paired_bootstrap(roc_auc, P, P, Y),
         lambda: paired_bootstrap(Y, P, P, roc_auc),
         lambda: balanced_accuracy(P, Y),
+        lambda: f1_macro(P, Y),
+        lambda: confusion(P, Y),
+        lambda: multiclass_roc_auc(ROWS, Y),
+        lambda: sensitivity(P, Y, 0.5),
+        lambda: specificity(P, Y, 0.5),
+        lambda: youden_threshold(P, Y),
         lambda: mcnemar(P, Y, Y),
         lambda: mcnemar(Y, Y, P),
         lambda: mcnemar(Y, Y, list("abcdef")),  # the groups where an arm belongs

@@ -79,7 +79,7 @@ def test_rows_may_have_several_columns():
 def test_bootstrap_interval_refuses():
     with pytest.raises(EvaluationError, match="prediction: expected one row"):
         bootstrap_interval(mean_error, [1.0, 2.0, 3.0], [1.0, 2.0])
-    with pytest.raises(EvaluationError, match="target: expected no NaN"):
+    with pytest.raises(EvaluationError, match="target: expected a value in every row"):
         bootstrap_interval(mean_error, [1.0, float("nan")], [1.0, 2.0])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from fusionconv import evaluation
 
@@ -23,3 +25,9 @@ def test_public_names_are_documented():
     assert sorted(evaluation.__all__) == list(dict.fromkeys(sorted(evaluation.__all__)))
     for name in evaluation.__all__:
         assert (getattr(evaluation, name).__doc__ or "").strip(), name
+
+
+def test_every_public_name_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    absent = [name for name in evaluation.__all__ if not re.search(rf"(?<!\w){name}(?!\w)", page)]
+    assert absent == []

@@ -12,7 +12,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import RepeatedKFold
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation import control_rows, corrected_resampled_ttest, mcnemar, paired_bootstrap, roc_auc
+from fusionconv.evaluation import (
+    control_rows,
+    corrected_resampled_ttest,
+    mcnemar,
+    paired_bootstrap,
+    paired_bootstrap_scores,
+    roc_auc,
+)
 from fusionconv.evaluation.bootstrap import Bootstrap, bootstrap
 
 
@@ -258,7 +265,7 @@ def test_a_metric_that_most_resamples_lack_is_an_error():
     ("change", "says"),
     [
         ({"a": [1.0, 2.0]}, "a: expected one row for each of 3"),
-        ({"b": [1.0, float("nan"), 2.0]}, "b: expected no NaN"),
+        ({"b": [1.0, float("nan"), 2.0]}, "b: expected a value in every row"),
         ({"groups": ["s", "s", "s"]}, "at least two subjects"),
         ({"groups": ["s", None, "t"]}, "got none in 1 of 3"),
         ({"n_resamples": 10}, "n_resamples"),
@@ -302,6 +309,25 @@ def test_few_subjects_cannot_have_a_smaller_p_than_the_sign_test(subjects, least
     )
     assert found.p_value == pytest.approx(least)
     assert found.p_value >= mcnemar(np.ones(subjects), np.ones(subjects), np.zeros(subjects)).p_value - 1e-12
+
+
+def test_scores_of_rows_are_the_bootstrap_of_their_mean():
+    """Dice of each row: the same figure as paired_bootstrap with a mean, by subject; the mean by hand."""
+    random = np.random.default_rng(0)
+    subject = np.repeat(np.arange(15), [1, 2, 3] * 5)
+    a, b = random.uniform(0.5, 1, (2, 30))
+    found = paired_bootstrap_scores(a, b, subject, seed=3, n_resamples=300)
+    same = paired_bootstrap(lambda _, v: float(v.mean()), np.zeros(30), a, b, subject, seed=3, n_resamples=300)
+    assert (found.estimate, found.low, found.high) == pytest.approx((same.estimate, same.low, same.high))
+    assert (found.p_value, found.standard_error) == pytest.approx((same.p_value, same.standard_error))
+    assert (found.estimate, found.n) == (pytest.approx((a - b).mean()), 15)
+    sums = np.bincount(subject, a - b)  # the ratio of two sums over subjects, by its linearised standard error
+    sizes = np.bincount(subject)
+    error = math.sqrt(((sums - found.estimate * sizes) ** 2).sum()) / 30
+    many = paired_bootstrap_scores(a, b, subject, n_resamples=4000)
+    assert many.standard_error == pytest.approx(error, rel=0.15)
+    with pytest.raises(EvaluationError, match="score_b: expected one row"):
+        paired_bootstrap_scores(a, b[:5])
 
 
 def test_differences_that_are_0_but_for_rounding():

@@ -121,9 +121,44 @@ def test_small_whole_numbers_booleans_and_nullable_columns_are_classes():
     assert table["rows"].tolist() == [40, 10, 10, 10, 10, 10, 20, 10]
 
 
+def test_text_classes_are_counted_as_the_positive_one():
+    frame = pd.DataFrame({"subject": range(40), "dx": ["AD", "CN", "MCI", "CN"] * 10, "sex": ["F", "M"] * 20})
+    table = subgroup_table(
+        frame, "sex", {"share": lambda r: float((r["dx"] == "AD").mean())}, target="dx", positive="AD", n_resamples=100
+    )
+    assert table["positives"].tolist() == [10, 10, 0]
+
+
+def test_no_positive_among_0_and_1_is_a_count_of_0():
+    frame = pd.DataFrame({"subject": range(20), "dx": 0, "sex": "F"})
+    table = subgroup_table(frame, "sex", {"n": lambda r: float(len(r))}, target="dx", n_resamples=100)
+    assert table["positives"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("dx", "positive", "says"),
+    [
+        (["AD", "CN"], 1, r"positive=1, got none among 'AD', 'CN'; give the class that is counted, such as positive="),
+        (["AD", "CN"], "ad", "positive='ad', got none"),
+        (["0", "1"], 1, "positive=1, got none among '0', '1'"),
+        ([1, 2], 0, "positive=0, got none"),
+        ([0.0, 2.0], 1, "positive=1, got none"),
+        (["AD", None], "AD", "dx: expected a value in every row, got 20 of 40"),
+        ([1, float("nan")], 1, "dx: expected a value in every row"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "category"])
+def test_a_target_without_the_positive_class_is_refused(dx, positive, says, dtype):
+    frame = pd.DataFrame({"subject": range(40), "dx": pd.Series(dx * 20, dtype=dtype), "sex": "F"})
+    with pytest.raises(EvaluationError, match=says):
+        subgroup_table(frame, "sex", {"n": len}, target="dx", positive=positive)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
+        ({"n_resamples": 20}, EvaluationError, "n_resamples: expected a whole number from 100 on, got 20"),
+        ({"n_resamples": 99.5}, EvaluationError, "n_resamples"),
         ({"by": "gender"}, TableError, "gender"),
         ({"subject": "id"}, TableError, "id"),
         ({"by": "age"}, EvaluationError, r"give edges=\{'age'"),

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from recipes.adni.__main__ import main
-from recipes.adni.summary import brain_age, compared, per_arm, read_predictions, read_results
+from recipes.adni.summary import brain_age, compared, interval_text, per_arm, read_predictions, read_results
 from tests.recipes.adni.conftest import TINY
 
 SETUP = ["--data.n_splits", "3", "--data.n_repeats", "1", "--data.val_size", "0", "--controls", "2"]
@@ -171,6 +171,30 @@ def test_the_tables_follow_the_formulas(finished):
     if difference.std() > 0:  # Nadeau & Bengio 2003
         t = difference.mean() / np.sqrt((1 / 3 + 8 / 16) * difference.var(ddof=1))
         assert row["p"] == pytest.approx(2 * stats.t.sf(abs(t), 2))
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "least", "greatest"),
+    [
+        ("auc", [0.92, 0.22], 0, 1),
+        ("auc", [0.99, 0.6, 1.0], 0, 1),
+        ("mae", [9.0, 0.1], 0, 1e99),
+        ("r2", [0.9, -3.0], -1e99, 1),
+    ],
+)
+def test_no_interval_leaves_what_the_metric_can_be(metric, values, least, greatest):
+    """As a t interval: -3.9 to 5.0; 0.3 to 1.4; -56 to 65; -26 to 24."""
+    rows = {"arm": "a", "control": "true", "n_train": 20, "n_test": 10, "parameters": 1, "covariate_parameters": 0}
+    table = pd.DataFrame({"fold": range(len(values)), metric: values, "seconds": 1.0}).assign(**rows)
+    found = per_arm(table, [metric]).iloc[0]
+    assert least <= found[f"{metric} low"] < found[metric] < found[f"{metric} high"] <= greatest
+    assert interval_text(found, metric).startswith(f"{np.mean(values):.3f} [")
+    nothing = per_arm(table.assign(**{metric: 0.5}), [metric]).iloc[0]
+    assert interval_text(nothing, metric) == "0.500"
+    both = pd.concat([table, table.assign(arm="b", **{metric: values[::-1]})])
+    difference = compared(both, [metric], "a").iloc[0]
+    width = greatest - least
+    assert -width <= difference["low"] <= difference["high"] <= width
 
 
 def test_the_age_line_is_fitted_on_the_other_folds():

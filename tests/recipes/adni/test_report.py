@@ -113,7 +113,7 @@ def measured(task, rows):
 def quick(monkeypatch):
     """Intervals are the library's and dots an inch are nothing to test; here they only cost time."""
     monkeypatch.setattr("recipes.common.figures.DPI", 50)
-    monkeypatch.setattr("recipes.adni.report_groups.RESAMPLES", 20)
+    monkeypatch.setattr("recipes.adni.report_groups.RESAMPLES", 100)
 
 
 @pytest.fixture(scope="module")

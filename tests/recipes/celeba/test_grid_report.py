@@ -19,7 +19,7 @@ from fusionconv.errors import TableError
 from fusionconv.tabular import CELEBA_ATTRIBUTES
 from recipes.celeba.grid.report.command import main, write_report
 from recipes.celeba.grid.report.covariates import control_accuracies, covariate_effect, gain_split
-from recipes.celeba.grid.report.differences import compare, compare_all, holm, paired_t
+from recipes.celeba.grid.report.differences import compare, compare_all, paired_t
 from recipes.celeba.grid.report.folder import read_grid
 from recipes.celeba.grid.report.groups import gap_changes, subgroups
 from recipes.celeba.grid.report.kernels import tiles
@@ -118,16 +118,6 @@ def accuracy(probability, split="test"):
     return ((probability > 0.5) == TARGET[split]).mean()
 
 
-def test_holm_by_hand():
-    """Sorted .01 .02 .03 .04: .04, .06, .06 (3 x .02 = .06, 2 x .03 = .06), .06; NaN is not counted."""
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    with_nan = holm([0.02, math.nan, 0.03])
-    assert with_nan[0] == pytest.approx(0.04)
-    assert math.isnan(with_nan[1])
-    assert with_nan[2] == pytest.approx(0.04)  # never below the one before it
-
-
 def test_the_t_test_over_seeds_by_its_formula():
     d = [0.012, -0.004, 0.020, 0.011]
     mean, sd = np.mean(d), np.std(d, ddof=1)
@@ -138,6 +128,7 @@ def test_the_t_test_over_seeds_by_its_formula():
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), 3))
     assert found.n == 4
     assert paired_t([0.0, 0.0, 0.0]).p_value == 1.0
+    assert (paired_t([0.4, -0.2]).low, paired_t([0.4, -0.2]).high) == (-1, 1)  # not -3.7 to 3.9
     assert math.isnan(paired_t([0.01, 0.01]).p_value)  # no spread: no test, and no p of 0
 
 
@@ -270,7 +261,7 @@ def test_calibration_errors_of_two_networks_do_not_cancel(tmp_path):
     """One says .9 and one .1 to images that are half of class 1: each is .4 off, and so is their mean, not 0."""
     for seed, said in enumerate((0.9, 0.1)):
         fake_run(tmp_path, PLAIN, seed=seed, test=np.full(N, said))
-    table = subgroups(read_grid(tmp_path), TABLE, 20).set_index(["by", "group", "metric"])
+    table = subgroups(read_grid(tmp_path), TABLE, 100).set_index(["by", "group", "metric"])
     share = TARGET["test"].mean()
     assert table.loc[("all", "all", "ECE"), "value"] == pytest.approx((abs(0.9 - share) + abs(0.1 - share)) / 2)
     assert table.loc[("all", "all", "ECE"), "seeds"] == "0, 1"
@@ -284,15 +275,19 @@ def test_people_are_resampled_with_all_their_images(tmp_path):
     answers = np.where(both, 1 - TARGET["test"], TARGET["test"])
     fake_run(tmp_path / "grid", PLAIN, test=np.where(TARGET["test"] == 1, 0.9, 0.2), data_root=data)
     fake_run(tmp_path / "grid", MALE, test=np.where(answers == 1, 0.9, 0.2), data_root=data)
-    main([str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "20"])
+    main(
+        [str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "100"]
+    )
     assert "It is not known who is on the images" in (tmp_path / "page.md").read_text(encoding="utf-8")
     (data / "celeba" / "identity_CelebA.txt").write_text(
         "".join(f"{name} {number // 2}\n" for number, name in enumerate(judged))
     )
-    main([str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "20"])
+    main(
+        [str(tmp_path / "grid"), "--out", str(tmp_path / "page.md"), "--resamples", "1000", "--group_resamples", "100"]
+    )
     text = " ".join((tmp_path / "page.md").read_text(encoding="utf-8").split())
     assert "The 200 test images are of 100 people" in text
-    assert "`python -m recipes.celeba report RUNS --resamples 1000 --group_resamples 20`" in text
+    assert "`python -m recipes.celeba report RUNS --resamples 1000 --group_resamples 100`" in text
     grid = read_grid(tmp_path / "grid")
     alone = compare(grid, ROWS[MALE], "corrected", 4000).over_images
     people = pd.Series(np.arange(2 * N) // 2, index=judged)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fusionconv.evaluation import Estimate, McNemar, mcnemar, paired_bootstrap
+from fusionconv.evaluation import Estimate, McNemar, holm, mcnemar, paired_bootstrap_scores
 from recipes.celeba.grid.report.folder import JUDGED, Grid, GridRun
 from recipes.celeba.grid.rows import Row
 
@@ -87,23 +87,8 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95) -> Estimate
         return Estimate(mean, low, high, n, method + ", no spread", 1.0 if equal else math.nan, confidence)
     test = stats.ttest_1samp(d, 0.0)
     ends = test.confidence_interval(confidence)
-    return Estimate(mean, float(ends.low), float(ends.high), n, method, float(test.pvalue), confidence)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979, Scandinavian Journal of Statistics 6:65); NaN stays, and is not counted.
-
-    The i-th smallest of m becomes the largest of (m - j + 1) p_j over j <= i, and at most 1.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    known = [index for index, p in enumerate(p_values) if not math.isnan(p)]
-    corrected, highest = list(p_values), 0.0
-    for place, index in enumerate(sorted(known, key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(known) - place) * p_values[index]))
-        corrected[index] = highest
-    return corrected
+    low, high = max(float(ends.low), -1.0), min(float(ends.high), 1.0)  # of two accuracies
+    return Estimate(mean, low, high, n, method, float(test.pvalue), confidence)
 
 
 def mean_right(runs: Sequence[GridRun], split: str) -> pd.Series:
@@ -113,8 +98,7 @@ def mean_right(runs: Sequence[GridRun], split: str) -> pd.Series:
 
 def mean_difference(grid: Grid, a: pd.Series, b: pd.Series, resamples: int) -> Estimate:
     """mean(a) - mean(b) over the same images, with an interval from resampling images (people, where known)."""
-    return paired_bootstrap(lambda _, value: float(value.mean()), np.zeros(len(a)), a.to_numpy(), b.to_numpy(),
-                            grid.who(a.index), n_resamples=resamples)  # fmt: skip
+    return paired_bootstrap_scores(a.to_numpy(), b.to_numpy(), grid.who(a.index), n_resamples=resamples)
 
 
 def paired_runs(grid: Grid, row: Row, mode: str) -> tuple[list[GridRun], list[GridRun]]:
@@ -158,7 +142,7 @@ def compare_all(grid: Grid, mode: str, resamples: int = 2000) -> dict[str, Compa
     )
     images = holm([none if c.over_images.p_value is None else c.over_images.p_value for c in found])
     return {
-        c.row.name: replace(c, holm_seeds=None if c.over_seeds is None else p, holm_images=q)
+        c.row.name: replace(c, holm_seeds=None if c.over_seeds is None else float(p), holm_images=float(q))
         for c, p, q in zip(found, seeds, images, strict=True)
     }
 
