@@ -72,11 +72,17 @@ class Arm:
             return [{}]
         values = {name: v if isinstance(v, list) else [v] for name, v in tune.items()}
         every = [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
-        return [{k: v for k, v in chosen.items() if k in Settings.__dataclass_fields__ or self.kind == "fusion"} for chosen in every]
+        return [
+            {k: v for k, v in chosen.items() if k in Settings.__dataclass_fields__ or self.kind == "fusion"}
+            for chosen in every
+        ]
 
     def with_options(self, chosen: Mapping[str, Any]) -> Arm:
         """The arm with those of a trial's values that are no settings."""
-        return replace(self, options={**self.options, **{k: v for k, v in chosen.items() if k not in Settings.__dataclass_fields__}})
+        return replace(
+            self,
+            options={**self.options, **{k: v for k, v in chosen.items() if k not in Settings.__dataclass_fields__}},
+        )
 
 
 def parse_arm(said: str | Mapping[str, Any] | Arm) -> Arm:
@@ -98,7 +104,9 @@ def parse_arm(said: str | Mapping[str, Any] | Arm) -> Arm:
         given = dict(said)
         word = given.pop("arm", None)
         if not isinstance(word, str):
-            raise StudyError(f"arm: expected a dict with an entry arm, such as {{arm: hybrid@first, rank: 2}}, got {dict(said)}")
+            raise StudyError(
+                f"arm: expected a dict with an entry arm, such as {{arm: hybrid@first, rank: 2}}, got {dict(said)}"
+            )
         name = given.pop("name", None)
         settings = {key: given.pop(key) for key in _OWN if key in given}
         arm = _word(word)

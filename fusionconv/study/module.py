@@ -95,8 +95,11 @@ class StudyModule(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The task's loss."""
-        target = (batch["target"] - self.data.center) / self.data.scale
-        loss = self.task.loss(self(batch).float(), target, self.class_weights)
+        return self._add(self(batch).float(), batch["target"])
+
+    def _add(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The loss of a batch, which is added to the epoch's."""
+        loss = self.task.loss(outputs, (target - self.data.center) / self.data.scale, self.class_weights)
         self._sum = self._sum.to(loss.device) + loss.detach() * len(target)
         self._rows += len(target)
         return loss
@@ -121,6 +124,7 @@ class StudyModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Nothing is left of an earlier pass."""
         self.collected = []
+        self._sum, self._rows = torch.zeros(()), 0
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -138,7 +142,10 @@ class StudyModule(LightningModule):
             given[name] = torch.stack([rows[i] for i in batch["id"]]).to(batch["covariates"])
         truth = self.task.truth(np.stack([self._truth[i] for i in batch["id"]]))  # as the table has them, in float64
         for name, covariates in given.items():
-            outputs = self(batch, covariates).double().cpu().numpy() * self.data.scale + self.data.center
+            raw = self(batch, covariates).float()
+            if name == "true":
+                self._add(raw, batch["target"])
+            outputs = raw.double().cpu().numpy() * self.data.scale + self.data.center
             self.collected.append(
                 pd.DataFrame({"id": batch["id"], "control": name, **truth, **self.task.answers(outputs)})
             )
@@ -155,12 +162,14 @@ class StudyModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
         self.predictions = self._finish()
-        for name, value in self.task.measure(self.predictions).items():
+        metrics = {"loss": float(self._sum) / max(self._rows, 1), **self.task.measure(self.predictions)}
+        for name, value in metrics.items():
             self.log(f"val/{name}", value, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         """Keep the rows."""
         self.predictions = self._finish()
+        self.mean_loss = float(self._sum) / max(self._rows, 1)
 
 
 def gathered(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:

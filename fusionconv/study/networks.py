@@ -32,7 +32,9 @@ def build_network(
 
         if not timm.is_model(model):
             raise StudyError(_unknown("timm", model, timm.list_models()))
-        network = timm.create_model(model, pretrained=pretrained, num_classes=num_outputs, in_chans=in_channels, **options)
+        network = timm.create_model(
+            model, pretrained=pretrained, num_classes=num_outputs, in_chans=in_channels, **options
+        )
     elif library == "monai":
         network = _monai(model, num_outputs, in_channels, image_size, options)
     else:
@@ -42,13 +44,17 @@ def build_network(
     return network
 
 
-def _torchvision(name: str, num_outputs: int, in_channels: int, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+def _torchvision(
+    name: str, num_outputs: int, in_channels: int, pretrained: bool, options: Mapping[str, Any]
+) -> nn.Module:
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
         raise StudyError(_unknown("torchvision", name, known))
-    network: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, num_classes=num_outputs, **options)
+    network: nn.Module = models.get_model(
+        name, weights="DEFAULT" if pretrained else None, num_classes=num_outputs, **options
+    )
     first = next(n for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     old: Any = network.get_submodule(first)
     if old.in_channels != in_channels:
@@ -58,14 +64,20 @@ def _torchvision(name: str, num_outputs: int, in_channels: int, pretrained: bool
     return network
 
 
-def _monai(name: str, num_outputs: int, in_channels: int, image_size: Sequence[int], options: Mapping[str, Any]) -> nn.Module:
+def _monai(
+    name: str, num_outputs: int, in_channels: int, image_size: Sequence[int], options: Mapping[str, Any]
+) -> nn.Module:
     nets: Any = importlib.import_module("monai.networks.nets")
     maker = getattr(nets, name, None)
     if maker is None:
         raise StudyError(_unknown("monai", name, [n for n in dir(nets) if not n.startswith("_")]))
     resnet = name.lower().startswith("resnet") and name.islower()
     given: dict[str, Any] = {"spatial_dims": len(image_size)}
-    given |= {"n_input_channels": in_channels, "num_classes": num_outputs} if resnet else {"in_channels": in_channels, "out_channels": num_outputs}
+    given |= (
+        {"n_input_channels": in_channels, "num_classes": num_outputs}
+        if resnet
+        else {"in_channels": in_channels, "out_channels": num_outputs}
+    )
     taken = inspect.signature(maker).parameters
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
         if "out_channels" not in taken and "num_classes" in taken:
@@ -74,7 +86,9 @@ def _monai(name: str, num_outputs: int, in_channels: int, image_size: Sequence[i
     return network
 
 
-def _own(module: str, name: str, num_outputs: int, in_channels: int, image_size: Sequence[int], options: Mapping[str, Any]) -> nn.Module:
+def _own(
+    module: str, name: str, num_outputs: int, in_channels: int, image_size: Sequence[int], options: Mapping[str, Any]
+) -> nn.Module:
     maker = getattr(importlib.import_module(module), name)
     taken = inspect.signature(maker).parameters
     given = {"num_outputs": num_outputs, "in_channels": in_channels, "image_size": tuple(image_size)}
@@ -84,7 +98,9 @@ def _own(module: str, name: str, num_outputs: int, in_channels: int, image_size:
 
 def _unknown(library: str, name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3)
-    return f"network: expected a network of {library}, got {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    return f"network: expected a network of {library}, got {name!r}" + (
+        f"; did you mean {' or '.join(near)}?" if near else ""
+    )
 
 
 @torch.no_grad()
@@ -95,7 +111,9 @@ def check_network(network: nn.Module, in_channels: int, image_size: Sequence[int
     try:
         out = network(torch.zeros(2, in_channels, *image_size))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise SurgeryError(f"network: expected one that takes {in_channels} x {tuple(image_size)}, got {error}") from error
+        raise SurgeryError(
+            f"network: expected one that takes {in_channels} x {tuple(image_size)}, got {error}"
+        ) from error
     finally:
         network.train(training)
     if not isinstance(out, Tensor) or tuple(out.shape) != (2, num_outputs):

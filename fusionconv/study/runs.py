@@ -165,15 +165,15 @@ def _train(run: Run, data: FoldData, settings: Settings, progress: bool) -> tupl
         raise StudyError("tune: expected a validation part to choose on, got val_size 0; give --val-size 0.2")
     tried: list[dict[str, Any]] = []
     best: tuple[float, dict[str, Any]] | None = None
-    metric = data.task.metric(settings.select if settings.select != "last" else None)
+    chooser, greater = data.task.chooses(settings.select)
     for number, chosen in enumerate(trials):
         folder = run.folder if len(trials) == 1 else run.folder / "trials" / f"{number}"
         outcome = read_json(folder / "trial.json")
         if outcome is None or outcome["key"] != run.key:
             outcome = _trial(run, number, chosen, data, settings, folder, progress)
-        value = outcome["val"].get(metric.name, math.nan)
-        tried.append({**chosen, metric.name: value})
-        score = -math.inf if math.isnan(value) else value if metric.greater_is_better else -value
+        value = outcome["val"].get(chooser)
+        tried.append({**chosen, chooser: value})
+        score = -math.inf if value is None or math.isnan(value) else value if greater else -value
         if best is None or score > best[0]:
             best = (score, {**outcome, "number": number, "chosen": chosen, "folder": folder})
     assert best is not None
@@ -229,7 +229,7 @@ def _trial(
             found = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
             module.load_state_dict(found["state_dict"])
             best_epoch = int(found["epoch"])
-        frames, threshold = [], 0.5
+        frames, threshold, losses = [], 0.5, {}
         for part in ("val", "test"):
             if not len(data.frames[part]):
                 continue
@@ -238,6 +238,7 @@ def _trial(
             trainer.test(module, loader, verbose=False)
             assert module.predictions is not None
             frames.append(module.predictions.assign(part=part))
+            losses[part] = module.mean_loss
         if frames and frames[0]["part"].iloc[0] == "val":
             threshold = choose_threshold(frames[0], data, settings)
         elif isinstance(settings.threshold, float):
@@ -245,7 +246,7 @@ def _trial(
         predictions = pd.concat([data.task.decide(f, threshold) for f in frames], ignore_index=True)
     val = predictions[predictions["part"] == "val"]
     outcome = {
-        "key": run.key, "val": data.task.measure(val) if len(val) else {}, "threshold": threshold,
+        "key": run.key, "val": {"loss": losses["val"], **data.task.measure(val)} if len(val) else {}, "threshold": threshold,
         "epochs": trainer.current_epoch, "best_epoch": best_epoch, **count_parameters(network),
         "hardware": hardware(trainer.strategy.root_device, trainer.world_size),
     }  # fmt: skip

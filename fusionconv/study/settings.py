@@ -72,7 +72,7 @@ class Settings:
         schedule: constant, cosine, onecycle or multistep.
         milestones: multistep: epochs at which the rate is divided by 10.
         loss: default of the task, or l1, mse, huber (regression), mse (multilabel), balanced (classes).
-        select: metric that chooses the epoch on the validation part; default: the task's; last: no choice.
+        select: what chooses the epoch on the validation part: loss, a metric, or last (no choice); default: loss.
         workers: processes that read images; default: 0, since decoded images are mapped into memory.
         seed: of splits, weights and order.
         tune: values to try, such as lr=1e-3,3e-3 rank=2,4; chosen on the validation part of each fold.

@@ -37,16 +37,16 @@ def make_trainer(
     callbacks: list[Callback] = []
     best = None
     if validates and settings.select != "last":
-        metric = task.metric(settings.select)
+        name_of, greater = task.chooses(settings.select)
         best = ModelCheckpoint(
-            folder, "best", monitor=f"val/{metric.name}", mode="max" if metric.greater_is_better else "min",
+            folder, "best", monitor=f"val/{name_of}", mode="max" if greater else "min",
             save_weights_only=True, enable_version_counter=False,
         )  # fmt: skip
         callbacks.append(best)
     callbacks.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
     if progress:
         callbacks.append(_Bar(name))
-    columns = ["train/loss", *(f"val/{m.name}" for m in task.metrics), "lr", "momentum"]
+    columns = ["train/loss", "val/loss", *(f"val/{m.name}" for m in task.metrics), "lr", "momentum"]
     given: dict[str, Any] = {
         "accelerator": "auto", "devices": 1, "max_epochs": settings.epochs, "callbacks": callbacks, "deterministic": "warn",
         "logger": CurvesLogger(folder, columns, (folder / "last.ckpt").is_file()), "enable_progress_bar": False,

@@ -110,6 +110,17 @@ class Task(ABC):
             raise StudyError(f"metric: expected one of {', '.join(known)} for task {self.NAME}, got {name!r}")
         return self.metrics[0] if name is None else known[name]
 
+    def chooses(self, select: str | None) -> tuple[str, bool]:
+        """What chooses the epoch on the validation part, ``loss`` or a metric, and whether more of it is better.
+
+        The default is the loss: a metric of ranks, such as AUC, is often the same for many epochs, the first of them
+        badly calibrated. Cox's loss depends on the batch, so survival is chosen by its metric.
+        """
+        if select == "loss" or (select in (None, "last") and self.NAME != "survival"):
+            return "loss", False
+        metric = self.metric(None if select == "last" else select)
+        return metric.name, metric.greater_is_better
+
     def measure(self, predictions: pd.DataFrame) -> dict[str, float]:
         """Every metric of predictions."""
         return {m.name: m.compute(predictions) for m in self.metrics}

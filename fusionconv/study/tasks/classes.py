@@ -168,10 +168,10 @@ class Binary(Multiclass):
         return rows[column].to_numpy(dtype=int)
 
     def _auc(self, rows: pd.DataFrame) -> float:
-        from sklearn.metrics import roc_auc_score
+        from fusionconv.evaluation import roc_auc
 
         target = rows["target"].to_numpy(dtype=int)
-        return float(roc_auc_score(target, rows["probability"])) if 0 < target.sum() < len(target) else math.nan
+        return roc_auc(target, rows["probability"].to_numpy()) if 0 < target.sum() < len(target) else math.nan
 
 
 def _rate(rows: pd.DataFrame, target: int) -> float:
