@@ -130,14 +130,16 @@ def require_finite(array: npt.NDArray[Any], what: str) -> Floats:
     Raises:
         EvaluationError: no numbers, NaN or infinity.
     """
-    if array.dtype.kind in "OM":
+    if array.dtype.kind == "O":
         require_no_missing(array, what)
     try:
+        if array.dtype.kind not in "biufO" or any(isinstance(v, str) for v in array.flat if array.dtype.kind == "O"):
+            raise TypeError("text, dates and complex numbers are none")
         floats = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        classes = "; give 0 and 1, for example target == 'AD'" if what == "target" else ""
+        advice = "; for classes give 0 and 1, for example target == 'AD'" if what == "target" else ""
         raise EvaluationError(
-            f"{what}: expected numbers, got {array.dtype} such as {array.flat[0]!r}{classes}"
+            f"{what}: expected numbers, got {array.dtype} such as {array.item(0)!r}{advice}"
         ) from error
     bad = ~np.isfinite(floats)
     if bad.any():
@@ -197,8 +199,13 @@ def require_classes(target: Any, predictions: Mapping[str, Any]) -> list[npt.NDA
                 "first, and give the target before the predictions"
             )
         texts[name] = {isinstance(v, str) for v in array.tolist()}
+        if name != "target" and len(set(array.tolist()) - set(arrays["target"].tolist())) > max(rows / 2, 5):
+            raise EvaluationError(
+                f"{name}: expected predicted classes, got {len(set(array.tolist()))} different values in {rows} rows, "
+                f"most of which the target does not have, such as {array.item(-1)!r}; are they ids or scores?"
+            )
     if len(set.union(*texts.values())) > 1:
-        kinds = ", ".join(f"{name} {array.dtype} such as {array.flat[0]!r}" for name, array in arrays.items())
+        kinds = ", ".join(f"{name} {array.dtype} such as {array.item(0)!r}" for name, array in arrays.items())
         raise EvaluationError(f"expected classes of one kind, all numbers or all texts, got {kinds}")
     return list(arrays.values())
 
@@ -269,7 +276,7 @@ def require_count(value: int, what: str, least: int = 1) -> int:
     return int(value)
 
 
-def group_numbers(groups: Any, rows: int) -> Ints:
+def group_numbers(groups: Any, rows: int, what: str = "groups") -> Ints:
     """The number of each row's group (subject), 0, 1, ... in order of first appearance; without groups, of each row.
 
     Raises:
@@ -280,18 +287,20 @@ def group_numbers(groups: Any, rows: int) -> Ints:
     """
     if groups is None:
         return np.arange(rows, dtype=np.intp)
-    _refuse_mask(groups, "groups")
+    _refuse_mask(groups, what)
     if hasattr(groups, "detach"):
-        groups = as_array(groups, "groups")
+        groups = as_array(groups, what)
     elif isinstance(groups, (list, tuple)):  # one-number tensors of a loader: two that are equal are two objects
         groups = [id.item() if hasattr(id, "item") and np.ndim(id) == 0 else id for id in groups]
     array = np.asarray(groups, dtype=object)
     if array.ndim != 1:
-        raise EvaluationError(f"groups: expected one id (a text or a number) for each row, got shape {array.shape}")
-    require_rows(rows, "groups", array)
-    numbers, _ = pd.factorize(array, use_na_sentinel=True)
-    if (numbers < 0).any():
+        raise EvaluationError(f"{what}: expected one id (a text or a number) for each row, got shape {array.shape}")
+    require_rows(rows, what, array)
+    texts = np.array([v.strip() if isinstance(v, str) else "-" for v in array])
+    missing = np.asarray(pd.isna(array)) | np.isin(texts, [v for v in _NO_TEXT if v != "None" or what == "groups"])
+    if missing.any():
         raise EvaluationError(
-            f"groups: expected a subject's id in every row, got none in {(numbers < 0).sum()} of {rows}"
+            f"{what}: expected an id in every row, got none in {missing.sum()} of {rows} (the first at position "
+            f"{int(np.flatnonzero(missing)[0])}); rows without one cannot be told apart"
         )
-    return numbers.astype(np.intp)
+    return pd.factorize(array)[0].astype(np.intp)

@@ -64,6 +64,11 @@ class Bootstrap:
         return float(low), float(high)
 
     @property
+    def remark(self) -> str:
+        """What to add to the method's words: an interval without a width is no certainty."""
+        return "" if np.ptp(self.values) > 0 else ", every resample the same: no width can be told"
+
+    @property
     def standard_error(self) -> float:
         """The standard deviation of the figure over the resamples."""
         return float(self.values.std(ddof=1))
@@ -199,8 +204,7 @@ def _strata(strata: Any, numbers: Ints, rows: int) -> list[Ints]:
     count = int(numbers.max()) + 1
     if strata is None:
         return [np.arange(count, dtype=np.intp)]
-    labels = group_numbers(strata, rows)
-    require_rows(rows, "strata", labels)
+    labels = group_numbers(strata, rows, "strata")
     of_group = np.empty(count, dtype=np.intp)
     of_group[numbers] = labels
     if (of_group[numbers] != labels).any():

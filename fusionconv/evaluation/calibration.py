@@ -15,6 +15,7 @@ from fusionconv.evaluation.arrays import (
     require_confidence,
     require_count,
     require_labels,
+    require_no_missing,
     require_probabilities,
     require_rows,
 )
@@ -106,6 +107,11 @@ def _binary(target: Any, probability: Any) -> tuple[Floats, Any]:
         return p, right
     y = as_array(target, "target")
     require_rows(len(p), "target", y)
-    if y.ndim != 1 or not np.isin(y, np.arange(p.shape[1])).all():
-        raise EvaluationError(f"target: expected class numbers from 0 to {p.shape[1] - 1}, got {np.unique(y)[:5]}")
+    require_no_missing(y, "target")
+    odd = sorted(set(y.ravel().tolist()) - set(range(p.shape[1])), key=str)[:5]
+    if y.ndim != 1 or odd:
+        raise EvaluationError(
+            f"target: expected class numbers from 0 to {p.shape[1] - 1}, got shape {y.shape} with {odd}; the target "
+            "comes first, then the probability"
+        )
     return p.max(axis=1), p.argmax(axis=1) == y

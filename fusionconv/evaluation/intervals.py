@@ -61,7 +61,9 @@ def bootstrap_interval(
     truth, (values,) = require_arms(metric, target, {"prediction": prediction})
     done = bootstrap(lambda r: metric(truth[r], values[r]), len(truth), groups, strata, n_resamples, seed, interval)
     low, high = done.interval(confidence)
-    method = f"bootstrap, {n_resamples} resamples, {interval}, n = {'rows' if groups is None else 'subjects'}"
+    method = (
+        f"bootstrap, {n_resamples} resamples, {interval}, n = {'rows' if groups is None else 'subjects'}{done.remark}"
+    )
     return Estimate(
         done.estimate, low, high, done.groups, method, None, confidence, done.undefined, done.standard_error
     )

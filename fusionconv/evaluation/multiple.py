@@ -36,7 +36,7 @@ def holm(p_values: Any) -> Floats:
     try:
         p = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise EvaluationError(f"p_values: expected numbers, got {array.dtype} such as {array.flat[0]!r}") from error
+        raise EvaluationError(f"p_values: expected numbers, got {array.dtype} such as {array.item(0)!r}") from error
     known = np.flatnonzero(~np.isnan(p))
     if ((p[known] < 0) | (p[known] > 1)).any():
         raise EvaluationError(f"p_values: expected values from 0 to 1, got {p[known].min():g} to {p[known].max():g}")

@@ -142,7 +142,8 @@ def paired_bootstrap(
         interval,
     )
     low, high = done.interval(confidence)
-    method = f"paired bootstrap, {n_resamples} resamples, {interval}, n = {'rows' if groups is None else 'subjects'}"
+    of = "rows" if groups is None else "subjects"
+    method = f"paired bootstrap, {n_resamples} resamples, {interval}, n = {of}{done.remark}"
     return Estimate(
         done.estimate, low, high, done.groups, method, done.p_value(), confidence, done.undefined, done.standard_error
     )
@@ -183,5 +184,5 @@ def paired_bootstrap_scores(
     done = bootstrap(lambda r: float(d[r].mean()), len(d), groups, strata, n_resamples, seed, interval)
     low, high = done.interval(confidence)
     of = "rows" if groups is None else "subjects"
-    method = f"paired bootstrap of the rows' scores, {n_resamples} resamples, {interval}, n = {of}"
+    method = f"paired bootstrap of the rows' scores, {n_resamples} resamples, {interval}, n = {of}{done.remark}"
     return Estimate(done.estimate, low, high, done.groups, method, done.p_value(), confidence, 0, done.standard_error)

@@ -78,7 +78,8 @@ def smallest_difference_by_subject(found: Estimate, *, power: float = 0.8, alpha
         The difference, above 0, in the metric's unit.
 
     Raises:
-        EvaluationError: an Estimate of folds (see :func:`smallest_difference`), without a test, or without a spread.
+        EvaluationError: an Estimate of folds (see :func:`smallest_difference`), without a test or a spread, or of so few
+            subjects that no p falls below alpha.
 
     >>> found = Estimate(0.02, -0.02, 0.06, n=100, method="paired bootstrap", p_value=0.3, standard_error=0.02)
     >>> round(smallest_difference_by_subject(found), 3)
@@ -90,6 +91,11 @@ def smallest_difference_by_subject(found: Estimate, *, power: float = 0.8, alpha
         raise EvaluationError(
             f"found: expected what paired_bootstrap, paired_bootstrap_scores or delong gave, got {got}; for folds use "
             "smallest_difference"
+        )
+    if 2.0 ** (1 - found.n) >= alpha:
+        raise EvaluationError(
+            f"found: expected more subjects, got {found.n}, whose p cannot fall below {2.0 ** (1 - found.n):g}: no "
+            f"difference, however large, could have been found at alpha={alpha:g}"
         )
     error = found.standard_error
     if error is None or not error > 0:

@@ -167,6 +167,7 @@ def _figure(
         return {"value": value, "note": "no interval: not defined on most resamples"}
     low, high = done.interval(confidence)
     note = f"interval without {done.undefined} of {n_resamples} resamples" if done.undefined else ""
+    note = (note + done.remark).removeprefix(", ")
     return {"value": value, "low": low, "high": high, "note": note}
 
 

@@ -2,7 +2,7 @@
 
 from fusionconv.tabular.adni import read_adnimerge
 from fusionconv.tabular.adni_images import read_adni_bids, read_adni_loni
-from fusionconv.tabular.anytable import read_table
+from fusionconv.tabular.anytable import MISSING, read_table
 from fusionconv.tabular.bids import read_bids
 from fusionconv.tabular.celeba import (
     CELEBA_ATTRIBUTES,
@@ -37,6 +37,7 @@ from fusionconv.tabular.visits import match_visits
 
 __all__ = [
     "CELEBA_ATTRIBUTES",
+    "MISSING",
     "REPORT_COLUMNS",
     "Age",
     "Binary",

@@ -20,6 +20,7 @@ from fusionconv.tabular.labels import Label
 from fusionconv.tabular.missing import Indicator, Missing, as_codes, as_indicator, as_missing
 from fusionconv.tabular.saved import encoder_from_dict, encoder_to_dict
 from fusionconv.tabular.summary import summarise
+from fusionconv.tabular.suspicious import Suspicion
 
 __all__ = ["CovariateEncoder"]
 
@@ -276,6 +277,19 @@ class CovariateEncoder:
             groups[column.name] = slice(start, start + column.width)
             start += column.width
         return groups
+
+    @property
+    def suspects(self) -> dict[str, tuple[Suspicion, ...]]:
+        """For each column with values that may mean "missing": ``(value, rows, reason)`` for each of them.
+
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     encoder = CovariateEncoder(["age"]).fit(pd.DataFrame({"age": [61, 70, -9, 82]}))
+        >>> [(s.value, s.rows) for s in encoder.suspects["age"]]
+        [(-9, 1)]
+        """
+        return {c.name: c.suspects for c in self._require_fitted() if c.suspects}
 
     def missing_vector(self) -> npt.NDArray[np.float32]:
         """The K covariates of a patient of whom no column is known: what :meth:`transform` makes of an all-missing row.

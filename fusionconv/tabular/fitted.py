@@ -19,6 +19,7 @@ from fusionconv.tabular.kinds import Binary, Categorical, Kind, Learnt, LearntNu
 from fusionconv.tabular.kinds.categorical import Unknown
 from fusionconv.tabular.labels import Label
 from fusionconv.tabular.missing import Indicator, Missing
+from fusionconv.tabular.suspicious import Suspicion
 
 __all__ = ["Defaults", "FittedColumn", "fit_column"]
 
@@ -64,11 +65,12 @@ class FittedColumn:
     num_missing: int
     fill: tuple[float, ...] | None
     indicator: bool
-    suspects: tuple[str, ...] = ()
+    suspects: tuple[Suspicion, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("fill", "suspects", "notes"):
+        object.__setattr__(self, "suspects", tuple(Suspicion(*s) for s in self.suspects))
+        for field in ("fill", "notes"):
             value = getattr(self, field)
             object.__setattr__(self, field, None if value is None else tuple(value))
         if not (isinstance(self.name, str) and isinstance(self.inferred, bool) and isinstance(self.indicator, bool)):

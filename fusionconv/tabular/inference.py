@@ -15,7 +15,7 @@ from fusionconv.tabular.kinds.base import Learnt
 from fusionconv.tabular.kinds.censored import LearntCensored
 from fusionconv.tabular.labels import listed
 from fusionconv.tabular.numbercodes import code_note, number_codes
-from fusionconv.tabular.suspicious import suspicious_numbers, suspicious_texts
+from fusionconv.tabular.suspicious import Suspicion, suspicious_numbers, suspicious_texts
 from fusionconv.tabular.textnumbers import Shape, advice, shape_of
 
 __all__ = ["MOST_CATEGORIES", "doubts", "infer_kind"]
@@ -97,7 +97,7 @@ def _of_texts(column: Column, texts: dict[str, int]) -> Kind:
     return Binary() if len(texts) == 2 else Categorical()
 
 
-def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[list[str], list[str]]:
+def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[list[Suspicion], list[str]]:
     """What a person should look at: values that may mean "missing", and whole numbers that may be codes."""
     if isinstance(learnt, LearntNumeric):
         numbers = column.numbers()
@@ -105,11 +105,11 @@ def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[
         rest = np.where(np.isin(numbers, [s.value for s in suspects]), np.nan, numbers)
         values = number_codes(rest, column.name) if inferred else []
         notes = [code_note(column.name, values, [s.value for s in suspects])] * bool(values)
-        return [str(s) for s in suspects], notes
+        return suspects, notes
     if isinstance(learnt, LearntCensored):
-        return [str(s) for s in suspicious_numbers(learnt.clipped(column), column.name)], []
+        return suspicious_numbers(learnt.uncut(column), column.name), []
     named = getattr(kind, "categories", None) or getattr(kind, "levels", None) or getattr(kind, "codes", None)
     if named is not None or column.is_dates or (isinstance(learnt, LearntBinary) and learnt.plain):
         return [], []
     texts = ((v, count) for v, count in column.distinct.items() if isinstance(v, str))
-    return [str(s) for s in suspicious_texts(texts)], []
+    return suspicious_texts(texts), []

@@ -160,7 +160,7 @@ def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     if report.distinct and report.type == "number":
         report.lowest, report.highest = plain_label(known.min()), plain_label(known.max())
         suspects = suspicious_numbers(values.to_numpy(dtype=np.float64, na_value=np.nan), report.name)
-        report.codes += [{"value": s.value, "rows": s.count, "reason": s.reason} for s in suspects]
+        report.codes += [s._asdict() for s in suspects]
         values = values.astype(float).mask(values.isin([s.value for s in suspects]))
     elif report.distinct and report.type == "date":
         report.lowest, report.highest = str(known.min()), str(known.max())
@@ -269,10 +269,15 @@ def _encode(column: pd.Series[Any], values: pd.Series[Any], report: ColumnReport
             kinds = {report.name: report.declared} if report.declared else {}
             encoder = CovariateEncoder([report.name], kinds, missing="mean", missing_codes=codes)
             encoder.fit(column.to_frame(report.name))
+            if more := encoder.suspects.get(report.name, ()):  # numbers among bounds such as "<8"
+                report.codes += [s._asdict() for s in more]
+                codes += [s.value for s in more]
+                encoder.set_params(missing_codes=codes).fit(column.to_frame(report.name))
     except TableError as error:
         words = [c for c in codes if isinstance(c, str)]
         if report.type == "number" and words and is_text(column):
-            report.warn(f"numbers with {words!r} among them are text: read_table(..., missing=[*MISSING, {words!r}])")
+            said = ", ".join(map(repr, words))
+            report.warn(f"numbers with {said} among them are text: read_table(..., missing=[*MISSING, {said}])")
         elif not report.notes:
             report.warn(str(error).removeprefix(f"column {report.name!r}: "))
         report.left_out = True

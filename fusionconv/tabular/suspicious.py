@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +40,15 @@ _MISSING = re.compile(
 _SPREADSHEET = frozenset({"value", "div/0", "ref", "name", "num", "error"})  # of "#VALUE!" and its like
 
 
-@dataclass(frozen=True)
-class Suspicion:
-    """``value`` stands in ``count`` rows, and ``reason`` says why that may not be a value."""
+class Suspicion(NamedTuple):
+    """``value`` is in ``rows`` rows, and ``reason`` says why that may not be a value."""
 
     value: Label
-    count: int
+    rows: int
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.value!r} in {self.count} row{'s' * (self.count != 1)} {self.reason}"
+        return f"{self.value!r} in {self.rows} row{'s' * (self.rows != 1)} {self.reason}"
 
 
 def suspicious_numbers(numbers: npt.NDArray[np.float64], name: str = "") -> list[Suspicion]:

@@ -6,11 +6,24 @@ import logging
 
 import pandas as pd
 
+from fusionconv.errors import TableError
 from recipes.adni.configuration import BrainCLI
+from recipes.adni.data import BrainData
 from recipes.adni.inspection import inspect_volumes
 from recipes.adni.training import describe
 
 log = logging.getLogger("recipes.adni")
+
+
+def try_rows(data: BrainData) -> None:
+    """Warn of rows that fit and crossval would refuse, of the folds as these are without --data.fold."""
+    fold, data.fold = data.fold, "all"
+    try:
+        data.try_encoders(data.splits())
+    except TableError as error:
+        log.warning("fit and crossval will stop at this: %s", error)
+    finally:
+        data.fold = fold
 
 
 def inspect(argv: list[str]) -> None:
@@ -28,6 +41,7 @@ def inspect(argv: list[str]) -> None:
         log.info("%s", found.text)
         data.read()  # what --data.rows, --data.visits and --data.task make of it
         log.info("With --data.rows, --data.visits and --data.task:")
+        try_rows(data)
         for line in describe(data):
             log.info(line)
         log.info("wrote inspect.txt, volumes.csv, unmatched.csv and slices.png to %s", cli.folder.path / "inspect")
@@ -39,6 +53,8 @@ def prepare(argv: list[str]) -> None:
     with cli.folder.logging():
         data = cli.datamodule
         data.on_error = "skip"  # list all that fail, not the first
+        data.read()
+        try_rows(data)
         data.prepare_volumes()
         assert data.prepared is not None
         for line in describe(data):

@@ -75,8 +75,15 @@ def main(argv: list[str]) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
         data = cli.datamodule
         data.fold = "all"
+        data.read()
+        arms = [options.get("covariates", data.covariates) for options in arms_of(cli).values()]
+        if is_rank_zero():
+            data.try_encoders(data.splits(), arms)  # before minutes go into volumes, and hours into training
+        rows = len(data.frame)
         data.prepare_volumes()
         splits = data.splits()
+        if is_rank_zero() and len(data.frame) < rows:  # unusable volumes were left out: other folds
+            data.try_encoders(splits, arms)
         every = plan(cli, data, splits)
         jobs = [job for job in every if job.fold in folds_of_part(cli.config.part, splits)]
         if cli.config.overwrite and is_rank_zero():
@@ -89,7 +96,6 @@ def main(argv: list[str]) -> None:
             names = data.frame[["subject", "session", "image"]] if data.frame is not None else pd.DataFrame()
             names.join(splits).to_csv(cli.folder.path / "folds.csv", index=False)
             write_rows(cli.folder.path, data)
-            check_encoders(data, splits, jobs)
             log.info(
                 "%d jobs (%d arms x %d folds), %d done before, %d to do",
                 len(jobs),
@@ -214,18 +220,6 @@ def settings(cli: BrainCLI, data: BrainData) -> dict[str, Any]:
     return {"config": config, "rows": hashlib.sha256(rows.encode()).hexdigest(), "weights": weights}
 
 
-def check_encoders(data: BrainData, splits: pd.DataFrame, jobs: list[Job]) -> None:
-    """Fit every fold's encoder and encode its test rows, before hours go into training."""
-    own = list(data.covariates)
-    for covariates in {tuple(job.options.get("covariates", own)) for job in jobs}:
-        for fold in splits.columns:
-            data.covariates = list(covariates)
-            data.use(splits[fold])
-            for part in splits[fold].unique():
-                data.table(part)
-    data.covariates = own
-
-
 def run(cli: BrainCLI, data: BrainData, split: pd.Series, job: Job) -> float:
     """Train one arm on one fold, judge it on the fold's test part, write its result; returns the seconds it took."""
     started = time.perf_counter()
@@ -256,6 +250,7 @@ def run(cli: BrainCLI, data: BrainData, split: pd.Series, job: Job) -> float:
             "seed": job.seed,
             "seconds": round(seconds, 1),
             **facts,
+            "unknown_categories": {} if data.encoder is None else data.encoder.unknown_counts(data.part("test")),
         }
         write_result(job.folder / "result.json", result, data, predictions)
     return seconds

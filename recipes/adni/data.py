@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,14 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fusionconv.errors import LeakageWarning, TableError
-from fusionconv.tabular import CovariateEncoder, CovariateTable, check_leakage, covariate_collate, covariate_items
+from fusionconv.tabular import (
+    CovariateEncoder,
+    CovariateTable,
+    check_leakage,
+    covariate_collate,
+    covariate_items,
+    require_names,
+)
 from fusionconv.tabular.split import holdout, kfold
 from recipes.adni.preparation import Augment, Preparation, Prepared, ReadPrepared, augmentation, prepare
 from recipes.adni.sources import Source, choose_rows
@@ -36,8 +44,13 @@ class BrainData(LightningDataModule):
         task: what to predict.
         covariates: columns that the model gets besides the image; their order is part of the model.
         kinds: how a covariate is encoded where its values do not tell: name -> numeric, binary, categorical, ordinal,
-            censored (docs/covariates.md).
+            censored, or with options such as {kind: binary, codes: {1: 0, 2: 1}} and {kind: categorical, unknown:
+            ignore} (docs/covariates.md).
         missing: what a missing covariate becomes: error, mean (of the training rows, with a flag), zero.
+        indicator: a flag for missing covariates: auto (where training rows miss some; a later hole elsewhere is an
+            error), always, never.
+        missing_codes: what else means missing in any covariate, such as [-4, NA].
+        unknown: a category that the training rows lack: error, or ignore (zeros; counted in the result).
         allow_leaks: covariates that define or follow the target and are used on purpose, such as [MMSE].
         rows: which rows are used, a pandas query such as "Age >= 60".
         visits: first: one image of each subject; all: every visit (subjects are never split).
@@ -63,8 +76,11 @@ class BrainData(LightningDataModule):
         source: Source = Source(),  # noqa: B008 (frozen; jsonargparse shows it as the default)
         task: Task = Task(),  # noqa: B008
         covariates: list[str] = ["age", "sex"],  # noqa: B006
-        kinds: dict[str, str] = {},  # noqa: B006
+        kinds: dict[str, Any] = {},  # noqa: B006
         missing: Literal["error", "mean", "zero"] = "mean",
+        indicator: Literal["auto", "always", "never"] = "auto",
+        missing_codes: list[Any] = [],  # noqa: B006
+        unknown: Literal["error", "ignore"] = "error",
         allow_leaks: list[str] = [],  # noqa: B006
         rows: str | None = None,
         visits: Literal["first", "all"] = "first",
@@ -92,6 +108,7 @@ class BrainData(LightningDataModule):
             missing,
             list(allow_leaks),
         )
+        self.indicator, self.missing_codes, self.unknown = indicator, list(missing_codes), unknown
         self.rows, self.visits = rows, visits
         self.fold, self.n_splits, self.n_repeats = fold, n_splits, n_repeats
         self.val_size, self.test_size, self.split_seed, self.stratify = val_size, test_size, split_seed, stratify
@@ -110,6 +127,7 @@ class BrainData(LightningDataModule):
         self.prepared: Prepared | None = None
         self.encoder: CovariateEncoder | None = None
         self.split: pd.Series | None = None
+        self.doubts: list[str] = []  # what the encoder's summary asks to look at
 
     def _check_covariates(self) -> None:
         self.task.check()
@@ -155,6 +173,7 @@ class BrainData(LightningDataModule):
                 f"--data.covariates: the table has no column {', '.join(absent)}; it has "
                 f"{', '.join(map(str, frame.columns))}."
             )
+        require_names(self.kinds, [str(name) for name in frame.columns], "column in --data.kinds")
         others = frame.drop(index=targets.rows.index)
         self.unused = {
             column: others[column].value_counts(dropna=False).head(6).to_dict()
@@ -225,7 +244,7 @@ class BrainData(LightningDataModule):
         self.encoder = None
         train = self.frame[split == "train"]
         if self.covariates:
-            self.encoder = CovariateEncoder(self.covariates, self.kinds, missing=self.missing).fit(train)
+            self.encoder = self._fit_encoder(train)
             answers = self._labels()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
@@ -250,6 +269,46 @@ class BrainData(LightningDataModule):
             if report.errors:
                 raise TableError(str(report))
 
+    def _fit_encoder(self, train: pd.DataFrame) -> CovariateEncoder:
+        encoder = CovariateEncoder(
+            self.covariates,
+            {name: kind for name, kind in self.kinds.items() if name in self.covariates},  # an arm may have fewer
+            missing=self.missing,
+            indicator=self.indicator,
+            missing_codes=self.missing_codes,
+            unknown=self.unknown,
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="columns ")  # describe() says it once
+            encoder.fit(train, ids="subject")
+        self.doubts = encoder.summary().partition("look at:\n")[2].splitlines()
+        return encoder
+
+    def try_encoders(self, splits: pd.DataFrame, arms: Iterable[Sequence[str]] | None = None) -> None:
+        """Fit the encoder of every split and encode all of its rows; looks at no volume, and leaves no split in use.
+
+        Args:
+            splits: as :meth:`splits` gives them.
+            arms: the covariates of each arm; by default those of the data.
+
+        Raises:
+            TableError: what is refused, each with the splits where it is.
+        """
+        own, refused = list(self.covariates), {}
+        for covariates in dict.fromkeys(tuple(arm) for arm in (arms or [own])):
+            for name in splits.columns:
+                self.covariates = list(covariates)
+                try:
+                    self.use(splits[name])
+                    for part in splits[name].unique():
+                        self.table(part)
+                except TableError as error:
+                    refused.setdefault(str(error), []).append(str(name))
+        self.covariates, self.split, self.encoder = own, None, None
+        if refused:
+            told = [f"{message} (in {', '.join(dict.fromkeys(names))})" for message, names in refused.items()]
+            raise TableError("\n".join(told))
+
     def _labels(self) -> pd.Series:
         """The answer as `check_leakage` takes it: the class's name, the number, or whether the event was seen."""
         assert self.values is not None
@@ -259,13 +318,20 @@ class BrainData(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Everything up to the loaders."""
+        if self.split is None and self.prepared is None:
+            self.read()
+            self.try_encoders(self._chosen().to_frame())  # before minutes go into volumes
         self.prepare_volumes()
         if self.split is None:
-            splits = self.splits()
-            name = self.fold or "holdout"
-            if name not in splits:
-                raise TableError(f"--data.fold should be one of {', '.join(splits.columns)}, and is {name!r}.")
-            self.use(splits[name])
+            self.use(self._chosen())
+
+    def _chosen(self) -> pd.Series:
+        """The split that --data.fold names."""
+        splits = self.splits()
+        name = self.fold or "holdout"
+        if name not in splits:
+            raise TableError(f"--data.fold should be one of {', '.join(splits.columns)}, and is {name!r}.")
+        return splits[name]
 
     # ---- loaders ----
 

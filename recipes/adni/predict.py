@@ -16,7 +16,7 @@ from fusionconv.tabular import read_paths_table, read_table
 from fusionconv.tabular.images import NIFTI
 from recipes.adni.preparation import ReadPrepared, prepare
 from recipes.adni.study import BrainStudy
-from recipes.adni.trained import answers, device_of, encode, open_study, preparation_of
+from recipes.adni.trained import answers, device_of, encode, open_study, preparation_of, refused
 from recipes.common.runs import RunError
 
 SUFFIXES = (*NIFTI, ".mgz")
@@ -40,12 +40,12 @@ def main(argv: list[str]) -> None:
     rows = predict_rows(study, frame, options.batch_size, device, options.cache)
     failed = rows["problem"].notna()
     for problem in rows.loc[failed, "problem"]:
-        print(f"left out, the volume cannot be used: {problem}")
+        print(f"left out, {problem}")
     if failed.all():
-        raise RunError("nothing was predicted: none of the volumes can be used. The lines above say why.")
+        raise RunError("nothing was predicted: no row can be used. The lines above say why.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows[~failed].drop(columns="problem").to_csv(options.out, index=False, float_format="%.9g")
-    left_out = f"; {failed.sum():,d} volumes left out" * bool(failed.any())
+    left_out = f"; {failed.sum():,d} rows left out" * bool(failed.any())
     print(f"wrote {(~failed).sum():,d} predictions to {options.out}{left_out}")
 
 
@@ -62,24 +62,30 @@ def predict_rows(
         cache: a folder of prepared volumes, such as that of crossval; None: a temporary one, emptied batch by batch.
 
     Returns:
-        subject, session, image, the answers, and ``problem``: why a volume cannot be used (its answers are missing).
+        subject, session, image, the answers, and ``problem``: why a row's covariates or volume cannot be used (then its
+        answers are missing).
     """
     from tqdm import tqdm
 
     frame = frame.reset_index(drop=True)
-    covariates = encode(study.to(device), frame, "the table of covariates").to(
-        device
-    )  # of all rows, before hours go by
+    study.to(device)
+    problems = pd.Series(pd.NA, frame.index, dtype=object)
+    for place, reason in refused(study, frame, "the table of covariates").items():  # before hours go by
+        problems[place] = f"the covariates of {frame['subject'][place]} cannot be used: {reason}"
+    fine = frame.index[problems.isna()]
+    encoded = torch.zeros(0, 0) if fine.empty else encode(study, frame.loc[fine], "the table of covariates")
+    covariates = torch.zeros(len(frame), encoded.shape[1])
+    covariates[torch.as_tensor(np.array(fine))] = encoded
+    covariates = covariates.to(device)
     preparation = preparation_of(study)
     found: list[pd.DataFrame] = []
-    problems = pd.Series(pd.NA, frame.index, dtype=object)
-    with tqdm(total=len(frame), desc="predict", unit="volume") as bar, tempfile.TemporaryDirectory() as temporary:
-        for start in range(0, len(frame), batch_size):
-            places = frame.index[start : start + batch_size]
+    with tqdm(total=len(fine), desc="predict", unit="volume") as bar, tempfile.TemporaryDirectory() as temporary:
+        for start in range(0, len(fine), batch_size):
+            places = fine[start : start + batch_size]
             images = frame.loc[places, "image"].astype(str)
             prepared = prepare(images, preparation, cache or Path(temporary), progress=False)
             for place in places[images.isin(prepared.failed.keys())]:
-                problems[place] = prepared.failed[images[place]]
+                problems[place] = f"the volume cannot be used: {prepared.failed[images[place]]}"
             good = places[images.isin(prepared.files.keys())]
             if len(good):
                 read = ReadPrepared(prepared.files)

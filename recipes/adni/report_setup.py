@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from fusionconv.tabular.suspicious import Suspicion
 from recipes.adni.report_run import CrossRun
 
 
@@ -20,7 +21,7 @@ def setup_tables(run: CrossRun) -> tuple[list[str], list[pd.DataFrame]]:
         f"{len(run.facts)} networks or linear models, {seconds / 60:.1f} minutes of training and test in all. Rows of "
         f"a fold: {parts}. folds.csv says which subject was in which part; config.yaml is the resolved configuration."
     ]
-    return lines, [_source(run), _settings(run), _arms(run)]
+    return lines, [_source(run), _settings(run), _covariates(run), _arms(run)]
 
 
 def _span(values: pd.Series) -> str:
@@ -48,7 +49,8 @@ def _settings(run: CrossRun) -> pd.DataFrame:
         "task": task,
         "rows, visits": f"{data.get('rows') or 'all'}; {data.get('visits')}",
         "covariates": ", ".join(data.get("covariates", [])),
-        "missing covariates": data.get("missing"),
+        "missing covariates": f"{data.get('missing')}; indicator {data.get('indicator')}",
+        "categories that training lacks": data.get("unknown"),
         "leaks allowed on purpose": ", ".join(data.get("allow_leaks") or []) or "none",
         "folds": f"{data.get('n_splits')} x {data.get('n_repeats')} repeats, split seed {data.get('split_seed')}",
         "validation share of the training subjects": data.get("val_size"),
@@ -70,6 +72,29 @@ def _settings(run: CrossRun) -> pd.DataFrame:
 
 def _joined(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key} {_joined(value) if isinstance(value, dict) else value}" for key, value in settings.items())
+
+
+def _covariates(run: CrossRun) -> pd.DataFrame:
+    """How each covariate was encoded in the first fold that has it, and the rows of unknown categories in all folds."""
+    rows: dict[str, dict[str, str]] = {}
+    unknown: dict[tuple[str, str], int] = {}
+    for fact in run.facts:
+        for column in (fact.get("encoder") or {"columns": []})["columns"]:
+            doubts = [str(Suspicion(*s)) for s in column["suspects"]] + column["notes"]
+            rows.setdefault(
+                column["name"],
+                {
+                    "covariate": column["name"],
+                    "kind": f"{column['kind']['kind']}, {'inferred' if column['inferred'] else 'declared'}",
+                    "missing in training (first fold)": f"{column['num_missing']:,d}",
+                    "look at": "; ".join(doubts) or "-",
+                },
+            )
+        for name, count in fact.get("unknown_categories", {}).items():
+            unknown[name, fact["fold"]] = count  # the same rows in every arm
+    for name, row in rows.items():
+        row["test rows of unknown categories"] = str(sum(n for (column, _), n in unknown.items() if column == name))
+    return pd.DataFrame(list(rows.values()))
 
 
 def _arms(run: CrossRun) -> pd.DataFrame:

@@ -48,6 +48,21 @@ def preparation_of(study: BrainStudy) -> Preparation:
     return Preparation(**{k: tuple(v) if isinstance(v, list) else v for k, v in study.preparation.items()})
 
 
+def refused(study: BrainStudy, frame: pd.DataFrame, where: str) -> dict[int, str]:
+    """The positions of the rows whose covariates the study's encoder refuses, each with the reasons.
+
+    Raises:
+        TableError: a column is absent.
+    """
+    if study.hparams.arm == "image" or study.encoder is None:
+        return {}
+    require_columns(frame, list(study.encoder.columns), where)
+    reasons: dict[int, list[str]] = {}
+    for place, column, reason in study.encoder.check(frame, ids=range(len(frame))):
+        reasons.setdefault(place, []).append(f"{column}: {reason}")
+    return {place: "; ".join(found) for place, found in reasons.items()}
+
+
 def encode(study: BrainStudy, frame: pd.DataFrame, where: str) -> Tensor:
     """The rows' covariates (N, K) as this study was trained on them; (N, 0) of the arm image, which has none.
 
@@ -57,7 +72,9 @@ def encode(study: BrainStudy, frame: pd.DataFrame, where: str) -> Tensor:
     if study.hparams.arm == "image" or study.encoder is None:
         return torch.zeros(len(frame), 0)
     require_columns(frame, list(study.encoder.columns), where)
-    return torch.as_tensor(np.array(study.encoder.transform(frame), dtype=np.float32))
+    return torch.as_tensor(
+        np.array(study.encoder.transform(frame, ids="subject" if "subject" in frame else None), dtype=np.float32)
+    )
 
 
 def answers(study: BrainStudy, outputs: Tensor) -> pd.DataFrame:

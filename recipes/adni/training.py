@@ -112,7 +112,7 @@ def describe(data: BrainData) -> list[str]:
         lines.append(f"  {part:5s} {len(values):6,d}: {spread}")
     if data.encoder is not None:
         lines.append(f"covariates: {', '.join(data.encoder.get_feature_names_out())}")
-    return lines
+    return lines + [f"look at the covariate {line.strip()}" for line in data.doubts]
 
 
 def write_result(path: Path, result: dict[str, Any], data: BrainData, predictions: pd.DataFrame) -> None:

@@ -83,6 +83,7 @@ ROWS = np.stack([1 - P, P], axis=1)
         lambda: mcnemar(P, Y, Y),
         lambda: mcnemar(Y, Y, P),
         lambda: mcnemar(Y, Y, list("abcdef")),  # the groups where an arm belongs
+        lambda: mcnemar(np.tile(Y, 5), np.tile(Y, 5), np.arange(30)),
         lambda: roc_auc(np.where(Y, "AD", "CN"), P),
         lambda: expected_calibration_error(Y, 2 * P),
         lambda: reliability_table(Y, P - 0.5),

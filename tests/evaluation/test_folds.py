@@ -21,6 +21,8 @@ from fusionconv.evaluation import (
     smallest_difference_by_subject,
 )
 
+N = np.arange(10.0)
+
 
 def by_root(mean, margin, forward):
     """The ends whose distance on the scale `forward` is its slope at the mean (by differences) times the margin."""
@@ -127,7 +129,15 @@ def test_where_there_is_no_interval_it_says_why(values, why):
         (lambda: smallest_difference_by_subject(corrected_resampled_ttest([0.1, 0.2], 80, 20)), "for folds"),
         (lambda: smallest_difference_by_subject(bootstrap_interval(mean, [1.0, 2.0], [1.0, 2.0])), "got bootstrap"),
         (lambda: smallest_difference_by_subject(0.1), "got float"),
-        (lambda: smallest_difference_by_subject(paired_bootstrap(mean, [1, 2], [1, 2], [1, 2])), "standard error of 0"),
+        (
+            lambda: smallest_difference_by_subject(paired_bootstrap(mean, [1, 2], [1, 2], [1, 2])),
+            "cannot fall below 0.5",
+        ),
+        (lambda: smallest_difference_by_subject(paired_bootstrap(mean, N, N, N)), "standard error of 0"),
+        (
+            lambda: smallest_difference_by_subject(paired_bootstrap(mean, N[:5], N[:5], N[5:])),
+            "cannot fall below 0.0625",
+        ),
     ],
 )
 def test_they_refuse(call, says):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation import Estimate, bootstrap_interval, wilson
+from fusionconv.evaluation import Estimate, bootstrap_interval, roc_auc, wilson
 from fusionconv.evaluation.bootstrap import bootstrap
 
 
@@ -68,6 +68,15 @@ def test_a_resample_holds_every_row_of_the_subjects_drawn(sizes):
 def test_metric_is_called_with_the_target_first():
     found = bootstrap_interval(lambda target, p: float(p.mean() - target.mean()), [1.0, 1.0], [3.0, 3.0])
     assert found.estimate == 2
+
+
+def test_an_interval_without_a_width_says_so():
+    """A full separation: every resample has an AUC of 1, which is no certainty."""
+    y = np.repeat([0, 1], 15)
+    found = bootstrap_interval(roc_auc, y, y + 0.1, n_resamples=100)
+    assert (found.low, found.high) == (1, 1)
+    assert "no width can be told" in str(found)
+    assert "no width" not in str(bootstrap_interval(roc_auc, y, np.arange(30) % 7, n_resamples=100))
 
 
 def test_rows_may_have_several_columns():

@@ -149,6 +149,39 @@ def test_a_mask_that_hides_nothing_is_taken():
     assert ev.regression_summary(whole, NUMBERS + 1).mae == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    "ids", [["a", None], ["a", float("nan")], ["a", ""], ["a", pd.NA], [1.0, float("nan")]], ids=str
+)
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_subject_without_an_id_is_refused(ids, as_array):
+    groups = np.array(ids * 12) if as_array else ids * 12  # numpy makes the text "nan" of ["a", nan]
+    for call in (
+        lambda: ev.bootstrap_interval(accuracy, LABELS, LABELS, groups),
+        lambda: ev.mcnemar(LABELS, LABELS, LABELS, groups),
+        lambda: ev.wrong_rows(N, groups),
+    ):
+        with pytest.raises(EvaluationError, match="groups: expected an id in every row, got none in 12 of 24"):
+            call()
+    with pytest.raises(EvaluationError, match="strata: expected an id"):
+        ev.bootstrap_interval(accuracy, LABELS, LABELS, strata=groups)
+
+
+@pytest.mark.parametrize(
+    "values", [["0.5", "0.7"], np.array([0.5, "0.7"], object), np.array([1 + 2j, 2]), pd.to_datetime(["2020", "2021"])]
+)
+def test_what_is_no_number_is_no_number(values):
+    """Texts of numbers, complex numbers and dates would all become floats."""
+    for call in (lambda: ev.regression_summary([1, 2], values), lambda: ev.fold_interval(values, bounds=None)):
+        with pytest.raises(EvaluationError, match="expected numbers, got"):
+            call()
+
+
+@pytest.mark.parametrize("target", [[0, None], [0, float("nan")], ["0", "1"], [0, 2]])
+def test_classes_of_a_calibration_table(target):
+    with pytest.raises(EvaluationError, match="target: expected"):
+        ev.reliability_table(target, [[0.5, 0.5], [0.2, 0.8]])
+
+
 def test_a_network_that_answers_nan_is_refused():
     """NaN > 0.5 is False: an answer like any other, if nobody looks."""
 

@@ -267,7 +267,7 @@ def test_a_metric_that_most_resamples_lack_is_an_error():
         ({"a": [1.0, 2.0]}, "a: expected one row for each of 3"),
         ({"b": [1.0, float("nan"), 2.0]}, "b: expected a value in every row"),
         ({"groups": ["s", "s", "s"]}, "at least two subjects"),
-        ({"groups": ["s", None, "t"]}, "got none in 1 of 3"),
+        ({"groups": ["s", None, "t"]}, "an id in every row, got none in 1 of 3"),
         ({"n_resamples": 10}, "n_resamples"),
         ({"interval": "normal"}, "'percentile' or 'bca'"),
         ({"confidence": 95}, "between 0 and 1"),

@@ -141,6 +141,13 @@ class LearntBinary(Learnt):
     def encode(self, column: Column) -> Block:
         """(N, 1) of 0 and 1."""
         if self.plain:
+            if isinstance(self.codes[0][0], bool) and not column.is_numbers:
+                text = np.array([isinstance(v, str) for v in column.factors[1]], dtype=bool)
+                column.refuse(
+                    column.rows_of(text, False),
+                    "True or False",
+                    do="YAML reads an unquoted yes and no as True and False: quote the codes",
+                )
             numbers = column.numbers()
             column.refuse(
                 column.present & ~((numbers == 0) | (numbers == 1)),
@@ -152,11 +159,7 @@ class LearntBinary(Learnt):
         at = column.positions(values)
         expected = ", ".join(f"{v!r} ({c})" for v, c in self.codes)
         if self.unknown == "error":
-            yaml = any(isinstance(v, bool) for v in values)
-            column.refuse(
-                column.present & (at < 0),
-                f"one of {expected}" + "; YAML reads an unquoted yes and no as True and False" * yaml,
-            )
+            column.refuse(column.present & (at < 0), f"one of {expected}")
         codes = np.array([float(c) for _, c in self.codes] + [self.share])
         return codes[np.where(at < 0, len(codes) - 1, at)][:, None]
 

@@ -144,9 +144,10 @@ class LearntCensored(Learnt):
         numbers, flags = _read(column, self.flags, self.lower, self.upper)
         return np.concatenate([self.scale.apply(numbers)[:, None], flags], axis=1)
 
-    def clipped(self, column: Column) -> npt.NDArray[np.float64]:
-        """The numbers, cut off at the limits and not scaled; NaN where missing."""
-        return _read(column, self.flags, self.lower, self.upper)[0]
+    def uncut(self, column: Column) -> npt.NDArray[np.float64]:
+        """The numbers that are no bounds, not scaled; NaN elsewhere."""
+        numbers, cut = _read(column, "both", self.lower, self.upper)
+        return np.where(cut.any(axis=1), np.nan, numbers)
 
     def decode(self, block: Block) -> npt.NDArray[np.object_]:
         """Numbers, and text such as ">1700" where a flag is 1."""

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from recipes.adni.__main__ import main
 from recipes.adni.summary import brain_age, compared, interval_text, per_arm, read_predictions, read_results
+from tests.helpers.brains import crossval_arguments, write_brains
 from tests.recipes.adni.conftest import TINY
 
 SETUP = ["--data.n_splits", "3", "--data.n_repeats", "1", "--data.val_size", "0", "--controls", "2"]
@@ -214,3 +215,103 @@ def test_the_age_line_is_fitted_on_the_other_folds():
     found = brain_age(rows).iloc[0]
     assert found["MAE (years)"] == pytest.approx(np.abs(rows["prediction"] - age).mean())
     assert found["MAE after the age line is taken away"] == pytest.approx(np.abs(corrected - age).mean())
+
+
+# rows before training
+
+
+def coded(root: Path, **changes) -> pd.DataFrame:
+    """Volumes and a table with coded columns; of one subject alone something is missing or rare."""
+    table = write_brains(root, 24)
+    rng = np.random.default_rng(1)
+    table["gender"] = rng.integers(1, 3, 24)
+    table["laterality"] = np.arange(24) % 3 + 1
+    for name, value in changes.items():
+        table[name] = table[name].astype(object)
+        table.loc[5, name] = value
+    table.to_csv(root / "table.csv", index=False)
+    return table
+
+
+def command(images: Path, root: Path, *more: str) -> list[str]:
+    options = [a for a in crossval_arguments(images, root, "run", folds=3) if not a.startswith("--data.covariates")]
+    arms = "--arms={image: {arm: image}, covariates: {arm: covariates}, young: {arm: covariates, covariates: [age]}}"
+    return ["crossval", *options, arms, "--data.covariates=[age, gender, laterality]", *more]
+
+
+KINDS = (
+    "--data.kinds={gender: {kind: binary, codes: {1: 0, 2: 1}, missing_codes: [9]}, "
+    "laterality: {kind: categorical, unknown: ignore}}"
+)
+
+
+def test_one_hole_in_one_fold_stops_before_any_volume_is_prepared_and_names_the_subject(tmp_path, capsys):
+    coded(tmp_path / "images", age="")
+    with pytest.raises(SystemExit):
+        main(command(tmp_path / "images", tmp_path, KINDS))
+    said = capsys.readouterr().err
+    assert "column 'age': expected a value in every row, as in the training rows" in said
+    assert "sub-005" in said
+    assert "indicator='always'" in said
+    assert said.count("column 'age'") == 1  # once, with the fold
+    assert "(in repeat0-fold" in said
+    assert not list(tmp_path.rglob("*.npy")) + list((tmp_path / "cache").glob("*"))
+
+
+def test_holes_codes_and_rare_categories_can_be_said_on_the_command_line(tmp_path, capsys):
+    coded(tmp_path / "images", age="", laterality=7, gender=9)
+    options = [KINDS, "--data.indicator=always", "--data.missing_codes=[-4, NA]", "--controls=0"]
+    arms = "--arms={covariates: {arm: covariates}, young: {arm: covariates, covariates: [age]}}"
+    main([*command(tmp_path / "images", tmp_path, *options), arms])
+    found = results(tmp_path / "run")
+    assert len(found) == 6
+    columns = [[c["name"] for c in r["encoder"]["columns"]] for r in found.values() if r["arm"] == "covariates"]
+    assert columns == [["age", "gender", "laterality"]] * 3
+    assert sum(r["unknown_categories"].get("laterality", 0) for r in found.values()) == 1
+    (encoder,) = [r["encoder"] for k, r in found.items() if k == "covariates/repeat0-fold0"]
+    assert encoder["params"]["missing_codes"] == [-4, "NA"]
+    assert encoder["params"]["kinds"]["gender"]["codes"] == [[1, 0], [2, 1]]
+    saved = (tmp_path / "run" / "config.yaml").read_text()
+    assert "unknown: ignore" in saved
+    main(["report", "--experiment", "run", "--root_dir", str(tmp_path)])
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "test rows of unknown categories" in page
+    assert "binary, declared" in page
+
+
+def test_whole_numbers_that_may_be_codes_are_named_in_the_log_and_the_report(tmp_path, capsys):
+    coded(tmp_path / "images")
+    arms = "--arms={covariates: {arm: covariates}}"
+    main([*command(tmp_path / "images", tmp_path, "--controls=0"), arms])
+    log = (tmp_path / "run" / "log.txt").read_text()
+    for name in ("gender", "laterality"):
+        assert f"look at the covariate {name}: only the whole numbers" in log
+    assert "YAML: kinds: {laterality: categorical}" in log
+    main(["report", "--experiment", "run", "--root_dir", str(tmp_path)])
+    assert "only the whole numbers 1, 2, 3" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "says"),
+    [
+        ("{gendr: binary}", "did you mean 'gender'"),
+        ("{gender: {kind: binary, code: {1: 0, 2: 1}}}", "did you mean 'codes'"),
+        ("{gender: {kind: binry}}", "did you mean 'binary'"),
+    ],
+)
+def test_a_wrong_kind_is_an_error_before_any_volume_is_prepared(tmp_path, capsys, kinds, says):
+    coded(tmp_path / "images")
+    with pytest.raises(SystemExit):
+        main(command(tmp_path / "images", tmp_path, f"--data.kinds={kinds}"))
+    assert says in capsys.readouterr().err
+
+
+def test_prepare_and_inspect_warn_of_rows_that_fit_will_refuse(tmp_path):
+    coded(tmp_path / "images", age="")
+    for name in ("prepare", "inspect"):
+        options = [
+            a for a in command(tmp_path / "images", tmp_path, KINDS)[1:] if not a.startswith(("--arms", "--controls"))
+        ]
+        main([name, *options])
+        log = (tmp_path / "run" / "log.txt").read_text()
+        assert "will stop at this: column 'age': expected a value in every row" in log

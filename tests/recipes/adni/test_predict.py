@@ -127,7 +127,7 @@ def test_what_does_not_match_is_told_and_left_out(kept, tmp_path, capsys):
     said = capsys.readouterr().out
     for words in (
         "cannot be used", "sub-001.nii.gz", "row without image: sub-007", "image without row", "sub-004.nii.gz",
-        "wrote 3 predictions", "1 volumes left out",
+        "wrote 3 predictions", "1 rows left out",
     ):  # fmt: skip
         assert words in said
     named = [folder / "sub-000.nii.gz", folder / "sub-004.nii.gz"]
@@ -135,6 +135,29 @@ def test_what_does_not_match_is_told_and_left_out(kept, tmp_path, capsys):
     found = predict(checkpoint(run, "hybrid"), named, tmp_path / "two.csv", "--table", tmp_path / "t.csv")
     assert found.index.tolist() == ["sub-000"]
     assert f"image without row: {folder / 'sub-004.nii.gz'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bad", [{"age": ""}, {"sex": "other"}, {"sex": "", "age": ""}])
+def test_one_bad_row_is_told_with_its_reason_and_the_others_are_predicted(kept, tmp_path, capsys, bad):
+    images, table, run = kept
+    whole = predict(checkpoint(run, "hybrid"), images, tmp_path / "whole.csv", "--table", images / "table.csv")
+    rows = table.astype(object)
+    for name, value in bad.items():
+        rows.loc[3, name] = value
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    found = predict(
+        checkpoint(run, "hybrid"), images, tmp_path / "out.csv", "--table", tmp_path / "t.csv", "--batch_size", 7
+    )
+    said = capsys.readouterr().out
+    assert "left out, the covariates of sub-003 cannot be used" in said
+    assert all(f"{name}: expected" in said for name in bad)
+    assert "wrote 19 predictions" in said
+    assert found.index.tolist() == [name for name in whole.index if name != "sub-003"]
+    np.testing.assert_allclose(found["p_AD"], whole.loc[found.index, "p_AD"], rtol=0, atol=1e-6)
+    rows.loc[:, list(bad)] = rows.loc[3, list(bad)].to_numpy()
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(RunError, match="no row can be used"):
+        predict(checkpoint(run, "hybrid"), images, tmp_path / "none.csv", "--table", tmp_path / "t.csv")
 
 
 def test_refusals(kept, tmp_path):

@@ -80,7 +80,7 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95) -> Estimate
     d = np.asarray(differences, dtype=np.float64)
     n, mean, method = len(d), float(np.mean(differences)), "paired t-test over seeds"
     if n < 2:
-        raise ValueError(f"expected the differences of at least two seeds, came {n}")
+        raise ValueError(f"expected the differences of at least two seeds, got {n}")
     if np.ptp(d) < 1e-12:  # no spread, no t: equal arms are equal, and a constant difference cannot be tested
         equal = abs(mean) < 1e-12
         low, high = (mean, mean) if equal else (math.nan, math.nan)
