@@ -56,7 +56,12 @@ def smallest_difference(
     error = math.sqrt((1 / J + ratio) * d.var(ddof=1))
     stats, df = importable_stats(), J - 1
     limit = float(stats.t.ppf(1 - alpha / 2, df))
-    return error * _solve(lambda shift: float(stats.nct.sf(limit, df, shift) + stats.nct.cdf(-limit, df, shift)), power)
+
+    def chance(shift: float) -> float:
+        wrong_side = float(stats.nct.cdf(-limit, df, shift))  # scipy gives NaN for some shifts where it is below 1e-10
+        return float(stats.nct.sf(limit, df, shift)) + (0.0 if math.isnan(wrong_side) else wrong_side)
+
+    return error * _solve(chance, power)
 
 
 def smallest_difference_by_subject(found: Estimate, *, power: float = 0.8, alpha: float = 0.05) -> float:

@@ -144,10 +144,11 @@ class FoldData:
     ) -> DataLoader[dict[str, Any]]:  # fmt: skip
         """Batches of a part: image, covariates, target, id. Training rows in an order of (seed, epoch)."""
         dataset = _Rows(self, part, augment if train else None)
-        order = EpochOrder(dataset, rank, train, seed, epoch)
+        generator = torch.Generator()  # of its own: making an iterator draws a number, which must not be the network's
+        order = EpochOrder(dataset, rank, train, seed, epoch, generator)
         last_of_one = train and len(order) % batch_size == 1 and len(order) > 1  # batch norm needs two
         return DataLoader(
-            dataset, batch_size, sampler=order, drop_last=last_of_one, num_workers=workers,
+            dataset, batch_size, sampler=order, drop_last=last_of_one, num_workers=workers, generator=generator,
             collate_fn=functools.partial(checked, table=self.tables[part]), pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0, multiprocessing_context="fork" if workers > 0 else None,
         )  # fmt: skip
@@ -156,9 +157,17 @@ class FoldData:
 class EpochOrder(DistributedSampler[Any]):
     """An order that is a function of (seed, epoch), so that a resumed run goes on as the uninterrupted one."""
 
-    def __init__(self, dataset: Dataset[Any], rank: tuple[int, int], shuffle: bool, seed: int, epoch: int) -> None:
+    def __init__(
+        self, dataset: Dataset[Any], rank: tuple[int, int], shuffle: bool, seed: int, epoch: int, workers: torch.Generator
+    ) -> None:  # fmt: skip
+        self.workers = workers
         super().__init__(dataset, num_replicas=rank[1], rank=rank[0], shuffle=shuffle, seed=seed)
         self.set_epoch(epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Also the seeds of the loader's workers."""
+        super().set_epoch(epoch)
+        self.workers.manual_seed((1_000_003 * (self.seed + 1) + epoch) % 2**63)
 
 
 class _Rows(Dataset[Any]):

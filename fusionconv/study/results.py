@@ -22,7 +22,7 @@ from fusionconv.evaluation import (
     smallest_difference_by_subject,
     subgroup_table,
 )
-from fusionconv.study.runs import _write_csv, read_json
+from fusionconv.study.runs import _write_csv, read_json, read_predictions
 from fusionconv.study.settings import Settings
 from fusionconv.study.tasks import Metric, Task
 
@@ -94,8 +94,7 @@ def read_runs(out: Path, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
             "seconds": result["seconds"], "hardware": result["hardware"], "chosen": str(result["chosen"] or ""),
             "trials": len(result["tuned"]) or 1, "unknown": sum(result["unknown"].values()),
         })  # fmt: skip
-        frame = pd.read_csv(path.parent / "predictions.csv", dtype={"id": str, "control": str}, keep_default_na=False,
-                            float_precision="round_trip")  # fmt: skip
+        frame = read_predictions(path.parent / "predictions.csv")
         frame = frame[frame["part"] == "test"].drop(columns="part")
         frames.append(frame.assign(arm=result["arm"], fold=result["fold"], threshold=result["threshold"]))
     if not facts:

@@ -26,7 +26,7 @@ from fusionconv.study.settings import Settings, differences
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Run", "control_rows_of", "do_run", "read_json", "run_settings", "write_json"]
+__all__ = ["Run", "control_rows_of", "do_run", "read_json", "read_predictions", "run_settings", "write_json"]
 
 log = logging.getLogger("fusionconv.study")
 
@@ -179,8 +179,7 @@ def _train(run: Run, data: FoldData, settings: Settings, progress: bool) -> tupl
     assert best is not None
     outcome = best[1]
     folder = outcome.pop("folder")
-    predictions = pd.read_csv(folder / "trial.csv", dtype={"id": str, "control": str}, keep_default_na=False,
-                              float_precision="round_trip")  # fmt: skip
+    predictions = read_predictions(folder / "trial.csv")
     if folder != run.folder:
         for name in ("model", "metrics.csv"):
             _move(folder / name, run.folder / name)
@@ -377,6 +376,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """A run's predictions; every number as it was written (pandas' own parser may be off in the last bit)."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for name in frame.columns.difference(["id", "control", "part"]):
+        try:
+            numbers = frame[name].to_numpy(dtype=np.float64)
+        except ValueError:  # names of classes
+            continue
+        whole = name.startswith(("decision", "event")) or (name.startswith("target") and bool((numbers % 1 == 0).all()))
+        frame[name] = numbers.astype(np.int64) if whole and not name.startswith("target") else numbers
+        if name.startswith("target_") or (name == "target" and "probability" in frame):
+            frame[name] = numbers.astype(np.int64)
+    return frame
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

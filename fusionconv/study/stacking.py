@@ -10,7 +10,7 @@ import pandas as pd
 
 from fusionconv.study.arms import Arm, parse_arm
 from fusionconv.study.plain_models import stack
-from fusionconv.study.runs import _write_csv, control_rows_of, read_json, write_json
+from fusionconv.study.runs import _write_csv, control_rows_of, read_json, read_predictions, write_json
 
 if TYPE_CHECKING:
     from fusionconv.study.study import Study
@@ -82,7 +82,7 @@ def _scores(folder: Path, fold: str, parts: tuple[str, ...], seeds: int) -> pd.D
     for number in range(seeds):
         run = folder / (f"{fold}-seed{number}" if number else fold)
         assert read_json(run / "result.json") is not None
-        frame = pd.read_csv(run / "predictions.csv", dtype={"id": str, "control": str}, keep_default_na=False)
+        frame = read_predictions(run / "predictions.csv")
         frames.append(frame[(frame["control"] == "true") & frame["part"].isin(parts)])
     every = pd.concat(frames)
     numbers = every.select_dtypes("number").columns

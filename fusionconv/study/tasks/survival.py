@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from fusionconv.errors import TableError
+from fusionconv.errors import EvaluationError, TableError
 from fusionconv.study.tasks.base import Array, Metric, Task, numbers_of
 
 __all__ = ["Survival", "cox_loss"]
@@ -83,9 +83,10 @@ class Survival(Task):
 def _c_index(rows: pd.DataFrame) -> float:
     from fusionconv.evaluation import concordance_index
 
-    if not rows["event"].any() or len(rows) < 2:
+    try:
+        return float(concordance_index(rows["time"].to_numpy(), rows["event"].to_numpy(), rows["log_hazard"].to_numpy()))
+    except EvaluationError:  # no pair can be compared
         return math.nan
-    return float(concordance_index(rows["time"].to_numpy(), rows["event"].to_numpy(), rows["log_hazard"].to_numpy()))
 
 
 def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
