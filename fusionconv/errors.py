@@ -10,6 +10,7 @@ __all__ = [
     "FusionError",
     "LeakageWarning",
     "SplitWarning",
+    "StudyError",
     "SurgeryError",
     "TableError",
     "TableWarning",
@@ -47,6 +48,10 @@ class TableWarning(UserWarning):
 
 class EvaluationError(FusionError, ValueError):
     """Results cannot be compared or summarised: other lengths, NaN, one class only, subjects counted several times."""
+
+
+class StudyError(FusionError, ValueError):
+    """A study cannot be run as asked: an option, an arm, a folder that is taken, a loss that is not a number."""
 
 
 class UnusedCovariatesWarning(UserWarning):

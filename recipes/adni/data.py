@@ -16,12 +16,12 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fusionconv.errors import LeakageWarning, TableError
+from fusionconv.study.volumes import VolumeError
 from fusionconv.tabular import CovariateEncoder, CovariateTable, check_leakage, covariate_collate, covariate_items
 from fusionconv.tabular.split import holdout, kfold
 from recipes.adni.preparation import Augment, Preparation, Prepared, ReadPrepared, augmentation, prepare
 from recipes.adni.sources import Source, choose_rows
 from recipes.adni.tasks import Task
-from recipes.adni.volumes import VolumeError
 
 log = logging.getLogger("recipes.adni")
 
