@@ -17,6 +17,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fusionconv.errors import LeakageWarning, TableError
+from fusionconv.study.volumes import VolumeError
 from fusionconv.tabular import (
     CovariateEncoder,
     CovariateTable,
@@ -29,7 +30,6 @@ from fusionconv.tabular.split import holdout, kfold
 from recipes.adni.preparation import Augment, Preparation, Prepared, ReadPrepared, augmentation, prepare
 from recipes.adni.sources import Source, choose_rows
 from recipes.adni.tasks import Task
-from recipes.adni.volumes import VolumeError
 
 log = logging.getLogger("recipes.adni")
 

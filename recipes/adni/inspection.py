@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import TableError
+from fusionconv.study.volumes import VolumeError, read_header, read_voxels
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.leakage import content_hash
 from recipes.adni.inspection_text import describe_all
-from recipes.adni.volumes import VolumeError, read_header, read_voxels
 
 __all__ = ["VOLUME_COLUMNS", "Inspection", "inspect_volumes", "measure"]
 
@@ -73,7 +73,7 @@ def inspect_volumes(
         voxels: read the voxels too: without, cut-off files, NaN and doubles are not seen, but it takes a moment only.
         covariates: columns whose missing share and range to tell.
         target: the column whose classes or quantiles to tell.
-        allow_unknown_orientation: see :func:`recipes.adni.volumes.read_header`.
+        allow_unknown_orientation: see :func:`fusionconv.study.volumes.read_header`.
         progress: show a bar; None: in a terminal.
 
     Raises:

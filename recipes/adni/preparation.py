@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recipes.adni.volumes import VolumeError, check_volume
+from fusionconv.study.volumes import VolumeError, check_volume
 from recipes.common.runs import RunError
 
 log = logging.getLogger("recipes.adni")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fusionconv.study.volumes import VolumeError
 from recipes.adni.preparation import Preparation
-from recipes.adni.volumes import VolumeError
 
 
 def in_subject_space(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fusionconv.study.volumes import VolumeError, read_header, read_voxels
 from recipes.adni.inspection_text import odd_ones, unlike_the_others
-from recipes.adni.volumes import VolumeError, read_header, read_voxels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

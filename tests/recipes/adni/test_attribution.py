@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fusionconv.study.volumes import VolumeError
 from recipes.adni.attribution import attribution_section, require_same_answer
 from recipes.adni.attribution_figures import draw_averages, to_ras
 from recipes.adni.gradcam import GradCam, choose_layer
@@ -18,7 +19,6 @@ from recipes.adni.preparation import Preparation
 from recipes.adni.report_run import read_run
 from recipes.adni.saliency import in_subject_space, save_in_subject_space
 from recipes.adni.trained import open_study
-from recipes.adni.volumes import VolumeError
 from recipes.common.runs import RunError
 
 

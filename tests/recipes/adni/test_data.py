@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from fusionconv.errors import TableError
+from fusionconv.study.volumes import VolumeError
 from recipes.adni.data import BrainData
 from recipes.adni.preparation import Preparation
 from recipes.adni.sources import Source
 from recipes.adni.tasks import Task
-from recipes.adni.volumes import VolumeError
 from tests.recipes.adni.conftest import write_bids, write_volume
 
 CLASSES = Task(classes={"CN": "diagnosis == 'CN'", "AD": "diagnosis == 'AD'"})

@@ -13,11 +13,11 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fusionconv.study.volumes import check_volume
 from fusionconv.tabular import read_bids
 from recipes.adni import synthetic
 from recipes.adni.synthetic import BAYES, bayes_rates, draw_subject, natural_atrophy, sample_subject, write_bids
 from recipes.adni.synthetic_volumes import Brain
-from recipes.adni.volumes import check_volume
 
 pytest.importorskip("nilearn")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fusionconv.errors import FusionError
-from recipes.adni.not_a_volume import AGAIN, CONVERT, describe, has_dicom
+from fusionconv.study.not_a_volume import AGAIN, CONVERT, describe, has_dicom
 
 __all__ = ["VolumeError", "VolumeInfo", "check_volume", "check_voxels", "read_header", "read_voxels"]
 
@@ -238,7 +238,7 @@ def _orientation_told(image: Any) -> bool:
     if isinstance(image, nib.MGHImage):  # nibabel fills in a default and sets the flag; look at the file
         from nibabel.openers import ImageOpener
 
-        with ImageOpener(image.file_map["image"].filename) as stream:
+        with ImageOpener(str(image.file_map["image"].filename)) as stream:
             return int.from_bytes(stream.read(30)[28:30], "big", signed=True) > 0
     if isinstance(image, nib.AnalyzeImage):  # Analyze has no field for it; SPM put it into a file beside
         mat = image.file_map.get("mat")

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from recipes.adni.volumes import VolumeError, check_volume, check_voxels, read_header, read_voxels
+from fusionconv.study.volumes import VolumeError, check_volume, check_voxels, read_header, read_voxels
 
 AFFINE = np.array([[0, 0, 1.5, -20], [-1.0, 0, 0, 30], [0, 2.0, 0, -40], [0, 0, 0, 1]])
 

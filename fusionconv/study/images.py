@@ -1,0 +1,344 @@
+"""Images of a table, decoded once: prepare() gives an ImageStore, mapped into memory, keyed by content and options."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from fusionconv.errors import FusionError, StudyError
+from fusionconv.study.image_options import ImageOptions, image_options
+from fusionconv.study.image_store import ImageStore
+from fusionconv.study.not_a_picture import PictureError
+from fusionconv.study.pictures import NOTES, picture_channels, read_picture, resize_picture
+from fusionconv.study.records import Record, Records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ImageOptions", "ImageStore", "ImageWarning", "file_channels", "file_hash", "image_options", "prepare"]
+
+PIECE = 2**26  # bytes that are decoded before they are written; what a killed process loses at most
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class ImageWarning(UserWarning):
+    """Images were read in a way that one may not expect: without contrast, colour made grey, transparent, ..."""
+
+
+def file_channels(paths: pd.DataFrame, look: int = 100) -> Literal[1, 3]:
+    """1 where the 2-D files are grey, 3 where one is in colour, by the headers of ``look`` files over the whole table.
+
+    Files that cannot be read are left to :func:`prepare`.
+    """
+    files = list(
+        dict.fromkeys(file for cells in paths.itertuples(index=False) for cell in cells if (file := _file(cell)))
+    )
+    step = max(1, len(files) // look)
+    for file in files[::step]:
+        try:
+            if picture_channels(file) == 3:
+                return 3
+        except Exception:  # prepare() says what is wrong with it
+            continue
+    return 1
+
+
+def prepare(
+    paths: pd.DataFrame, options: ImageOptions, cache: str | os.PathLike[str], *, workers: int | None = None,
+    progress: bool = True,
+) -> ImageStore:  # fmt: skip
+    """Decode every image that the cache does not hold yet, and map them all.
+
+    Every file's content is hashed at each call (as fast as the disk reads), so that a file that was replaced, whatever
+    its date, is decoded anew; nothing is ever served for another content, other options or other library versions. It
+    can be stopped at any moment and called again, and several processes may call it at once: one decodes, the others
+    wait and find the images there.
+
+    Args:
+        paths: a column for each image column; index: the rows' ids. NaN: the row has no such image, its channels are
+            zeros.
+        options: how a file becomes what the network sees.
+        cache: folder of decoded images; several studies may share it.
+        workers: threads; default: one per core.
+        progress: show bars where it takes more than a second.
+
+    Raises:
+        StudyError: ids that are not unique; no image can be used; images of floats beside images of 8 or 16 bits; a
+            cache that cannot be written.
+    """
+    if not paths.index.is_unique:
+        twice = paths.index[paths.index.duplicated()][0]
+        raise StudyError(f"expected one row per id, got {twice!r} several times; give ids that are unique")
+    names = [str(name) for name in paths.index]
+    cells = [tuple(_file(cell) for cell in row) for row in paths.itertuples(index=False)]
+    sources = {name: tuple(file for file in row if file is not None) for name, row in zip(names, cells, strict=True)}
+    threads = workers if workers is not None else _cores()
+    hashes = _hash_all(list(dict.fromkeys(file for files in sources.values() for file in files)), threads, progress)
+
+    failed: dict[str, str] = {}
+    entries: dict[str, tuple[_Part, ...]] = {}  # key -> files with their hashes
+    keys: dict[str, str] = {}
+    for name, row in zip(names, cells, strict=True):
+        bad = next((hashes[file] for file in sources[name] if isinstance(hashes[file], Exception)), None)
+        if not sources[name]:
+            failed[name] = "expected an image, got none in any image column; fill in a path or leave the row out"
+        elif bad is not None:
+            failed[name] = str(bad)
+        else:
+            parts = tuple(None if file is None else (file, str(hashes[file])) for file in row)
+            keys[name] = hashlib.sha256(json.dumps([p and p[1] for p in parts]).encode()).hexdigest()
+            entries.setdefault(keys[name], parts)
+
+    shape = (options.channels * paths.shape[1], *options.shape)
+    records = Records(Path(cache) / f"{options.dims}d-{options.key()[:20]}", shape)
+    found, reasons, decoded = _complete(records, entries, options, threads, progress)
+    failed |= {name: reasons[key] for name, key in keys.items() if key in reasons}
+    failed = {name: failed[name] for name in names if name in failed}
+    ids = tuple(name for name in names if name not in failed)
+    dtype = _one_dtype(found)
+    noted: dict[str, list[str]] = {}
+    for name in ids:
+        for note in found[keys[name]].notes:
+            noted.setdefault(note, []).append(name)
+    everything = json.dumps([options.key(), dtype, sorted((name, keys[name]) for name in ids)])
+    good = {name: row for name, row in zip(names, cells, strict=True) if name not in failed}
+    store = ImageStore(
+        ids=ids,
+        array=records.array(dtype) if ids else np.zeros((0, *shape), np.float32),
+        failed=failed,
+        available=np.array([[file is not None for file in good[name]] for name in ids], bool).reshape(
+            -1, paths.shape[1]
+        ),
+        key=hashlib.sha256(everything.encode()).hexdigest(),
+        sources=sources,
+        options=options,
+        notes={note: tuple(which) for note, which in sorted(noted.items())},
+        decoded=decoded,
+        rows={name: found[keys[name]].row for name in ids},
+    )
+    _warn(store)
+    if not ids:
+        lines = store.problems() or ["the table has no rows"]
+        raise StudyError("expected at least one usable image, got none:\n  " + "\n  ".join(lines[:10]))
+    return store
+
+
+def file_hash(file: str) -> str:
+    """SHA-256 of a file; of an Analyze or NIfTI pair (.img, .hdr, and SPM's .mat where it is there) of all.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    path = Path(file)
+    parts = [path]
+    if path.suffix.lower() in (".img", ".hdr"):
+        beside = {".img": ".hdr", ".IMG": ".HDR", ".hdr": ".img", ".HDR": ".IMG"}.get(path.suffix, path.suffix)
+        others = (path.with_suffix(suffix) for suffix in (beside, ".mat"))
+        parts += [other for other in others if other.is_file()]
+    digest = hashlib.sha256()
+    for part in sorted(parts):
+        with part.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+_Part = tuple[str, str] | None  # a file and its hash
+
+
+def _file(cell: Any) -> str | None:
+    """The path in a cell; None where there is none."""
+    if isinstance(cell, (str, os.PathLike)):
+        return os.fspath(cell)
+    if cell is None or cell != cell or str(cell) == "<NA>":
+        return None
+    raise StudyError(f"expected paths of images, got {cell!r} ({type(cell).__name__}); give text")
+
+
+def _hash_all(files: Sequence[str], threads: int, progress: bool) -> dict[str, str | Exception]:
+    def one(file: str) -> str | Exception:
+        if Path(file).is_dir():
+            return PictureError(f"{file}: expected one image file, got a folder; name the file in it")
+        try:
+            return file_hash(file)
+        except OSError as error:
+            what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or error
+            if Path(file).is_symlink() and not Path(file).exists():
+                what = "a link to a file that is not there (fetch it: datalad get, git annex get)"
+            return PictureError(f"{file}: expected a file that can be read, got {what}; check the path")
+
+    bar = _bar(len(files), "check the images", progress)
+    return dict(bar(zip(files, _ahead(one, files, threads), strict=True)))
+
+
+def _complete(
+    records: Records, entries: Mapping[str, tuple[_Part, ...]], options: ImageOptions, threads: int, progress: bool
+) -> tuple[dict[str, Record], dict[str, str], int]:
+    """Every entry's record, decoded if it was not there; why the others have none; how many were decoded."""
+    reasons: dict[str, str] = {}
+    decoded = 0
+    found = _there(records, entries, threads)
+    if len(found) < len(entries) or len({record.dtype for record in found.values()}) > 1:
+        with records.lock():
+            found = _there(records, entries, threads)
+            jobs = [(key, parts) for key, parts in entries.items() if key not in found]
+
+            def one(job: tuple[str, tuple[_Part, ...]]) -> tuple[str, np.ndarray | str, tuple[str, ...]]:
+                return (job[0], *_decode(job[1], options))
+
+            waiting: list[tuple[str, np.ndarray, tuple[str, ...]]] = []
+
+            def write() -> None:
+                found.update((record.key, record) for record in records.append(waiting))
+                waiting.clear()
+
+            try:
+                for key, array, notes in _bar(len(jobs), "decode", progress)(_ahead(one, jobs, threads)):
+                    if isinstance(array, str):
+                        reasons[key] = array
+                        continue
+                    decoded += 1
+                    waiting.append((key, array, notes))
+                    if sum(a.nbytes for _, a, _ in waiting[-1:]) * len(waiting) >= PIECE:
+                        write()
+            finally:
+                if waiting:
+                    write()
+            found = _widened(records, found)
+    return found, reasons, decoded
+
+
+def _there(records: Records, entries: Mapping[str, Any], threads: int) -> dict[str, Record]:
+    """The entries whose records are there and whole: all of one dtype if possible, else each one's narrowest."""
+    index = records.read()
+    by_key: dict[str, dict[str, Record]] = {}
+    for (key, dtype), record in index.items():
+        if key in entries:
+            by_key.setdefault(key, {})[dtype] = record
+    flat = [record for kinds in by_key.values() for record in kinds.values()]
+    whole = dict(zip(flat, _ahead(records.whole, flat, threads), strict=True))
+    kept = {key: {d: r for d, r in kinds.items() if whole[r]} for key, kinds in by_key.items()}
+    kept = {key: kinds for key, kinds in kept.items() if kinds}
+    narrowest = {key: min(kinds, key=_width) for key, kinds in kept.items()}
+    widest = max(narrowest.values(), key=_width, default="")
+    return {key: kinds.get(widest, kinds[narrowest[key]]) for key, kinds in kept.items()}
+
+
+def _width(dtype: str) -> int:
+    return ("u1", "u2", "f2", "f4").index(dtype)
+
+
+def _widened(records: Records, found: dict[str, Record]) -> dict[str, Record]:
+    """8-bit images beside 16-bit ones as 16-bit ones: 257 v / 65535 is v / 255."""
+    if {record.dtype for record in found.values()} != {"u1", "u2"}:
+        return found
+    narrow = records.array("u1")
+    todo = [record for record in found.values() if record.dtype == "u1"]
+    new = records.append((r.key, np.asarray(narrow[r.row]).astype(np.uint16) * 257, r.notes) for r in todo)
+    return found | {record.key: record for record in new}
+
+
+def _one_dtype(found: Mapping[str, Record]) -> str:
+    counts = Counter(record.dtype for record in found.values())
+    if len(counts) > 1:
+        kinds = {"u1": "8 bit", "u2": "16 bit", "f4": "floating point or physical units"}
+        raise StudyError(
+            "expected images of one kind, got "
+            + " and ".join(f"{count:,d} of {kinds.get(dtype, dtype)}" for dtype, count in counts.most_common())
+            + "; their brightness cannot be compared: convert them to one kind"
+        )
+    return next(iter(counts), "f4")
+
+
+def _decode(parts: Sequence[_Part], options: ImageOptions) -> tuple[np.ndarray | str, tuple[str, ...]]:
+    """The image of a row (C, *shape) with its notes, or why there is none."""
+    notes: tuple[str, ...] = ()
+    try:
+        if options.dims == 3:
+            from fusionconv.study.preparation import prepare_volume
+
+            array = prepare_volume([part and part[0] for part in parts], options)
+        else:
+            array, notes = _pictures([part and part[0] for part in parts], options)
+        for file, known in filter(None, parts):
+            if file_hash(file) != known:
+                return f"{file}: expected a file that stays as it is, got one that changed meanwhile; run it again", ()
+    except FusionError as error:
+        return str(error), ()
+    except MemoryError as error:
+        raise StudyError(f"expected enough memory to decode {parts}, got too little; give fewer workers") from error
+    except Exception as error:  # the libraries raise many kinds; the image is listed with its reason, the others go on
+        file = next(part[0] for part in parts if part)
+        return f"{file}: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}", ()
+    return array, notes
+
+
+def _pictures(files: Sequence[str | None], options: ImageOptions) -> tuple[np.ndarray, tuple[str, ...]]:
+    size = (options.size[0], options.size[1])
+    pictures = [None if file is None else read_picture(file, options.channels) for file in files]
+    images = [None if p is None else resize_picture(p.pixels, size, options.resize, options.crop) for p in pictures]
+    dtypes = {image.dtype for image in images if image is not None}
+    if len(dtypes) > 1:
+        if np.dtype(np.float32) in dtypes:
+            first = next(filter(None, files))
+            raise PictureError(
+                f"{first}: expected the images of a row to be of one kind, got floats beside 8 or 16 bits; "
+                "convert them to one kind"
+            )
+        images = [i.astype(np.uint16) * 257 if i is not None and i.dtype == np.uint8 else i for i in images]
+    dtype = np.result_type(*dtypes)
+    blank = np.zeros((options.channels, *options.shape), dtype)
+    notes = {note for picture in pictures if picture is not None for note in picture.notes}
+    return np.concatenate([blank if image is None else image for image in images]), tuple(sorted(notes))
+
+
+def _warn(store: ImageStore) -> None:
+    """One warning for each kind of note."""
+    for note, names in store.notes.items():
+        if note == "grey" and len(names) == len(store.ids):
+            continue  # all files are grey: what was asked for
+        some = ", ".join(names[:3]) + (f" and {len(names) - 3:,d} more" if len(names) > 3 else "")
+        warnings.warn(
+            f"{len(names):,d} of {len(store.ids):,d} images {NOTES[note]} ({some})", ImageWarning, stacklevel=3
+        )
+
+
+def _ahead(work: Callable[[_In], _Out], jobs: Sequence[_In], threads: int) -> Iterator[_Out]:
+    """``map`` over threads, in order, a few jobs ahead of who reads the results.
+
+    Threads, not processes: Pillow, zlib, NumPy and torch let other threads run while they work, and start at once.
+    """
+    if threads < 2 or len(jobs) < 2:
+        yield from map(work, jobs)
+        return
+    pool = ThreadPoolExecutor(threads)
+    running: list[Future[_Out]] = []
+    try:
+        for job in jobs:
+            running.append(pool.submit(work, job))
+            if len(running) > 4 * threads:
+                yield running.pop(0).result()
+        while running:
+            yield running.pop(0).result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _bar(total: int, what: str, progress: bool) -> Callable[[Any], Any]:
+    tqdm: Any = importlib.import_module("tqdm").tqdm  # it has no types
+
+    return lambda results: tqdm(results, what, total, unit="image", delay=1, disable=not progress or total < 2)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
