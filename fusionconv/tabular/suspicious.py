@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fusionconv.tabular.labels import Label, plain_label
 from fusionconv.tabular.namewords import names_measure, never_zero
 
-__all__ = ["Suspicion", "is_missing_word", "suspicious_numbers", "suspicious_texts"]
+__all__ = ["Suspicion", "has_code_shape", "is_missing_word", "suspicious_numbers", "suspicious_texts"]
 
 _SENTINELS = frozenset({32767.0, 32768.0, 65535.0, 2147483647.0, 2147483648.0, 4294967295.0})
 _MOST = 6  # so many different codes on one side of the values, and no more
@@ -117,7 +117,12 @@ def _is_near(value: float) -> bool:
     return len(digits) > 1 and set(digits[:-1]) == {"9"} and digits[-1] in "5678"
 
 
-def _has_form(value: float) -> bool:
+def has_code_shape(value: float) -> bool:
+    """Whether a number looks like a code, wherever it stands: -1 to -9, 99, -9998, 888.8, the ends of integer types.
+
+    >>> [has_code_shape(v) for v in (-4.0, 99.0, -9998.0, 88.8, 32767.0, 12.0, -12.0, 9.0)]
+    [True, True, True, True, True, False, False, False]
+    """
     return _is_run(value) or _is_near(value) or (-10 < value < 0 and value.is_integer())
 
 
@@ -138,7 +143,7 @@ def _lone_negatives(values: npt.NDArray[np.float64], counts: npt.NDArray[np.intp
     if not len(below) or not len(above) or len(below) > min(_MOST, len(above)):
         return none
     alone = len(below) == 1 and bool(counts[negative][0] > 1) and not bool((values % 1).any())
-    if not (alone or all(_has_form(v) for v in below.tolist())):
+    if not (alone or all(has_code_shape(v) for v in below.tolist())):
         return none
     highest = max((v for v in above.tolist() if not _is_run(v)), default=float(above[-1]))
     signed = len(below) > 1 and below[0] > -10 and highest <= -3 * below[0]

@@ -277,3 +277,14 @@ def test_a_measured_target_with_a_code_warns_and_an_ordinary_one_does_not():
         warnings.simplefilter("error")
         for y in (np.linspace(-2, 2, 20), [-1, 1] * 10, [0, 1, 2, 3] * 5, [False, True] * 10):
             CovariateTable(frame.assign(y=y), encoder, target="y")
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "robust", "minmax"])
+@pytest.mark.parametrize("code", [-9998, 999, -99])
+def test_a_code_that_only_new_rows_have_is_warned_of_by_transform(code, scaling):
+    encoder = CovariateEncoder(["score"], {"score": Numeric(scaling)}).fit(pd.DataFrame({"score": range(20, 32)}))
+    with pytest.warns(TableWarning, match=rf"column 'score': 2 rows hold what may be codes .*\({code}\)"):
+        encoder.transform(pd.DataFrame({"score": [25, code, code]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.transform(pd.DataFrame({"score": [25, 40, 12, 5000]}))  # far, and no code's shape
