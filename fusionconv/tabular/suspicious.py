@@ -195,8 +195,9 @@ def suspicious_dates(days: npt.NDArray[np.float64]) -> list[Suspicion]:
         others = values[values != value]
         if name not in _DATES or not len(others):
             continue
-        gap = np.min(np.abs(others - value))
-        alone = gap > 5 * 365 and not others[0] < value < others[-1]
+        gap, end = np.min(np.abs(others - value)), not others[0] < value < others[-1]
+        ever = name < "1900-02" or name > "2099"  # nobody's date beside those of today
+        alone = end and gap > 5 * 365 and (ever or (len(others) > 2 and gap > others[-1] - others[0]))
         often = count >= 3 and count >= 3 * np.median(counts[values != value])
         if alone or often:
             found.append(Suspicion(name, int(count), "is a date that stands for no date"))
