@@ -14,14 +14,13 @@ from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import (
     Floats,
     Ints,
-    as_array,
     group_numbers,
     importable_stats,
     require_confidence,
     require_count,
-    require_no_missing,
     require_rows,
 )
+from fusionconv.evaluation.missing import as_array, require_no_missing
 
 __all__ = ["LEAST", "Bootstrap", "Interval", "UndefinedMetricError", "bootstrap", "require_arms"]
 

@@ -11,15 +11,14 @@ from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import (
     Floats,
     Ints,
-    as_array,
     require_confidence,
     require_count,
     require_labels,
-    require_no_missing,
     require_probabilities,
     require_rows,
 )
 from fusionconv.evaluation.intervals import wilson
+from fusionconv.evaluation.missing import as_array, require_no_missing
 
 __all__ = ["expected_calibration_error", "reliability_table"]
 

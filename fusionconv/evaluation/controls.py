@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation.arrays import Ints, as_array, group_numbers, require_count, require_finite
+from fusionconv.evaluation.arrays import Ints, group_numbers, require_count, require_finite
+from fusionconv.evaluation.missing import as_array
 from fusionconv.tabular.encoder import CovariateEncoder
 
 __all__ = ["Control", "control_inputs", "control_rows", "wrong_rows"]

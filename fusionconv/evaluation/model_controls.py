@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation.arrays import as_array, require_no_missing, require_rows
+from fusionconv.evaluation.arrays import require_rows
 from fusionconv.evaluation.controls import control_inputs
+from fusionconv.evaluation.missing import as_array, require_no_missing
 from fusionconv.tabular.encoder import CovariateEncoder
 
 __all__ = ["ControlPredictions", "control_predictions", "covariate_controls"]

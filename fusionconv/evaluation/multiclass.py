@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation.arrays import as_array, require_no_missing, require_probabilities, require_rows
+from fusionconv.evaluation.arrays import require_probabilities, require_rows
 from fusionconv.evaluation.classification import roc_auc
+from fusionconv.evaluation.missing import as_array, require_no_missing
 
 __all__ = ["multiclass_roc_auc"]
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fusionconv.errors import EvaluationError
-from fusionconv.evaluation.arrays import Floats, as_array
+from fusionconv.evaluation.arrays import Floats
+from fusionconv.evaluation.missing import as_array
 
 __all__ = ["holm"]
 

@@ -83,8 +83,8 @@ def smallest_difference_by_subject(found: Estimate, *, power: float = 0.8, alpha
         The difference, above 0, in the metric's unit.
 
     Raises:
-        EvaluationError: an Estimate of folds (see :func:`smallest_difference`), without a test or a spread, or of so few
-            subjects that no p falls below alpha.
+        EvaluationError: an Estimate of folds (see :func:`smallest_difference`), without a test or a spread, or of
+            so few subjects that no p falls below alpha.
 
     >>> found = Estimate(0.02, -0.02, 0.06, n=100, method="paired bootstrap", p_value=0.3, standard_error=0.02)
     >>> round(smallest_difference_by_subject(found), 3)

@@ -12,15 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import CheckpointError, TableError
-from fusionconv.tabular.columns import named_rows, require_columns, require_names
+from fusionconv.tabular.columns import named_rows, require_names
+from fusionconv.tabular.encoderfacts import EncoderFacts
 from fusionconv.tabular.fitted import Defaults, FittedColumn, fit_column
 from fusionconv.tabular.kinds import Kind, as_kind
 from fusionconv.tabular.kinds.categorical import Unknown, as_unknown
 from fusionconv.tabular.labels import Label
 from fusionconv.tabular.missing import Indicator, Missing, as_codes, as_indicator, as_missing
 from fusionconv.tabular.saved import encoder_from_dict, encoder_to_dict
-from fusionconv.tabular.summary import summarise
-from fusionconv.tabular.suspicious import Suspicion
 
 __all__ = ["CovariateEncoder"]
 
@@ -28,7 +27,7 @@ _PARAMS = ("columns", "kinds", "missing", "indicator", "missing_codes", "unknown
 _ROWS = 1024
 
 
-class CovariateEncoder:
+class CovariateEncoder(EncoderFacts):
     r"""Turn named columns of a table into float32 covariates, row by row, with what was learnt from the training rows.
 
     Each column has a *kind*, declared in ``kinds`` or inferred from the training rows; :meth:`summary` tells which:
@@ -188,51 +187,6 @@ class CovariateEncoder:
         """``fit(frame)`` and then ``transform(frame)``; for the training rows only."""
         return self.fit(frame, y, target=target).transform(frame)
 
-    def check(self, frame: pd.DataFrame, *, ids: str | Sequence[Any] | None = None) -> list[tuple[Any, str, str]]:
-        """What :meth:`transform` would refuse: ``(row, column, reason)`` for each bad value, in the order of the rows.
-
-        The other rows can be transformed. ``row`` is the row's label in the index, or its id.
-
-        Args:
-            frame: the rows.
-            ids: as for :meth:`transform`.
-
-        Raises:
-            TableError: not fitted, an absent or doubled column, or a column that is refused as a whole.
-
-        >>> train = pd.DataFrame({"age": [60, 70, 80], "site": ["A", "B", "C"]})
-        >>> new = pd.DataFrame({"subject": ["s1", "s2", "s3"], "age": [61, None, 75], "site": ["A", "B", "D"]})
-        >>> encoder = CovariateEncoder(["age", "site"]).fit(train)
-        >>> bad = encoder.check(new, ids="subject")
-        >>> [(row, column) for row, column, reason in bad]
-        [('s2', 'age'), ('s3', 'site')]
-        >>> encoder.transform(new[~new["subject"].isin([row for row, _, _ in bad])]).shape
-        (1, 4)
-        """
-        fitted = self._require_fitted()
-        self._require_rows(frame)
-        frame = named_rows(frame, ids)
-        found = sorted((at, place, name, why) for place, c in enumerate(fitted) for at, name, why in c.bad_rows(frame))
-        return [(frame.index[at], name, why) for at, _, name, why in found]
-
-    def unknown_counts(self, frame: pd.DataFrame) -> dict[str, int]:
-        """For each column of categories, how many rows of ``frame`` have a value that no training row had.
-
-        Columns of categories are categorical ones, and binary ones of texts or with codes.
-
-        Raises:
-            TableError: not fitted, an absent or doubled column, or a value that is neither text nor a number.
-
-        >>> train = pd.DataFrame({"age": [60, 70, 80], "site": ["A", "B", "C"]})
-        >>> encoder = CovariateEncoder(["age", "site"], unknown="ignore").fit(train)
-        >>> encoder.unknown_counts(pd.DataFrame({"age": [61, 71, 75], "site": ["A", "D", "E"]}))
-        {'site': 2}
-        """
-        fitted = self._require_fitted()
-        self._require_rows(frame)
-        found = {c.name: c.unknown(frame) for c in fitted}
-        return {name: int(rows.sum()) for name, rows in found.items() if rows is not None}
-
     def inverse_transform(self, covariates: npt.ArrayLike) -> pd.DataFrame:
         """The columns that :meth:`transform` would make these covariates of, as far as float32 keeps them.
 
@@ -258,70 +212,6 @@ class CovariateEncoder:
                 for c, place in zip(fitted, self.groups.values(), strict=True)
             }
         )
-
-    @property
-    def num_covariates(self) -> int:
-        """K, the length of the vector that :meth:`transform` makes of a row; known once fitted."""
-        return sum(c.width for c in self._require_fitted())
-
-    @property
-    def groups(self) -> dict[str, slice]:
-        """Which covariates belong to which column: one-hot covariates, flags and the indicator stand together.
-
-        >>> train = pd.DataFrame({"age": [60, 70, None], "site": ["A", "B", "C"]})
-        >>> CovariateEncoder(["age", "site"], missing="mean").fit(train).groups
-        {'age': slice(0, 2, None), 'site': slice(2, 5, None)}
-        """
-        groups, start = {}, 0
-        for column in self._require_fitted():
-            groups[column.name] = slice(start, start + column.width)
-            start += column.width
-        return groups
-
-    @property
-    def suspects(self) -> dict[str, tuple[Suspicion, ...]]:
-        """For each column with values that may mean "missing": ``(value, rows, reason)`` for each of them.
-
-        >>> import warnings
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("ignore")
-        ...     encoder = CovariateEncoder(["age"]).fit(pd.DataFrame({"age": [61, 70, -9, 82]}))
-        >>> [(s.value, s.rows) for s in encoder.suspects["age"]]
-        [(-9, 1)]
-        """
-        return {c.name: c.suspects for c in self._require_fitted() if c.suspects}
-
-    def missing_vector(self) -> npt.NDArray[np.float32]:
-        """The K covariates of a patient of whom no column is known: what :meth:`transform` makes of an all-missing row.
-
-        Each column gives what its ``missing`` fills in ("mean": 0 for a z-scored number, the shares for categories;
-        "zero": zeros) and 1 in its indicator.
-
-        Raises:
-            TableError: not fitted, or a column refuses missing values; fit with ``missing="mean", indicator="always"``.
-
-        >>> train = pd.DataFrame({"age": [60, 70, 80, 90], "site": ["A", "A", "B", "C"]})
-        >>> encoder = CovariateEncoder(["age", "site"], missing="mean", indicator="always").fit(train)
-        >>> dict(zip(encoder.get_feature_names_out().tolist(), encoder.missing_vector().tolist()))
-        {'age': 0.0, 'age_missing': 1.0, 'site_A': 0.5, 'site_B': 0.25, 'site_C': 0.25, 'site_missing': 1.0}
-        """
-        return np.array([v for c in self._require_fitted() for v in c.missing_block()], dtype=np.float32)
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """The K names of the covariates, in order, as scikit-learn's transformers give them."""
-        return np.array([name for c in self._require_fitted() for name in c.feature_names], dtype=object)
-
-    def summary(self) -> str:
-        """A table for people: each column's kind, whether that was inferred, missing values, covariates, and doubts.
-
-        >>> train = pd.DataFrame({"age": [60, 70, 80, None], "sex": ["F", "M", "M", "F"]})
-        >>> print(CovariateEncoder(["age", "sex"], missing="mean").fit(train).summary())
-        2 columns -> 3 covariates, fitted on 4 rows
-        column  kind                              from       missing  a missing value     covariates
-        age     numeric (mean 70, scale 8.16497)  inferred  1 (25 %)  mean                age, age_missing
-        sex     binary (F = 0, M = 1)             inferred         0  none seen: refused  sex_M
-        """
-        return summarise(self._require_fitted(), self._num_rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything of a fitted encoder as strings, numbers, lists and dicts: fit for JSON and for a checkpoint."""
@@ -432,12 +322,6 @@ class CovariateEncoder:
                 f"expected a fitted encoder, got {self!r}; call .fit(training_rows) first, or load one with from_dict"
             )
         return self._fitted
-
-    def _require_rows(self, frame: pd.DataFrame) -> None:
-        beside = [k.beside for k in self.kinds.values() if k.beside is not None]
-        require_columns(frame, [*self.columns, *beside])
-        if not len(frame):
-            raise TableError(f"expected at least one row with {list(self.columns)}, got none; is the split empty?")
 
     def _refuse_target(self, target: str | Sequence[str] | None, y: Any) -> None:
         targets = {target} if isinstance(target, str) else set(target or ())

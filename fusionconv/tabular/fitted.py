@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fusionconv.errors import TableError
+from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.column import Column, RowsError
 from fusionconv.tabular.inference import doubts, infer_kind
 from fusionconv.tabular.kinds import Binary, Categorical, Kind, Learnt, LearntNumeric, kind_from_dict, learnt_from_dict
+from fusionconv.tabular.kinds.base import Block
 from fusionconv.tabular.kinds.categorical import Unknown
-from fusionconv.tabular.labels import Label
+from fusionconv.tabular.labels import Label, listed, plain_label
 from fusionconv.tabular.missing import Indicator, Missing
-from fusionconv.tabular.suspicious import Suspicion
+from fusionconv.tabular.suspicious import Suspicion, has_code_shape
 
 __all__ = ["Defaults", "FittedColumn", "fit_column"]
+
+_FAR = 8
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,10 @@ class FittedColumn:
         if missing.any():
             self._require_fill(column)
         block = np.zeros((len(missing), self.width), dtype=np.float32)
+        encoded = self.learnt.encode(column)
+        self._warn_of_codes(encoded)
         with np.errstate(over="ignore", invalid="ignore"):
-            block[:, : self.learnt.width] = self.learnt.encode(column)
+            block[:, : self.learnt.width] = encoded
         if missing.any():
             block[missing, : self.learnt.width] = self.fill
         if self.indicator:
@@ -111,6 +117,24 @@ class FittedColumn:
         if not fits.all():
             column.refuse(np.asarray(~fits.all(axis=1)), "values that fit float32 when standardised")
         return block
+
+    def _warn_of_codes(self, encoded: Block) -> None:
+        """Warn of numbers with the shape of a code that lie far outside the training rows, which fit could not see."""
+        if not isinstance(self.learnt, LearntNumeric) or self.learnt.scale.scaling == "none":
+            return
+        far = encoded[np.abs(encoded[:, 0]) > _FAR]
+        if not len(far):
+            return
+        seen = {s.value for s in self.suspects}
+        values = [v for v in np.round(self.learnt.decode(far), 6).tolist() if has_code_shape(v) and v not in seen]
+        if values:
+            warnings.warn(
+                f"column {self.name!r}: {len(values)} rows hold what may be codes for missing values ("
+                f"{listed(sorted({plain_label(v) for v in values}), 5)}), more than {_FAR} scales outside the training "
+                "rows, which have none; they are encoded as numbers. Fit with missing_codes=[...] if they are codes",
+                TableWarning,
+                stacklevel=4,
+            )
 
     def bad_rows(self, frame: pd.DataFrame) -> list[tuple[int, str, str]]:
         """The position, the column and the reason for each row that :meth:`encode` refuses.

@@ -10,12 +10,24 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.tabular.column import Column
-from fusionconv.tabular.kinds import Binary, Categorical, Censored, Kind, LearntBinary, LearntNumeric, Numeric, Ordinal
+from fusionconv.tabular.kinds import (
+    Age,
+    Binary,
+    Categorical,
+    Censored,
+    Kind,
+    LearntBinary,
+    LearntNumeric,
+    Numeric,
+    Ordinal,
+)
 from fusionconv.tabular.kinds.base import Learnt
 from fusionconv.tabular.kinds.censored import LearntCensored
+from fusionconv.tabular.kinds.dates import days_of
 from fusionconv.tabular.labels import listed
+from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, number_codes
-from fusionconv.tabular.suspicious import Suspicion, suspicious_numbers, suspicious_texts
+from fusionconv.tabular.suspicious import Suspicion, suspicious_dates, suspicious_numbers
 from fusionconv.tabular.textnumbers import Shape, advice, shape_of
 
 __all__ = ["MOST_CATEGORIES", "doubts", "infer_kind"]
@@ -108,6 +120,8 @@ def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[
         return suspects, notes
     if isinstance(learnt, LearntCensored):
         return suspicious_numbers(learnt.uncut(column), column.name), []
+    if isinstance(kind, Age):
+        return suspicious_dates(days_of(column, kind.format)), []
     named = getattr(kind, "categories", None) or getattr(kind, "levels", None) or getattr(kind, "codes", None)
     if named is not None or column.is_dates or (isinstance(learnt, LearntBinary) and learnt.plain):
         return [], []

@@ -18,9 +18,10 @@ from fusionconv.tabular.association import Association, associate
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.encoder import CovariateEncoder
 from fusionconv.tabular.labels import Label, plain_label
+from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, coded_kind, number_codes, python_kind
 from fusionconv.tabular.numerals import infer_numbers, is_text, settle
-from fusionconv.tabular.suspicious import suspicious_numbers, suspicious_texts
+from fusionconv.tabular.suspicious import suspicious_numbers
 from fusionconv.tabular.textnumbers import shape_of
 
 _LONG = 2**53

@@ -18,6 +18,7 @@ _CATEGORY = _words(
     dominance site center centre hospital clinic institution scanner vendor manufacturer model device machine
     coil location localization localisation lobe region area country state province city zone organ tissue type
     subtype class category cat code group grp cohort arm treatment therapy drug diagnosis dx status marital
+    marry raccat ethcat
     smoking smoker smoke religion language occupation job employment insurance view projection orientation
     position protocol sequence modality genotype haplotype histology morphology pathology bloodtype month
     weekday dayofweek quarter color colour shape cause reason source method rater reader operator surgeon

@@ -23,7 +23,7 @@ def number_codes(numbers: npt.NDArray[np.float64], name: str) -> list[int]:
     All values are whole numbers, some occur several times, and
 
     * the name says a category (sex, race, side, laterality, eye, site, location, type, group, stage of smoking, ...)
-      and the numbers are at most 50 different ones, or
+      and the numbers are at most 50 different ones, or each is in two rows on average, or
     * the name says nothing, and there are two different numbers, or at most 12 that run from 1 upward with few gaps,
       each in two rows on average.
 
@@ -41,7 +41,7 @@ def number_codes(numbers: npt.NDArray[np.float64], name: str) -> list[int]:
     if bool(np.isin(values, (0, 1)).all()):
         return []
     if names_category(name):
-        return [int(v) for v in values] if len(values) <= _MOST_NAMED else []
+        return [int(v) for v in values] if len(values) <= _MOST_NAMED or 2 * len(values) <= len(known) else []
     two = len(values) == 2
     row = values[0] == 1 and values[-1] <= _MOST and 3 * len(values) >= 2 * values[-1]
     return [int(v) for v in values] if (two or row) and 2 * len(values) <= len(known) else []
@@ -52,15 +52,15 @@ def code_note(name: str, values: Sequence[Label], codes: Sequence[Label]) -> str
 
     >>> print(code_note("gender", [1, 2], []))
     only the whole numbers 1, 2, encoded as a measure; if they are codes, write kinds={'gender': Binary({1: 0, 2: 1})} \
-(YAML: kinds: {gender: {kind: binary, codes: {1: 0, 2: 1}}}); if they count or measure, kinds={'gender': 'numeric'} \
-(YAML: kinds: {gender: numeric})
+(YAML: kinds: {gender: {kind: binary, codes: {1: 0, 2: 1}}}); if they count, rank or measure, \
+kinds={'gender': 'numeric'} (YAML: kinds: {gender: numeric})
     """
     kind, options = coded_kind(values, codes)
     python, yaml = python_kind(kind, options), _yaml(kind, options)
     kept = {"missing_codes": list(codes)} if codes else {}
     return (
         f"only the whole numbers {listed(values, 8)}, encoded as a measure; if they are codes, write "
-        f"kinds={{{name!r}: {python}}} (YAML: kinds: {{{name}: {yaml}}}); if they count or measure, "
+        f"kinds={{{name!r}: {python}}} (YAML: kinds: {{{name}: {yaml}}}); if they count, rank or measure, "
         f"kinds={{{name!r}: {python_kind('numeric', kept)}}} (YAML: kinds: {{{name}: {_yaml('numeric', kept)}}})"
     )
 

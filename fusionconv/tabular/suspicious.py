@@ -1,9 +1,7 @@
-"""Values that often mean "missing" or "mistake" and are never taken for it unasked: reported, with the reason."""
+"""Numbers and dates that often mean "missing" and are never taken for it unasked: reported, with the reason."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,32 +10,12 @@ import numpy.typing as npt
 from fusionconv.tabular.labels import Label, plain_label
 from fusionconv.tabular.namewords import names_measure, never_zero
 
-__all__ = ["Suspicion", "is_missing_word", "suspicious_numbers", "suspicious_texts"]
+__all__ = ["Suspicion", "has_code_shape", "suspicious_dates", "suspicious_numbers"]
 
 _SENTINELS = frozenset({32767.0, 32768.0, 65535.0, 2147483647.0, 2147483648.0, 4294967295.0})
+_DATES = """1600-01-01 1700-01-01 1753-01-01 1800-01-01 1850-01-01 1899-12-30 1899-12-31 1900-01-01 1900-01-02
+    1901-01-01 1904-01-01 1911-11-11 1960-01-01 1970-01-01 2099-12-31 2100-01-01 2199-12-31 2200-01-01 9999-12-31"""
 _MOST = 6  # so many different codes on one side of the values, and no more
-_WORD = re.compile(r"[^\W\d]|[^\w<>≤≥+-]+[^\W\d]")  # begins with a letter, maybe in a bracket
-_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
-
-_NOT = """available|applicable|reported|known|done|recorded|assessed|tested|measured|determined|given|provided|specified
-    |stated|collected|evaluated|examined|performed|answered|asked|documented|entered|obtained|released|sure|evaluable
-    |disclosed|ascertained|captured|rated|scored|completed|administered|allowed"""
-_WORDS = """na|n a|n/a|n/d|nan|nat|null|none|nil|nd|n d|nk|n k|nr|n r|unk|unkn|unknown|unkown|undefined|undetermined
-    |unspecified|unavailable|unrecorded|unreported|missing|missing data|missing value|data missing|value missing|no data
-    |no value|no answer|no response|no information|no info|no record|refused|refuse|refuses|refusal|declined|decline
-    |declines|dont know|don t know|do not know|doesnt know|doesn t know|prefer not|prefers not|withheld|redacted
-    |suppressed|tbd|tba|blank|empty|void|invalid|error|value|div/0|ref|name|num|unbekannt|nicht bekannt|keine angabe
-    |keine angaben|k a|fehlt|inconnu|inconnue|non renseigne|non renseigné|desconocido|desconocida|sconosciuto|okänd"""
-
-
-def _one_of(words: str) -> str:
-    return "|".join(word.strip() for word in words.split("|"))
-
-
-_MISSING = re.compile(
-    rf"(?:(?:it )?not (?:yet |been )?(?:{_one_of(_NOT)})|{_one_of(_WORDS)})(?: (?:to|by|or|if|at|in|for|due)\b.*)?"
-)
-_SPREADSHEET = frozenset({"value", "div/0", "ref", "name", "num", "error"})  # of "#VALUE!" and its like
 
 
 class Suspicion(NamedTuple):
@@ -117,7 +95,12 @@ def _is_near(value: float) -> bool:
     return len(digits) > 1 and set(digits[:-1]) == {"9"} and digits[-1] in "5678"
 
 
-def _has_form(value: float) -> bool:
+def has_code_shape(value: float) -> bool:
+    """Whether a number looks like a code, wherever it stands: -1 to -9, 99, -9998, 888.8, the ends of integer types.
+
+    >>> [has_code_shape(v) for v in (-4.0, 99.0, -9998.0, 88.8, 32767.0, 12.0, -12.0, 9.0)]
+    [True, True, True, True, True, False, False, False]
+    """
     return _is_run(value) or _is_near(value) or (-10 < value < 0 and value.is_integer())
 
 
@@ -138,7 +121,7 @@ def _lone_negatives(values: npt.NDArray[np.float64], counts: npt.NDArray[np.intp
     if not len(below) or not len(above) or len(below) > min(_MOST, len(above)):
         return none
     alone = len(below) == 1 and bool(counts[negative][0] > 1) and not bool((values % 1).any())
-    if not (alone or all(_has_form(v) for v in below.tolist())):
+    if not (alone or all(has_code_shape(v) for v in below.tolist())):
         return none
     highest = max((v for v in above.tolist() if not _is_run(v)), default=float(above[-1]))
     signed = len(below) > 1 and below[0] > -10 and highest <= -3 * below[0]
@@ -194,33 +177,28 @@ def _apart(
     return np.asarray(forms & bool(found))
 
 
-def is_missing_word(text: str) -> bool:
-    """Whether a text says that there is no value, in whatever brackets: "n/a", "[Not Available]", "refused", "?".
+def suspicious_dates(days: npt.NDArray[np.float64]) -> list[Suspicion]:
+    """Dates with which programs fill a hole, such as 1900-01-01: alone at one end, or far more often than others.
 
-    >>> [is_missing_word(t) for t in ("[Not Available]", "refused to answer", "?", "Not Hispanic", "AD")]
-    [True, True, True, False, False]
+    Args:
+        days: since 1970-01-01, NaN where missing.
+
+    >>> born = np.array(["1931-03-05", "1944-07-08", "1900-01-01", "1950-01-01"], dtype="datetime64[D]")
+    >>> [str(s) for s in suspicious_dates(born.astype(float))]
+    ["'1900-01-01' in 1 row is a date that stands for no date"]
     """
-    plain = " ".join(re.sub(r"[^\w/]|_", " ", text.casefold().replace("'", "").replace("’", "")).split()).strip("/ ")
-    if not plain:
-        return set(text) <= set("?-–—.*_/\\#()[]{}: ")  # not "+" and "<"
-    if plain in _SPREADSHEET:
-        return text.strip().startswith("#")
-    parts = [plain] if _MISSING.fullmatch(plain) else [p.strip() for p in plain.split("/")]
-    return all(p and _MISSING.fullmatch(p) is not None for p in parts)
-
-
-def suspicious_texts(texts: Iterable[tuple[str, int]]) -> list[Suspicion]:
-    """Words for "missing" among (text, number of rows), and numbers among words.
-
-    >>> [str(s) for s in suspicious_texts([("F", 10), ("n/a", 2), ("", 1), ("-9999", 3)])]
-    ["'n/a' in 2 rows often means a missing value", "'' in 1 row often means a missing value", \
-"'-9999' in 3 rows is a number among words"]
-    """
-    found = list(texts)
-    signs = any(text.strip().startswith("+") for text, _ in found)  # then "-" is an answer
-    absent = {t for t, _ in found if is_missing_word(t) and not (signs and t.strip() and not t.strip("- "))}
-    numbers = {text for text, _ in found if _NUMBER.fullmatch(text)}
-    words = {text for text, _ in found if text not in absent and _WORD.match(text)}
-    lone = numbers if len(words) >= max(1, len(numbers)) else set()
-    reasons = {**dict.fromkeys(absent, "often means a missing value"), **dict.fromkeys(lone, "is a number among words")}
-    return [Suspicion(text, count, reasons[text]) for text, count in found if text in reasons]
+    known = np.floor(days[np.isfinite(days)])
+    values, counts = np.unique(known, return_counts=True)
+    found = []
+    for value, count in zip(values, counts, strict=True):
+        name = str(np.datetime64(int(value), "D"))
+        others = values[values != value]
+        if name not in _DATES or not len(others):
+            continue
+        gap, end = np.min(np.abs(others - value)), not others[0] < value < others[-1]
+        ever = name < "1900-02" or name > "2099"  # nobody's date beside those of today
+        alone = end and gap > 5 * 365 and (ever or (len(others) > 2 and gap > others[-1] - others[0]))
+        often = count >= 3 and count >= 3 * np.median(counts[values != value])
+        if alone or often:
+            found.append(Suspicion(name, int(count), "is a date that stands for no date"))
+    return found

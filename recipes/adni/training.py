@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from fusionconv.tabular.suspicious import suspicious_numbers
 from recipes.adni.configuration import BrainCLI
 from recipes.adni.data import BrainData
 from recipes.adni.memory import memory_errors
@@ -112,6 +113,11 @@ def describe(data: BrainData) -> list[str]:
         lines.append(f"  {part:5s} {len(values):6,d}: {spread}")
     if data.encoder is not None:
         lines.append(f"covariates: {', '.join(data.encoder.get_feature_names_out())}")
+    if data.task.kind != "classification":
+        for name, column in zip(data.task.columns, data.values, strict=True):
+            for suspect in suspicious_numbers(data.values[column].to_numpy(), name):
+                leave = f"--data.rows '`{name}` != {suspect.value}'"
+                lines.append(f"look at the target {name}: {suspect}; if it means missing, leave it out: {leave}")
     return lines + [f"look at the covariate {line.strip()}" for line in data.doubts]
 
 

@@ -31,6 +31,8 @@ CODED = {
     "Male": [-1, 1],
     "month": list(range(1, 13)),
     "age_group": [1, 2, 3, 4],
+    "PTRACCAT": [1, 2, 4, 5],
+    "hospital": list(range(3, 63)),
 }
 MEASURED = {
     "age": [61, 62, 63, 70],
@@ -56,7 +58,7 @@ MEASURED = {
 }
 
 
-def table(name, values, rows=24):
+def table(name, values, rows=120):
     return pd.DataFrame({name: np.resize(values, rows)})
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusionconv.errors import TableError, TableWarning
-from fusionconv.tabular import CovariateEncoder, CovariateTable, Numeric, inspect_table
-from fusionconv.tabular.suspicious import suspicious_numbers, suspicious_texts
+from fusionconv.tabular import Age, CovariateEncoder, CovariateTable, Numeric, inspect_table
+from fusionconv.tabular.missingwords import suspicious_texts
+from fusionconv.tabular.suspicious import suspicious_numbers
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
 SCORES = [20, 30, 10, 2, 60, 15, 40, 25, 5, 12]
@@ -152,7 +153,7 @@ def test_what_is_a_value(values):
     ["-9999", "-9", "999", "not reported", "Not Reported", "refused", "Refused to answer", "[Not Available]", "[Unknown]",
      "unknown", "UNK", "n/a", "N.A.", "#N/A", "not_applicable", "Not Evaluated", "prefer not to say", "don't know", "declined",
      "missing", "(missing)", "<NA>", "?", "--", "***", "unknown/not reported", "not recorded", "no data", "#REF!", "none",
-     "Unbekannt", "keine Angabe"],
+     "Unbekannt", "keine Angabe", "Patient declined", "status unknown", "9: unknown", "test not done", "DK"],
 )  # fmt: skip
 def test_words_and_numbers_that_mean_missing_among_categories(text):
     frame = pd.DataFrame({"dx": ["ADHD", "ODD", "ADHD", "ODD", text]})
@@ -174,6 +175,9 @@ def test_words_and_numbers_that_mean_missing_among_categories(text):
         ["unknown primary", "lung", "breast"],
         ["no", "yes", "never"],
         ["T1", "T2", "FLAIR"],
+        ["None", "mild", "severe"],
+        ["none", "one lesion", "two lesions"],
+        ["patient", "control", "test"],
         ["name", "value", "error"],
         ["negative", "positive"],
     ],
@@ -194,6 +198,34 @@ def test_fit_summary_and_inspect_say_it_and_a_declaration_ends_it():
         fitted = CovariateEncoder(["score"], missing="mean", missing_codes=[-9998]).fit(frame)
         CovariateEncoder(["score"], {"score": Numeric(missing_codes=[])}).fit(frame)
     assert fitted.inverse_transform(fitted.transform(frame))["score"].mean() == pytest.approx(np.mean(SCORES))
+
+
+@pytest.mark.parametrize("stored", ["text", "datetime"])
+@pytest.mark.parametrize(
+    ("dates", "codes"),
+    [
+        (["1931-03-05", "1944-07-08", "1900-01-01", "1950-01-01"], ["1900-01-01"]),
+        (["1931-03-05", "1944-07-08", "1899-12-30"], ["1899-12-30"]),
+        (["1951-03-05", "1984-07-08", "1990-02-03", *["1970-01-01"] * 4], ["1970-01-01"]),
+        (["1951-03-05", "1970-01-01", "1990-02-03"], []),
+        (["1950-01-01", "1960-01-01"], []),
+        (["2001-03-05", "2004-01-01", "2005-02-03", "2009-02-03", "1970-01-01"], ["1970-01-01"]),
+        (["1951-03-05", "1960-05-01", "1990-02-03"], []),
+        (["1899-02-03", "1900-01-01", "1905-02-03"], []),
+    ],
+)
+def test_dates_that_programs_fill_holes_with(dates, codes, stored):
+    born = pd.Series(dates) if stored == "text" else pd.to_datetime(pd.Series(dates))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        encoder = CovariateEncoder(["born"], {"born": Age("2020-01-01")}).fit(pd.DataFrame({"born": born}))
+    assert [s.value for s in encoder.suspects.get("born", ())] == codes
+    assert len(caught) == bool(codes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CovariateEncoder(["born"], {"born": Age("2020-01-01")}, missing="mean", missing_codes=codes).fit(
+            pd.DataFrame({"born": born})
+        )
 
 
 def test_a_code_among_censored_numbers_is_found():
@@ -277,3 +309,14 @@ def test_a_measured_target_with_a_code_warns_and_an_ordinary_one_does_not():
         warnings.simplefilter("error")
         for y in (np.linspace(-2, 2, 20), [-1, 1] * 10, [0, 1, 2, 3] * 5, [False, True] * 10):
             CovariateTable(frame.assign(y=y), encoder, target="y")
+
+
+@pytest.mark.parametrize("scaling", ["zscore", "robust", "minmax"])
+@pytest.mark.parametrize("code", [-9998, 999, -99])
+def test_a_code_that_only_new_rows_have_is_warned_of_by_transform(code, scaling):
+    encoder = CovariateEncoder(["score"], {"score": Numeric(scaling)}).fit(pd.DataFrame({"score": range(20, 32)}))
+    with pytest.warns(TableWarning, match=rf"column 'score': 2 rows hold what may be codes .*\({code}\)"):
+        encoder.transform(pd.DataFrame({"score": [25, code, code]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.transform(pd.DataFrame({"score": [25, 40, 12, 5000]}))  # far, and no code's shape

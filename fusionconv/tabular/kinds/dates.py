@@ -19,7 +19,7 @@ from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
 from fusionconv.tabular.labels import Label
 from fusionconv.tabular.textnumbers import ISO_DATE
 
-__all__ = ["DAYS_PER_YEAR", "Age", "LearntAge"]
+__all__ = ["DAYS_PER_YEAR", "Age", "LearntAge", "days_of"]
 
 DAYS_PER_YEAR = 365.25
 _DAY, _EPOCH = pd.Timedelta(days=1), pd.Timestamp("1970-01-01")
@@ -63,6 +63,11 @@ class Age(Kind):
         assert isinstance(self.at, str)
         years = _years(column, self.at, self.format)
         return LearntAge(self.at, self.format, Scale.learn(self.scaling, years, column))
+
+
+def days_of(column: Column, form: str | None) -> npt.NDArray[np.float64]:
+    """Days from 1970 to the dates of a column, NaN where missing."""
+    return _days(column, form)[0]
 
 
 def _years(column: Column, at: str, form: str | None) -> npt.NDArray[np.float64]:

@@ -146,3 +146,22 @@ def test_the_c_index_is_the_share_of_pairs_in_the_right_order():
     task = Task(kind="survival", time="t", event="e")
     measured = task.measure(pd.DataFrame({"log_hazard": risk, "time": time, "event": event.astype(float)}))
     assert measured["c_index"] == pytest.approx(good / pairs)
+
+
+def test_a_measured_target_with_a_code_is_named_in_the_log(tmp_path):
+    from recipes.adni.data import BrainData
+    from recipes.adni.sources import Source
+    from recipes.adni.training import describe
+
+    table = pd.DataFrame({"subject": [f"s{i:02d}" for i in range(20)], "score": [*range(20, 38), -9998, -9998]})
+    table["image"] = [f"{name}.nii.gz" for name in table["subject"]]
+    table.to_csv(tmp_path / "table.csv", index=False)
+    for name in table["image"]:
+        (tmp_path / name).write_bytes(b"")
+    source = Source("table", str(tmp_path), str(tmp_path / "table.csv"))
+    for rows, said in ((None, True), ("`score` != -9998", False)):
+        data = BrainData(source, Task(kind="regression", target="score"), covariates=[], rows=rows)
+        data.read()
+        lines = "\n".join(describe(data))
+        assert ("look at the target score: -9998 in 2 rows" in lines) == said
+        assert ("--data.rows '`score` != -9998'" in lines) == said

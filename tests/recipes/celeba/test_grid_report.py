@@ -511,6 +511,13 @@ def test_a_page_that_is_not_ours_is_kept(made, tmp_path):
     assert page.read_text() == "# My own notes\n"
 
 
+@pytest.mark.parametrize("option", ["--resamples", "--group_resamples"])
+def test_too_few_resamples_are_refused_before_the_runs_are_read(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "nowhere"), option, "20"])
+    assert f"{option}: expected 100 or more, got 20" in capsys.readouterr().err
+
+
 def test_nothing_finished_is_an_error_that_says_why(tmp_path):
     fake_run(tmp_path, PLAIN, status="failed", reason="disk full")
     with pytest.raises(RunError, match="disk full"):

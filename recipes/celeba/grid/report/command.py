@@ -30,6 +30,7 @@ from recipes.common.runs import RunError
 MODES = ("as_published", "corrected")
 COLOURS = 256  # of a figure's palette
 RESAMPLES, GROUP_RESAMPLES = 2000, 200
+LEAST = 100
 
 
 def main(argv: list[str]) -> None:
@@ -196,4 +197,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--group_resamples", type=int, default=GROUP_RESAMPLES, help="of the images, for subgroups (%(default)s)"
     )
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for name in ("resamples", "group_resamples"):
+        if getattr(options, name) < LEAST:
+            parser.error(f"--{name}: expected {LEAST} or more, got {getattr(options, name)}; an interval needs them")
+    return options
