@@ -64,7 +64,9 @@ class ImageStore:
         base = self.array.view(np.ndarray)
         if self.array.dtype.kind == "u":
             largest = np.float32(np.iinfo(self.array.dtype).max)
-            return torch.from_numpy(np.divide(base[places], largest, dtype=np.float32))
+            images = base[places].astype(np.float32)
+            images /= largest
+            return torch.from_numpy(images)
         return torch.from_numpy(base[places].astype(np.float32, copy=False))
 
     def mean_std(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "PictureError", "picture_channels", "read_picture", "resize_picture"]
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")  # Pillow's names
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")  # Pillow's names; JPEG opens MPO
 
 #: What is no error and yet worth a look, by the name under which it is counted.
 NOTES = {
@@ -139,7 +139,7 @@ def resize_picture(
         scaled = [round(height * ratio), round(width * ratio)]
         limit = min if resize == "pad" else max  # rounding never leaves the size, or a gap in it
         inner = _scale(pixels, (limit(max(1, scaled[0]), size[0]), limit(max(1, scaled[1]), size[1])))
-        out = _pad(inner, size) if resize == "pad" else _centre(inner, size)
+        out = _pad(inner, size, pixels.min()) if resize == "pad" else _centre(inner, size)
     return out if crop is None else _centre(out, crop)
 
 
@@ -160,10 +160,10 @@ def _centre(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return pixels[:, top : top + size[0], left : left + size[1]]
 
 
-def _pad(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _pad(pixels: np.ndarray, size: tuple[int, int], smallest: float) -> np.ndarray:
     out = np.zeros((len(pixels), *size), dtype=pixels.dtype)
     if pixels.dtype == np.float32:
-        out += pixels.min()
+        out += smallest
     top, left = ((want - have) // 2 for have, want in zip(pixels.shape[1:], size, strict=True))
     out[:, top : top + pixels.shape[1], left : left + pixels.shape[2]] = pixels
     return out
@@ -196,6 +196,8 @@ def _open(path: Path, stream: Any) -> Image:
             image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise PictureError(f"{path}: expected an image (PNG, JPEG, TIFF, BMP, WebP), got {describe(path)}") from error
+    except OSError as error:
+        raise PictureError(f"{path}: expected a whole image, got one that is cut off ({error}); {AGAIN}") from error
     except Image.DecompressionBombError as error:
         raise PictureError(
             f"{path}: expected at most {2 * (most or LARGEST):,d} pixels, got more ({error}); make the image smaller, "
@@ -221,6 +223,7 @@ def _by_pillow(path: Path, content: bytes) -> tuple[np.ndarray, set[str]]:
     from PIL import ImageOps
 
     image = _open(path, io.BytesIO(content))
+    kind = image.format  # a turned copy has none
     try:
         image.load()
         negative = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
@@ -236,7 +239,7 @@ def _by_pillow(path: Path, content: bytes) -> tuple[np.ndarray, set[str]]:
         grey = np.asarray(image).astype(np.uint16)[None]
         return (65535 - grey if negative else grey), notes
     if image.mode in ("I", "F"):
-        return _numbers(path, image, negative), notes
+        return _numbers(path, image, negative, kind in ("PNG", "PPM")), notes
     if deep and image.mode != "P":
         notes.add("reduced")
     if image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in image.info:
@@ -266,14 +269,14 @@ def _bits(image: Image, content: bytes) -> int:
     return 8
 
 
-def _numbers(path: Path, image: Image, negative: bool) -> np.ndarray:
+def _numbers(path: Path, image: Image, negative: bool, deep: bool) -> np.ndarray:
     """Integers of 32 bits (16 in a PNG or PGM) and floats."""
     if negative:
         raise PictureError(
             f"{path}: expected black as zero, got a TIFF of numbers in which white is zero; save it anew"
         )
     values = np.asarray(image)
-    if image.mode == "I" and image.format in ("PNG", "PPM") and values.min() >= 0 and values.max() <= 65535:
+    if image.mode == "I" and deep and values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16)[None]
     if image.mode == "I" and np.abs(values.astype(np.int64)).max() > 2**24:
         raise PictureError(
