@@ -2,137 +2,149 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.errors import StudyError, SurgeryError
+from fusionconv.study.first_weights import load_weights
+from fusionconv.study.freezing import freeze, frozen_modules
+from fusionconv.study.heads import HeadOptions, find_head, last_linear, put_head, read_head
+from fusionconv.study.network_makers import LIBRARIES, make_network
 
-__all__ = ["build_network", "check_network", "freeze", "frozen_modules"]
+__all__ = ["HeadOptions", "build_network", "check_network", "freeze", "frozen_modules"]
 
 
 def build_network(
-    name: str, *, num_outputs: int, in_channels: int, image_size: Sequence[int], options: Mapping[str, Any] = {},
-    pretrained: bool = False, weights: str | None = None, head: str = "linear",
+    name: str, *, num_outputs: int, in_channels: int, image_size: Sequence[int],
+    options: Mapping[str, Any] | None = None, pretrained: bool = False,
+    weights: str | None = None, head: str | HeadOptions | None = "linear",
+    own_functions: bool = True,
 ) -> nn.Module:  # fmt: skip
-    """A network called as ``network(images)``, (N, in_channels, *image_size) -> (N, num_outputs)."""
-    library, colon, model = name.partition(":")
-    if not colon:
-        raise StudyError(f"network: expected LIBRARY:NAME such as torchvision:resnet18, got {name!r}")
-    if library == "torchvision":
-        network = _torchvision(model, num_outputs, in_channels, pretrained, options)
-    elif library == "timm":
-        import timm
+    """A network called as ``network(images)``, (N, in_channels, *image_size) -> (N, num_outputs).
 
-        if not timm.is_model(model):
-            raise StudyError(_unknown("timm", model, timm.list_models()))
-        network = timm.create_model(
-            model, pretrained=pretrained, num_classes=num_outputs, in_chans=in_channels, **options
+    The same seed gives the same weights, whichever arm is made of it afterwards.
+
+    Args:
+        name: ``torchvision:NAME``, ``timm:NAME``, ``monai:NAME``, ``fusionconv:NAME``, or ``package.module:function``.
+            A function is called with num_outputs, in_channels and image_size, as far as it takes them, and with
+            ``options``.
+        num_outputs: of the last layer.
+        in_channels: of the images.
+        image_size: height and width, or three sizes in 3-D.
+        options: further arguments of the network.
+        pretrained: start from the library's weights, which it downloads; the last layer is new, and a first
+            convolution of other channels takes the mean of the pretrained kernels.
+        weights: a file of weights to start from (torch or safetensors). What does not fit is logged.
+        head: the last layer of every arm: linear (the network's own), mlp, norm (see `HeadOptions`).
+        own_functions: whether ``package.module:function`` may be called. Say False where the name comes from a file
+            that somebody else made.
+
+    Raises:
+        StudyError: no such network, or it does not take these options.
+        SurgeryError: it cannot have these channels, dimensions or head.
+        CheckpointError: the weights cannot be had, or are another network's.
+
+    >>> net = build_network("fusionconv:small_resnet", num_outputs=2, in_channels=1, image_size=(16, 16, 16))
+    >>> net(torch.zeros(3, 1, 16, 16, 16)).shape
+    torch.Size([3, 2])
+    """
+    if pretrained and weights is not None:
+        raise StudyError(f"weights: expected pretrained or weights, got both (weights={weights}); leave one out")
+    wanted = read_head(head)
+    if not own_functions and name.partition(":")[0] not in LIBRARIES:
+        raise StudyError(
+            f"network: expected one of {', '.join(LIBRARIES)}, got {name!r}; a function of one's own is not run from a "
+            "file: build the network, and load the weights into it"
         )
-    elif library == "monai":
-        network = _monai(model, num_outputs, in_channels, image_size, options)
-    else:
-        network = _own(library, model, num_outputs, in_channels, image_size, options)
+    network = make_network(name, num_outputs, in_channels, image_size, options or {}, pretrained)
+    network = put_head(network, wanted, num_outputs, in_channels, image_size)
     if weights is not None:
-        raise NotImplementedError
+        load_weights(network, weights, _head_names(network, num_outputs))
     return network
 
 
-def _torchvision(
-    name: str, num_outputs: int, in_channels: int, pretrained: bool, options: Mapping[str, Any]
-) -> nn.Module:
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name not in known:
-        raise StudyError(_unknown("torchvision", name, known))
-    network: nn.Module = models.get_model(
-        name, weights="DEFAULT" if pretrained else None, num_classes=num_outputs, **options
-    )
-    first = next(n for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
-    old: Any = network.get_submodule(first)
-    if old.in_channels != in_channels:
-        new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation, old.groups,
-                        old.bias is not None, old.padding_mode)  # fmt: skip
-        network.set_submodule(first, new)
-    return network
+def _head_names(network: nn.Module, num_outputs: int) -> list[str]:
+    """The last layer, which other weights may lack."""
+    found = find_head(network)
+    if found is not None:
+        return [found]
+    try:
+        return [last_linear(network, num_outputs)]
+    except SurgeryError:
+        return []
 
 
-def _monai(
-    name: str, num_outputs: int, in_channels: int, image_size: Sequence[int], options: Mapping[str, Any]
-) -> nn.Module:
-    nets: Any = importlib.import_module("monai.networks.nets")
-    maker = getattr(nets, name, None)
-    if maker is None:
-        raise StudyError(_unknown("monai", name, [n for n in dir(nets) if not n.startswith("_")]))
-    resnet = name.lower().startswith("resnet") and name.islower()
-    given: dict[str, Any] = {"spatial_dims": len(image_size)}
-    given |= (
-        {"n_input_channels": in_channels, "num_classes": num_outputs}
-        if resnet
-        else {"in_channels": in_channels, "out_channels": num_outputs}
-    )
-    taken = inspect.signature(maker).parameters
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
-        if "out_channels" not in taken and "num_classes" in taken:
-            given["num_classes"] = given.pop("out_channels")
-    network: nn.Module = maker(**{**given, **options})
-    return network
-
-
-def _own(
-    module: str, name: str, num_outputs: int, in_channels: int, image_size: Sequence[int], options: Mapping[str, Any]
-) -> nn.Module:
-    maker = getattr(importlib.import_module(module), name)
-    taken = inspect.signature(maker).parameters
-    given = {"num_outputs": num_outputs, "in_channels": in_channels, "image_size": tuple(image_size)}
-    network: nn.Module = maker(**{k: v for k, v in given.items() if k in taken}, **options)
-    return network
-
-
-def _unknown(library: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
-    return f"network: expected a network of {library}, got {name!r}" + (
-        f"; did you mean {' or '.join(near)}?" if near else ""
-    )
-
-
-@torch.no_grad()
 def check_network(network: nn.Module, in_channels: int, image_size: Sequence[int], num_outputs: int) -> None:
-    """Send two images through."""
-    training = network.training
+    """Send two images of noise through, in eval mode; modes and random numbers stay as they are.
+
+    Raises:
+        SurgeryError: the network does not take such images (the message says which it takes), or its outputs are not
+            finite numbers of shape (N, num_outputs).
+    """
+    images = _by(in_channels, image_size)
+    try:
+        out = _answer(network, in_channels, image_size)
+    except _FAILURES as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SurgeryError(
+            f"network: expected images that {type(network).__name__} takes, got {images} ({why}); "
+            f"{_what_it_takes(network, in_channels, image_size)}"
+        ) from error
+    expected = f"network: expected outputs (N, {num_outputs}) of {type(network).__name__}, got"
+    if not isinstance(out, Tensor):
+        kind = f"a {type(out).__name__}" + (f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else "")
+        raise SurgeryError(f"{expected} {kind}; name a function of your own that returns a network of one tensor")
+    if tuple(out.shape) != (2, num_outputs):
+        shape = ", ".join(["N" if out.ndim and out.shape[0] == 2 else "?", *map(str, out.shape[1:])])
+        do = (
+            "its last layer needs num_outputs outputs" if out.ndim == 2 else "the images are not pooled to one row each"
+        )
+        raise SurgeryError(f"{expected} ({shape}): {do}; mend it, or give another network")
+    if not torch.isfinite(out).all():
+        raise SurgeryError(
+            f"{expected} NaN or infinity for {images}: its maps may have no pixel left; "
+            f"{_what_it_takes(network, in_channels, image_size)}"
+        )
+
+
+_FAILURES = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)
+
+
+def _answer(network: nn.Module, in_channels: int, image_size: Sequence[int]) -> Any:
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
+    noise = torch.randn(2, in_channels, *image_size, generator=torch.Generator().manual_seed(0))
+    modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        out = network(torch.zeros(2, in_channels, *image_size))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise SurgeryError(
-            f"network: expected one that takes {in_channels} x {tuple(image_size)}, got {error}"
-        ) from error
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return network(noise.to(like))
     finally:
-        network.train(training)
-    if not isinstance(out, Tensor) or tuple(out.shape) != (2, num_outputs):
-        raise SurgeryError(f"network: expected outputs (2, {num_outputs}), got {getattr(out, 'shape', type(out))}")
+        for module, training in modes.items():
+            module.training = training
 
 
-def freeze(network: nn.Module, names: Sequence[str]) -> int:
-    """Parameters by name prefix are not trained."""
-    count = 0
-    for name, p in network.named_parameters():
-        if any(name == n or name.startswith(n + ".") for n in names):
-            p.requires_grad_(False)
-            count += 1
-    return count
+def _what_it_takes(network: nn.Module, in_channels: int, image_size: Sequence[int]) -> str:
+    """What to change: the channels, or the least of some usual sizes with which it works."""
+    first = next((m for m in network.modules() if isinstance(m, _ConvNd)), None)
+    if first is not None and first.weight.ndim - 2 != len(image_size):
+        return f"it takes {first.weight.ndim - 2}-D images; give --dims {first.weight.ndim - 2}, or another network"
+    if first is not None and first.in_channels != in_channels:
+        return f"it takes {first.in_channels} channels; give --channels {first.in_channels}"
+    sizes = (32, 48, 64, 96, 128, 192, 224, 256, 299, 384) if len(image_size) == 2 else (16, 24, 32, 48, 64, 96)
+    for size in sizes:
+        try:
+            out = _answer(network, in_channels, [size] * len(image_size))
+        except _FAILURES:
+            continue
+        if isinstance(out, Tensor) and bool(torch.isfinite(out).all()):
+            same = " x ".join([str(size)] * len(image_size))
+            return f"of the usual sizes it takes {same} first; give --image-size {size}"
+    return f"it takes none of the sizes {', '.join(map(str, sizes))} either; give another network"
 
 
-def frozen_modules(network: nn.Module, names: Sequence[str]) -> tuple[nn.Module, ...]:
-    """The frozen parts, kept in eval mode."""
-    return tuple(m for n, m in network.named_modules() if n in names)
-
-
-_ = Path
+def _by(in_channels: int, image_size: Sequence[int]) -> str:
+    return f"{in_channels} channels of " + " x ".join(map(str, image_size))

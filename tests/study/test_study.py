@@ -92,7 +92,9 @@ def test_a_finished_study_trains_nothing_again_and_arms_can_be_added(finished, m
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
     done = []
-    monkeypatch.setattr("fusionconv.study.study.do_run", lambda run, *a, **k: done.append(run.name) or do_run(run, *a, **k))
+    monkeypatch.setattr(
+        "fusionconv.study.study.do_run", lambda run, *a, **k: done.append(run.name) or do_run(run, *a, **k)
+    )
     Study(**small).compare(ARMS, out=copy, progress=False, report=False)
     assert done == []
     comparison = Study(**small).compare([*ARMS, "film@last"], out=copy, progress=False, report=False)
@@ -137,7 +139,9 @@ def test_a_run_that_is_killed_between_epochs_goes_on_bit_by_bit(small, tmp_path,
             Study(**given).compare(["hybrid@first"], out=tmp_path / "killed", progress=False, report=False)
     assert (tmp_path / "killed/runs/hybrid-first/holdout/last.ckpt").is_file()
     epochs = []
-    monkeypatch.setattr(StudyModule, "on_train_epoch_start", lambda self: epochs.append(self.current_epoch) or original(self))
+    monkeypatch.setattr(
+        StudyModule, "on_train_epoch_start", lambda self: epochs.append(self.current_epoch) or original(self)
+    )
     again = Study(**given).compare(["hybrid@first"], out=tmp_path / "killed", progress=False, report=False)
     assert epochs == [2, 3]
     pd.testing.assert_frame_equal(again.predictions, whole.predictions)
@@ -145,7 +149,11 @@ def test_a_run_that_is_killed_between_epochs_goes_on_bit_by_bit(small, tmp_path,
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"epochs": 3}, "epochs: 2 before, 3 now"), ({"lr": 0.01}, "lr: 0.001 before, 0.01 now"), ({"seed": 1}, "seed: 0 before")],
+    [
+        ({"epochs": 3}, "epochs: 2 before, 3 now"),
+        ({"lr": 0.01}, "lr: 0.001 before, 0.01 now"),
+        ({"seed": 1}, "seed: 0 before"),
+    ],
 )
 def test_other_settings_are_refused_by_name(finished, change, says):
     _, out, small = finished
@@ -270,7 +278,11 @@ def test_a_given_split(small, tmp_path):
     [
         ("regression", {"target": "score", "allow_leaks": ["age"]}, "mae"),
         ("survival", {"target": ["months", "event"], "task": "survival"}, "c_index"),
-        ("multiclass", {"target": "site", "covariates": ["age"], "task": "multiclass", "drop": "C", "loss": "balanced"}, "auc"),
+        (
+            "multiclass",
+            {"target": "site", "covariates": ["age"], "task": "multiclass", "drop": "C", "loss": "balanced"},
+            "auc",
+        ),
         ("multilabel", {"target": ["event", "bright"], "loss": "mse"}, "auc"),
     ],
 )
@@ -279,7 +291,9 @@ def test_every_task_from_the_table_to_the_report(small, tmp_path, task, change, 
     frame["bright"] = (frame["dx"] == "ill").astype(int)
     frame.to_csv(tmp_path / "t.csv", index=False)
     given = {**small, "table": str(tmp_path / "t.csv"), "epochs": 1, "controls": 1, **change}
-    comparison = Study(**given).compare(["image", "covariates", "stacked", "hybrid@first"], out=tmp_path / "out", progress=False)
+    comparison = Study(**given).compare(
+        ["image", "covariates", "stacked", "hybrid@first"], out=tmp_path / "out", progress=False
+    )
     assert comparison.table["metric"].iloc[0] == main
     assert comparison.table.query("metric == @main")["mean"].notna().all()
     true = comparison.predictions.query("control == 'true' and arm == 'hybrid-first'")
@@ -294,12 +308,17 @@ def test_seeds_are_averaged_and_tuning_tries_as_many_for_each_arm(small, tmp_pat
     given = {**small, "folds": 1, "epochs": 1, "seeds": 2, "tune": {"lr": [1e-3, 1e-2], "rank": [1, 2]}}
     comparison = Study(**given).compare(["image", "hybrid@first"], out=tmp_path / "out", progress=False)
     for arm in ("image", "hybrid-first"):
-        runs = [json.loads((tmp_path / f"out/runs/{arm}/{fold}/result.json").read_text()) for fold in ("holdout", "holdout-seed1")]
+        runs = [
+            json.loads((tmp_path / f"out/runs/{arm}/{fold}/result.json").read_text())
+            for fold in ("holdout", "holdout-seed1")
+        ]
         assert [len(run["tuned"]) for run in runs] == [4, 4]
         for run in runs:
             best = min(run["tuned"], key=lambda t: t["loss"])
             assert run["chosen"] == {k: v for k, v in best.items() if k != "loss"}
-        parts = [read_predictions(tmp_path / f"out/runs/{arm}/{f}/predictions.csv") for f in ("holdout", "holdout-seed1")]
+        parts = [
+            read_predictions(tmp_path / f"out/runs/{arm}/{f}/predictions.csv") for f in ("holdout", "holdout-seed1")
+        ]
         each = [p.query("control == 'true' and part == 'test'").set_index("id")["probability"] for p in parts]
         mean = comparison.predictions.query("control == 'true' and arm == @arm").set_index("id")["probability"]
         np.testing.assert_allclose(mean, ((each[0] + each[1]) / 2).reindex(mean.index))
@@ -318,13 +337,17 @@ def test_saved_networks_load_by_their_folder_alone_and_predict_new_rows(finished
         store = Study(**small).store
         covariates = None if encoder is None else torch.from_numpy(encoder.transform(rows))
         said = predictor(store.read(rows["file"].tolist()), covariates)["probability"]
-        own = comparison.predictions.query("arm == @arm and control == 'true' and fold == 'repeat0-fold0'").set_index("id")
+        own = comparison.predictions.query("arm == @arm and control == 'true' and fold == 'repeat0-fold0'").set_index(
+            "id"
+        )
         np.testing.assert_allclose(said, own["probability"].reindex(rows["file"]), atol=1e-5)
     frame = pd.read_csv(small["table"]).drop(columns=["dx", "patient"]).head(5)
     frame.loc[1, "age"] = -1e39
     frame.loc[2, "file"] = "absent.png"
     frame.to_csv(tmp_path / "new.csv", index=False)
-    result = predict_table(str(out), "hybrid@first", str(tmp_path / "new.csv"), small["images"], str(tmp_path / "p.csv"))
+    result = predict_table(
+        str(out), "hybrid@first", str(tmp_path / "new.csv"), small["images"], str(tmp_path / "p.csv")
+    )
     assert result["networks"].dropna().eq(2).all()
     good = result[result["problem"] == ""]
     assert "p00.png" in set(good["id"])
@@ -338,7 +361,10 @@ def test_the_yaml_of_a_study_runs_it_again(finished, tmp_path):
 
     saved = yaml.safe_load((out / "study.yaml").read_text())
     assert saved["arms"] == ARMS
-    assert main(["compare", "--config", str(out / "study.yaml"), "--out", str(tmp_path / "again"), "--arms", "covariates"]) == 0
+    assert (
+        main(["compare", "--config", str(out / "study.yaml"), "--out", str(tmp_path / "again"), "--arms", "covariates"])
+        == 0
+    )
     again = pd.read_csv(tmp_path / "again/predictions.csv")
     first = pd.read_csv(out / "predictions.csv").query("arm == 'covariates'")
     np.testing.assert_allclose(again["probability"], first["probability"])

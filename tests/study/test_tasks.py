@@ -19,7 +19,9 @@ def predictions(task, targets, outputs, threshold=0.5):
 
 
 def binary(loss="default"):
-    return make_task({"task": "binary", "columns": ["dx"], "loss": loss, "classes": {"CN": ["CN"], "AD": ["AD", "MCI"]}})
+    return make_task(
+        {"task": "binary", "columns": ["dx"], "loss": loss, "classes": {"CN": ["CN"], "AD": ["AD", "MCI"]}}
+    )
 
 
 def test_binary_against_scikit_learn():

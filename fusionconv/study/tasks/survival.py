@@ -84,7 +84,9 @@ def _c_index(rows: pd.DataFrame) -> float:
     from fusionconv.evaluation import concordance_index
 
     try:
-        return float(concordance_index(rows["time"].to_numpy(), rows["event"].to_numpy(), rows["log_hazard"].to_numpy()))
+        return float(
+            concordance_index(rows["time"].to_numpy(), rows["event"].to_numpy(), rows["log_hazard"].to_numpy())
+        )
     except EvaluationError:  # no pair can be compared
         return math.nan
 
