@@ -122,22 +122,22 @@ def check_arms(
     said = []
     if store is None:
         return said
-    split = folds.iloc[:, 0]
+    split, checked = folds.iloc[:, 0], False
     for arm in arms:
-        if not arm.takes_image or arm.kind == "stacked":
+        if arm.kind not in ("image", "fusion"):
             continue
         names = arm.settings.get("covariates", settings.covariates)
         data = fold_data(rows, split, settings, None, covariates=names)
         if arm.takes_covariates and data.num_covariates == 0:
             raise StudyError(f"arm {arm.name}: expected covariates, got none; give --covariates COLUMNS")
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             network = build_network(
                 settings.network, num_outputs=rows.task.num_outputs, in_channels=store.array.shape[1],
-                image_size=settings.size, options=settings.network_options, pretrained=False, weights=None,
-                head=settings.head,
+                image_size=store.array.shape[2:], options=settings.network_options, head=settings.head,
             )  # fmt: skip
-            if arm.kind == "image" or len(said) == 0:
-                check_network(network, store.array.shape[1], tuple(store.array.shape[2:]), rows.task.num_outputs)
+            if not checked:
+                check_network(network, store.array.shape[1], store.array.shape[2:], rows.task.num_outputs)
+                checked = True
             network = build_arm(arm, network, data.num_covariates)
         if text := too_large(arm, count_parameters(network)):
             said.append(text)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import StudyError
-from fusionconv.study.arms import parse_arm
+from fusionconv.study.arms import find_arm
 from fusionconv.study.folds import FoldData, fold_data
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
@@ -32,10 +32,8 @@ def explain_arm(study: str, arm: str, fold: str | None = None, rows: int = 6, ou
         The files: ``attribution.png`` always; ``kernels.png`` and ``effects.png`` where the network takes covariates.
     """
     opened, arms = Study.open(study)
-    named = {a.name: a for a in arms if a.takes_image and a.kind != "stacked"}
-    name = parse_arm(arm).name
-    if name not in named:
-        raise StudyError(f"arm: expected one of {', '.join(named)}, got {arm!r}")
+    chosen_arm = find_arm(arm, [a for a in arms if a.kind in ("image", "fusion")])
+    name = chosen_arm.name
     _ = opened.store
     chosen = fold or opened.folds.columns[0]
     if chosen not in opened.folds:
@@ -44,7 +42,7 @@ def explain_arm(study: str, arm: str, fold: str | None = None, rows: int = 6, ou
     if not model.is_dir():
         raise StudyError(f"{model}: expected a network, got none; run the comparison with --keep best")
     predictor = load_predictor(model)
-    settings = opened.of_arm(named[name])
+    settings = opened.of_arm(chosen_arm)
     data = fold_data(opened.rows, opened.folds[chosen], settings, opened.store, encoder=predictor.encoder,
                      covariates=() if predictor.encoder is None else None)  # fmt: skip
     folder = Path(out) if out else Path(study) / "explain" / name

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import CovariateError, StudyError
-from fusionconv.study.arms import parse_arm
+from fusionconv.study.arms import find_arm, parse_arm
 from fusionconv.study.rows import read_rows
 from fusionconv.study.runs import _write_csv, read_json
 from fusionconv.study.settings import make_settings
@@ -70,13 +70,14 @@ class Predictor:
 
 def load_predictor(folder: str | Path) -> Predictor:
     """A network that a study saved (``runs/ARM/FOLD/model``)."""
-    from fusionconv.checkpoint import load, read_about
+    from fusionconv.checkpoint import read_about
+    from fusionconv.study.saved import open_network
 
     about = read_about(folder)
     if "task" not in about:
         raise StudyError(f"{folder}: expected a network of a study, got a checkpoint without one's settings; use "
                          "fusionconv.load(folder, network)")  # fmt: skip
-    network, encoder = load(folder)
+    network, encoder = open_network(Path(folder))
     return Predictor(network.eval(), encoder, make_task(about["task"]), about)
 
 
@@ -105,7 +106,7 @@ def predict_table(
 
     folder = Path(study)
     saved = read_study(folder)
-    name = parse_arm(arm).name
+    name = find_arm(arm, [parse_arm(said) for said in saved["arms"]]).name
     models = sorted(p for p in (folder / "runs" / name).glob("*/model") if read_json(p.parent / "result.json"))
     if not models:
         there = sorted({p.parent.parent.name for p in (folder / "runs").glob("*/*/model")})

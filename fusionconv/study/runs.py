@@ -266,11 +266,11 @@ def make_network(arm: Arm, data: FoldData, settings: Settings) -> nn.Module:
     assert data.store is not None
     network = build_network(
         settings.network, num_outputs=data.task.num_outputs, in_channels=data.store.array.shape[1],
-        image_size=settings.size, options=settings.network_options, pretrained=settings.pretrained,
+        image_size=data.store.options.shape, options=settings.network_options, pretrained=settings.pretrained,
         weights=settings.weights, head=settings.head,
     )  # fmt: skip
     if settings.freeze:
-        freeze(network, settings.freeze)
+        freeze(network, settings.freeze)  # before the surgery: what covariates bring is always trained
     return build_arm(arm, network, data.num_covariates)
 
 

@@ -14,7 +14,9 @@ from fusionconv.study.settings import Settings
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["plain_network", "save_network"]
+    from fusionconv.tabular import CovariateEncoder
+
+__all__ = ["open_network", "plain_network", "save_network"]
 
 
 def save_network(
@@ -31,7 +33,7 @@ def save_network(
     channels = int(data.store.array.shape[1])
     build = {
         "name": settings.network, "num_outputs": data.task.num_outputs, "in_channels": channels,
-        "image_size": list(settings.size), "options": dict(settings.network_options), "head": settings.head,
+        "image_size": list(data.store.options.shape), "options": dict(settings.network_options), "head": settings.head,
     }  # fmt: skip
     about = {
         "build": {"function": "fusionconv.study.saved:plain_network", "arguments": build},
@@ -49,11 +51,28 @@ def save_network(
 
 
 def plain_network(
-    name: str, num_outputs: int, in_channels: int, image_size: list[int], options: Mapping[str, Any], head: str
-) -> nn.Module:
-    """The plain network of a saved arm, with new weights, which `fusionconv.load` replaces."""
+    name: str, num_outputs: int, in_channels: int, image_size: list[int], options: Mapping[str, Any], head: str,
+    own_functions: bool = False,
+) -> nn.Module:  # fmt: skip
+    """The plain network of a saved arm, with new weights, which `fusionconv.load` replaces.
+
+    ``own_functions`` says whether the name may be a function of yours. `fusionconv.load` says no: nothing is run only
+    because a file names it.
+    """
+    import torch
+
     from fusionconv.study.networks import build_network
 
-    return build_network(
-        name, num_outputs=num_outputs, in_channels=in_channels, image_size=tuple(image_size), options=options, head=head
-    )
+    with torch.random.fork_rng(devices=[]):
+        return build_network(
+            name, num_outputs=num_outputs, in_channels=in_channels, image_size=tuple(image_size), options=options,
+            head=head, own_functions=own_functions,
+        )  # fmt: skip
+
+
+def open_network(folder: Path) -> tuple[nn.Module, CovariateEncoder | None]:
+    """The network and the encoder of a run's ``model/``, also of a network that is a function of your own."""
+    from fusionconv.checkpoint import load, read_about
+
+    build = read_about(folder)["build"]["arguments"]
+    return load(folder, plain_network(**build, own_functions=True))

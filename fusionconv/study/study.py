@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 
 from fusionconv.errors import StudyError
-from fusionconv.study.arms import Arm, parse_arm
+from fusionconv.study.arms import Arm, find_arm, head_of_all, parse_arm
 from fusionconv.study.checks import check_arms, check_images, check_rows
 from fusionconv.study.folds import FoldData, fold_data, make_folds
 from fusionconv.study.rows import Rows, read_rows
@@ -144,6 +144,7 @@ class Study:
                 self.__dict__.pop(name, None)
         out = Path(out)
         parsed = parse_arms(arms, self.settings)
+        self.settings = replace(self.settings, head=head_of_all(parsed, self.settings.head))
         claim(out, overwrite)
         self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
         with logging_to(out / "log.txt"):
@@ -320,24 +321,22 @@ class Comparison:
 
         To predict, `fusionconv.study.predict` averages the networks of all folds instead.
         """
-        from fusionconv.checkpoint import load
+        from fusionconv.study.saved import open_network
 
         found = []
-        for path in sorted((self.out / "runs" / parse_arm(arm).name).glob("*/result.json")):
+        arms = [parse_arm(said) for said in read_study(self.out)["arms"]]
+        for path in sorted((self.out / "runs" / find_arm(arm, arms).name).glob("*/result.json")):
             result = read_json(path)
             assert result is not None
             if (path.parent / "model").is_dir():
                 value = (result.get("val") or {}).get(result["main"])
-                found.append((-float("inf") if value is None else float(value), path.parent / "model", result["main"]))
+                found.append((float("nan") if value is None else float(value), path.parent / "model", result["main"]))
         if not found:
-            arms = sorted(p.name for p in (self.out / "runs").glob("*") if any(p.glob("*/model")))
-            raise StudyError(
-                f"{self.out}: expected an arm with networks, got {arm!r}; there are {', '.join(arms) or 'none'}"
-            )
+            raise StudyError(f"{self.out}: expected an arm with networks, got {arm!r}; run with --keep best")
         task = make_task((read_json(self.out / "notes.json") or {})["task"])
         greater = task.metric(found[0][2]).greater_is_better
-        value = max(v for v, _, _ in found) if greater else min(v for v, _, _ in found)
-        return load(next(path for v, path, _ in found if v == value))
+        found.sort(key=lambda f: (f[0] != f[0], -f[0] if greater else f[0]))  # where nothing was chosen: the first
+        return open_network(found[0][1])
 
     def _read(self, name: str) -> pd.DataFrame:
         path = self.out / name

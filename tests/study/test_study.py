@@ -16,6 +16,7 @@ from fusionconv.study.folds import FoldData
 from fusionconv.study.predict import predict_table
 from fusionconv.study.runs import do_run, read_predictions
 from tests.study.conftest import write_pictures
+from tests.study.tiny import network as network_of_tests
 
 ARMS = ["image", "covariates", "stacked", "concat", "hybrid@first"]
 
@@ -325,11 +326,14 @@ def test_seeds_are_averaged_and_tuning_tries_as_many_for_each_arm(small, tmp_pat
         assert not np.allclose(each[0], each[1].reindex(each[0].index))
 
 
-def test_saved_networks_load_by_their_folder_alone_and_predict_new_rows(finished, tmp_path):
+def test_saved_networks_load_and_predict_new_rows(finished, tmp_path):
     comparison, out, small = finished
     for arm, fused in (("image", False), ("hybrid-first", True)):
         folder = out / "runs" / arm / "repeat0-fold0/model"
-        network, encoder = fusionconv.load(folder)
+        with pytest.raises(StudyError, match="a function of one's own is not run"):
+            fusionconv.load(folder)  # nothing is run because a file names it
+        torch.manual_seed(0)
+        network, encoder = fusionconv.load(folder, network_of_tests(2, 1, (16, 16)))
         assert (encoder is not None) == fused
         predictor = load_predictor(folder)
         rows = pd.read_csv(small["table"])
@@ -375,5 +379,18 @@ def test_the_best_network(finished):
     network, encoder = comparison.best("hybrid@first")
     assert encoder.columns == ("age", "site")
     assert type(network).__name__ == "FusedSequential"
-    with pytest.raises(StudyError, match="there are concat, hybrid-first, image"):
+    with pytest.raises(StudyError, match="expected one of image, covariates, stacked, concat, hybrid-first"):
         comparison.best("film@last")
+
+
+def test_a_network_of_a_library_loads_by_its_folder_alone(small, tmp_path):
+    given = {**small, "network": "timm:test_resnet", "folds": 1, "epochs": 1, "image_size": 32, "controls": 0}
+    comparison = Study(**given).compare(["image", "film@last"], out=tmp_path / "out", progress=False, report=False)
+    for arm, fused in (("image", False), ("film-last", True)):
+        folder = tmp_path / "out/runs" / arm / "holdout/model"
+        network, encoder = fusionconv.load(folder)
+        assert (encoder is not None) == fused
+        assert sorted(p.name for p in folder.iterdir()) == ["fusion.json", "model.safetensors"]
+        own, _ = comparison.best(arm)
+        for name, value in own.state_dict().items():
+            torch.testing.assert_close(network.state_dict()[name], value, rtol=0, atol=0)
