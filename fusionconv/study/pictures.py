@@ -144,12 +144,11 @@ def resize_picture(
 
 
 def _scale(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if pixels.shape[1:] == size:
+        return pixels
     import torch
 
     tvf: Any = importlib.import_module("torchvision.transforms.v2.functional")  # it has no types
-
-    if pixels.shape[1:] == size:
-        return pixels
     wide = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
     out: np.ndarray = tvf.resize(torch.from_numpy(wide), list(size), antialias=True).numpy()
     return out if pixels.dtype != np.uint16 else np.clip(np.rint(out), 0, 65535).astype(np.uint16)

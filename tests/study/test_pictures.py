@@ -225,7 +225,7 @@ def test_cmyk_a_folder_no_file_and_a_dangling_link_are_refused(tmp_path):
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side, monkeypatch):
     monkeypatch.setattr("fusionconv.study.pictures.LARGEST", 10_000**2)
     (tmp_path / "a.png").write_bytes(png(side, side, 8, 0, [b""]))
-    with pytest.raises(PictureError, match="expected at most .* pixels"):
+    with pytest.raises(PictureError, match=r"expected at most .* pixels"):
         read_picture(tmp_path / "a.png")
 
 
