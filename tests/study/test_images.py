@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -10,6 +11,8 @@ import sys
 import textwrap
 import time
 import warnings
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +22,7 @@ from PIL import Image
 
 from fusionconv.errors import StudyError
 from fusionconv.study import images as module
-from fusionconv.study.images import ImageOptions, ImageWarning, file_channels, prepare
+from fusionconv.study.images import ImageOptions, ImageWarning, file_channels, image_options, prepare
 
 SMALL = ImageOptions(size=(12, 10), channels=3)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -435,6 +438,18 @@ def test_a_copy_in_another_process_is_small_and_reads_the_same(tmp_path):
 def test_options_that_cannot_be_are_refused(options):
     with pytest.raises(StudyError, match=r"expected .*got"):
         ImageOptions(**options)
+
+
+def test_options_from_settings():
+    said = {"dims": 2, "size": (270, 220), "channels": None, "resize": "stretch", "crop": [218, 178], "orientation": "RAS",
+            "spacing": [], "foreground": False, "percentiles": [], "unknown_orientation": False}  # fmt: skip
+    options = image_options(SimpleNamespace(**said))
+    assert (options.shape, options.channels, options.spacing) == ((218, 178), 3, None)
+    assert image_options(SimpleNamespace(**said), 1).channels == 1
+    said |= {"dims": 3, "size": (8, 9, 7), "crop": [], "spacing": [2, 2, 3], "percentiles": [1, 99]}
+    options = image_options(SimpleNamespace(**said))
+    assert (options.channels, options.spacing, options.percentiles) == (1, (2, 2, 3), (1, 99))
+    assert ImageOptions(**json.loads(json.dumps(asdict(options)))) == options
 
 
 # ---- 3-D ----
