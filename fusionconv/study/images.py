@@ -101,7 +101,7 @@ def prepare(
             entries.setdefault(keys[name], parts)
 
     shape = (options.channels * paths.shape[1], *options.shape)
-    records = Records(Path(cache) / f"{options.dims}d-{options.key()[:20]}", shape)
+    records = Records(Path(cache) / f"{options.dims}d-{shape[0]}-{options.key()[:20]}", shape)
     found, reasons, decoded = _complete(records, entries, options, threads, progress)
     failed |= {name: reasons[key] for name, key in keys.items() if key in reasons}
     failed = {name: failed[name] for name in names if name in failed}
@@ -158,9 +158,11 @@ _Part = tuple[str, str] | None  # a file and its hash
 
 def _file(cell: Any) -> str | None:
     """The path in a cell; None where there is none."""
+    import pandas as pd
+
     if isinstance(cell, (str, os.PathLike)):
         return os.fspath(cell)
-    if cell is None or cell != cell or str(cell) == "<NA>":
+    if pd.isna(cell):
         return None
     raise StudyError(f"expected paths of images, got {cell!r} ({type(cell).__name__}); give text")
 

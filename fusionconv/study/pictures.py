@@ -110,7 +110,10 @@ def picture_channels(path: str | os.PathLike[str]) -> Literal[1, 3]:
     with path.open("rb") as stream:
         image = _open(path, stream)
         if image.mode in ("P", "PA"):
-            colours = image.convert("RGBA").getcolors(257) or []
+            try:
+                colours = image.convert("RGBA").getcolors(257) or []
+            except Exception as error:
+                raise _damaged(path, error) from error
             return 1 if all(c[0] == c[1] == c[2] for _, c in colours if isinstance(c, tuple)) else 3
         return 1 if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16") else 3
 
@@ -144,12 +147,11 @@ def resize_picture(
 
 
 def _scale(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if pixels.shape[1:] == size:
+        return pixels
     import torch
 
     tvf: Any = importlib.import_module("torchvision.transforms.v2.functional")  # it has no types
-
-    if pixels.shape[1:] == size:
-        return pixels
     wide = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
     out: np.ndarray = tvf.resize(torch.from_numpy(wide), list(size), antialias=True).numpy()
     return out if pixels.dtype != np.uint16 else np.clip(np.rint(out), 0, 65535).astype(np.uint16)
@@ -194,21 +196,21 @@ def _open(path: Path, stream: Any) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST is checked below
             image = Image.open(stream, formats=FORMATS)
+        frames = int(getattr(image, "n_frames", 1))
     except UnidentifiedImageError as error:
         raise PictureError(f"{path}: expected an image (PNG, JPEG, TIFF, BMP, WebP), got {describe(path)}") from error
-    except OSError as error:
-        raise PictureError(f"{path}: expected a whole image, got one that is cut off ({error}); {AGAIN}") from error
     except Image.DecompressionBombError as error:
         raise PictureError(
             f"{path}: expected at most {2 * (most or LARGEST):,d} pixels, got more ({error}); make the image smaller, "
             "or cut it into tiles"
         ) from error
+    except Exception as error:
+        raise _damaged(path, error) from error
     if image.width * image.height > LARGEST:
         raise PictureError(
             f"{path}: expected at most {LARGEST:,d} pixels, got {image.width:,d} x {image.height:,d}; make the image "
             "smaller, or cut it into tiles"
         )
-    frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a JPEG with a preview or a second view behind the photograph
         what = "pages" if image.format == "TIFF" else "frames (an animation)"
         raise PictureError(f"{path}: expected one image, got {frames} {what}; save the one that counts as a file")
@@ -217,6 +219,12 @@ def _open(path: Path, stream: Any) -> Image:
             f"{path}: expected grey or RGB, got {image.mode}; save it as RGB, with its colour profile applied"
         )
     return image
+
+
+def _damaged(path: Path, error: Exception) -> PictureError:
+    """Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error and more."""
+    why = " ".join(str(error).split()) or type(error).__name__
+    return PictureError(f"{path}: expected a whole image, got one that is cut off or damaged ({why}); {AGAIN}")
 
 
 def _by_pillow(path: Path, content: bytes) -> tuple[np.ndarray, set[str]]:
@@ -229,11 +237,8 @@ def _by_pillow(path: Path, content: bytes) -> tuple[np.ndarray, set[str]]:
         negative = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
         deep = _bits(image, content) > 8
         image = ImageOps.exif_transpose(image)
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error and more
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(
-            f"{path}: expected a whole image, got one that is cut off or damaged ({why}); {AGAIN}"
-        ) from error
+    except Exception as error:
+        raise _damaged(path, error) from error
     notes: set[str] = set()
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint16)[None]

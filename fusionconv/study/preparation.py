@@ -33,8 +33,7 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
     infos = [check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation) for file in there]
     for info in infos[1:]:
         _require_one_grid(infos[0], info)
-    load = monai.Compose([monai.LoadImage(reader="NibabelReader", image_only=True), monai.EnsureChannelFirst()])
-    volumes: list[Any] = [load(file) for file in there]
+    volumes = [_load(file) for file in there]
     volume = volumes[0]
     if len(volumes) > 1:
         volume = volume.clone()
@@ -61,6 +60,19 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
                 "that are not finite; look at it with `inspect`, or change image_size, spacing or percentiles"
             )
     return out.astype(np.float16) if options.percentiles is not None else out
+
+
+def _load(file: str) -> Any:
+    """A MetaTensor (1, x, y, z), as MONAI's LoadImage and EnsureChannelFirst give it.
+
+    LoadImage itself makes every reader that MONAI has, and some of them warn.
+    """
+    data: Any = importlib.import_module("monai.data")
+    monai: Any = importlib.import_module("monai.transforms")
+    reader = data.NibabelReader()
+    array, about = reader.get_data(reader.read(file))
+    about["filename_or_obj"] = file
+    return monai.EnsureChannelFirst()(data.MetaTensor.ensure_torch_and_prune_meta(np.asarray(array, np.float32), about))
 
 
 def _require_one_grid(first: VolumeInfo, other: VolumeInfo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import sys
@@ -174,6 +175,22 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, kind, share):
     assert str(caught.value).startswith(f"{tmp_path / 'a'}: expected")
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000"])
+def test_whatever_is_in_a_damaged_file_it_is_an_image_or_refused(tmp_path, kind):
+    stream = io.BytesIO()
+    Image.fromarray(COLOUR).save(stream, kind)
+    random = np.random.default_rng(1)
+    for _ in range(120):
+        content = bytearray(stream.getvalue())
+        for place in random.integers(0, min(len(content), int(random.choice([60, 200, 10**6]))), 3):
+            content[place] = random.integers(0, 256)
+        (tmp_path / "a").write_bytes(content)
+        for look in (read_picture, picture_channels):
+            with contextlib.suppress(PictureError):  # any other exception fails
+                look(tmp_path / "a")
+
+
 def frames(file, **options):
     pages = [Image.fromarray(RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for _ in range(3)]
     pages[0].save(file, save_all=True, append_images=pages[1:], **options)
@@ -225,7 +242,7 @@ def test_cmyk_a_folder_no_file_and_a_dangling_link_are_refused(tmp_path):
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side, monkeypatch):
     monkeypatch.setattr("fusionconv.study.pictures.LARGEST", 10_000**2)
     (tmp_path / "a.png").write_bytes(png(side, side, 8, 0, [b""]))
-    with pytest.raises(PictureError, match="expected at most .* pixels"):
+    with pytest.raises(PictureError, match=r"expected at most .* pixels"):
         read_picture(tmp_path / "a.png")
 
 
