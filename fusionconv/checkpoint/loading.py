@@ -96,7 +96,8 @@ def _built(manifest: Manifest, folder: Path) -> nn.Module:
     build = (manifest.about or {}).get("build")
     if build is None:
         raise CheckpointError(
-            f"{folder}: expected the plain network as the second argument (this checkpoint does not name one), got none; "
+            f"{folder}: expected the plain network as the second argument (this checkpoint does not name one), got "
+            f"none; "
             "fusionconv.load(path, network)"
         )
     module, _, name = str(build["function"]).partition(":")

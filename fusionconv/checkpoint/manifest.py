@@ -124,7 +124,8 @@ def _parse(saved: Any) -> Manifest:
     names = [layer.name for layer in layers]
     if bool(names) != bool(k) or len(set(names)) < len(names):
         raise _DamagedError(
-            f"'layers' must name at least one layer, and each once (none where num_covariates is 0), got {_words(names)}"
+            f"'layers' must name at least one layer, and each once (none where num_covariates is 0), got "
+            f"{_words(names)}"
         )
     settings, versions = _field(saved, "settings", dict), _field(saved, "module_versions", dict)
     for name, values in settings.items():

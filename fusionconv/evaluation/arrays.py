@@ -41,7 +41,7 @@ def importable_stats() -> Any:
         ImportError: scipy is not installed.
     """
     try:
-        from scipy import stats  # type: ignore[import-untyped]
+        from scipy import stats
     except ImportError as error:
         raise ImportError("expected scipy, got none; pip install 'fusionconv[evaluation]'") from error
     return stats

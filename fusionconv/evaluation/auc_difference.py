@@ -117,7 +117,7 @@ def _newcombe(area: float, m: int, n: int, z: float) -> tuple[float, float]:
 
     sd(t)^2 = t (1 - t) (1 + n* (1 - t) / (2 - t) + n* t / (1 + t)) / (m n), after Hanley & McNeil 1982.
     """
-    from scipy.optimize import brentq  # type: ignore[import-untyped]
+    from scipy.optimize import brentq
 
     mean = (m + n) / 2 - 1
 

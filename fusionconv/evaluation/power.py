@@ -115,7 +115,7 @@ def smallest_difference_by_subject(found: Estimate, *, power: float = 0.8, alpha
 
 def _solve(chance: Any, power: float) -> float:
     """The shift, in standard errors, at which the chance to find it is ``power``."""
-    from scipy.optimize import brentq  # type: ignore[import-untyped]
+    from scipy.optimize import brentq
 
     high = 1.0
     while chance(high) < power:

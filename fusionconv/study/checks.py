@@ -119,7 +119,7 @@ def check_arms(
 
     from fusionconv.study.networks import build_network, check_network
 
-    said = []
+    said: list[str] = []
     if store is None:
         return said
     split, checked = folds.iloc[:, 0], False

@@ -170,7 +170,7 @@ def _config(path: str, names: Sequence[str], own: Mapping[str, Any]) -> dict[str
     return {str(name).replace("-", "_"): value for name, value in content.items()}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML 1.2 numbers: 1e-5 is one."""
 
 
@@ -222,7 +222,8 @@ def help_text(command: str, what: str) -> str:
             lines += [f"{title}:"]
             for name in order[order.index(first) : order.index(last) + 1]:
                 f = fields[name]
-                default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
+                made: Any = f.default_factory
+                default = f.default if f.default is not dataclasses.MISSING else made()
                 lines.append(_line(name, told[name].rstrip("."), default))
     return "\n".join(lines)
 
@@ -308,4 +309,5 @@ def _word(text: str) -> Any:
 
 
 def _flow(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True).strip()
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True)
+    return text.strip()

@@ -34,7 +34,7 @@ class CurvesLogger(Logger):
         if resume and (folder / "metrics.csv").is_file():
             # As text, then float(): pandas' own parser is off by a last bit now and then.
             for record in pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False).to_dict("records"):
-                values = {key: float(value) for key, value in record.items() if value}
+                values = {str(key): float(value) for key, value in record.items() if value}
                 self.rows[int(record["epoch"]), int(record["step"])] = values
         self._written = time.monotonic()
 
@@ -59,7 +59,7 @@ class CurvesLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Take the values of one step; Lightning calls it with the epoch among them."""
-        values = {key: float(value) for key, value in metrics.items() if key in self.columns}
+        values = {str(key): float(value) for key, value in metrics.items() if key in self.columns}
         if not values.keys() - {"epoch"} or step is None:
             return
         key = int(values.get("epoch", 0)), int(step)
@@ -98,7 +98,7 @@ def draw_curves(table: pd.DataFrame, path: Path) -> None:
     """A panel for each metric against the step: training as a line, validation as points on a line."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
-    metrics = list(dict.fromkeys(column.split("/", 1)[1] for column in table if "/" in column))
+    metrics = list(dict.fromkeys(column.split("/", 1)[1] for column in map(str, table) if "/" in column))
     rows = -(-len(metrics) // 2)
     figure = Figure(figsize=(11, 3.5 * rows))
     panels = figure.subplots(rows, 2, squeeze=False, gridspec_kw={"hspace": 0.35, "left": 0.07, "right": 0.97}).flat

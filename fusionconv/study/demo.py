@@ -1,8 +1,8 @@
 """``fusionconv demo``: a whole study on synthetic images whose best possible rates are known.
 
-Every image may hold fine stripes across and fine stripes along, each with probability 1/2. The scanner, a covariate that
-cannot be seen, says which of the two is the disease. So the best accuracy is 1/2 from the covariates, 3/4 from the image
-(AUC 7/8) and 1 from both; a model that only adds the two up stays near 3/4.
+Every image may hold fine stripes across and fine stripes along, each with probability 1/2. The scanner, a covariate
+that cannot be seen, says which of the two is the disease. So the best accuracy is 1/2 from the covariates, 3/4 from the
+image (AUC 7/8) and 1 from both; a model that only adds the two up stays near 3/4.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _write(path: Path, image: Any) -> None:
     else:
         import nibabel as nib
 
-        nib.save(nib.Nifti1Image(image, np.eye(4)), path)  # type: ignore[attr-defined,no-untyped-call]
+        nib.save(nib.Nifti1Image(image, np.eye(4)), path)
 
 
 def small_network(num_outputs: int, in_channels: int = 1, dims: int = 2) -> nn.Module:

@@ -62,7 +62,8 @@ def explain_arm(study: str, arm: str, fold: str | None = None, rows: int = 6, ou
 
 
 def kernel_figure(network: nn.Module, names: list[str], kernels: int = 8) -> Any:
-    """W and each V_j of the first hybrid convolution (their first input channel, the middle slice in 3-D); None if none.
+    """W and each V_j of the first hybrid convolution (their first input channel, the middle slice in 3-D); None if
+    none.
 
     All pictures of a row share one scale, symmetric about 0, so that V can be compared with W.
     """
@@ -91,7 +92,7 @@ def kernel_figure(network: nn.Module, names: list[str], kernels: int = 8) -> Any
 
 
 def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) -> Any:
-    """The mean answer over test images against one covariate at a time, others as they are, over its training values."""
+    """The mean answer over test images against one covariate at a time, others as they are."""
     from matplotlib.figure import Figure
 
     assert data.encoder is not None

@@ -12,12 +12,12 @@ import pandas as pd
 
 from fusionconv.study.tasks import Task
 
-__all__ = ["answer_figure", "arm_colour", "curves_figure", "difference_figure", "diagnostic_figures", "subgroup_figure"]
+__all__ = ["answer_figure", "arm_colour", "curves_figure", "diagnostic_figures", "difference_figure", "subgroup_figure"]
 
 _FIXED = {
-    "image": "#4c4c4c", "covariates": "#9e9e9e", "stacked": "#8c6d31", "concat": "#e69f00", "hybrid-first": "#0072b2",
-    "hybrid-last": "#56b4e9", "hybrid-all": "#003f7f", "film-first": "#e377c2", "film-last": "#cc79a7", "daft-last": "#009e73",
-    "scale-last": "#d55e00", "attention-last": "#7f3c8d",
+    "image": "#4c4c4c", "covariates": "#9e9e9e", "stacked": "#8c6d31", "concat": "#e69f00", "concat-mlp": "#b35900",
+    "hybrid-first": "#0072b2", "hybrid-last": "#56b4e9", "hybrid-all": "#003f7f", "film-first": "#e377c2",
+    "film-last": "#cc79a7", "daft-last": "#009e73", "scale-last": "#d55e00", "attention-last": "#7f3c8d",
 }  # fmt: skip
 
 
@@ -78,7 +78,8 @@ def difference_figure(comparisons: pd.DataFrame, metric: str, reference: str) ->
                 axes.plot([-s, s], [at - 0.33] * 2, color="0.75", lw=4, solid_capstyle="butt")
     axes.axvline(0, color="0.5", lw=1)
     axes.set_yticks(range(len(arms)), arms)
-    axes.set_xlabel(f"{metric}: arm minus {reference}. Circle: over folds; square: by subject; filled: the one to quote.\n"
+    axes.set_xlabel(f"{metric}: arm minus {reference}. Circle: over folds; square: by subject; filled: the one to "
+                    f"quote.\n"
                     "Grey: differences inside could not have been told apart (80 % power)", fontsize=8)  # fmt: skip
     axes.grid(axis="x", alpha=0.3)
     return figure

@@ -1,4 +1,4 @@
-"""Folds, and FoldData: what one arm sees of one fold, frozen. Rows, images and covariates meet by id, in every batch."""
+"""Folds, and FoldData: what one arm sees of one fold, frozen. Rows and images meet by id, in every batch."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def _given(rows: Rows, settings: Settings) -> pd.DataFrame:
     if len(both):
         raise TableError(
             f"split_column {column!r}: expected each subject on one side, got {len(both)} on several, such as "
-            f"{both.index[0]} in {' and '.join(both.iloc[0])}; correct the column, or name the unit that was split with "
+            f"{both.index[0]} in {' and '.join(both.iloc[0])}; correct the column, or name the unit that was split "
+            f"with "
             "--subject"
         )
     if not (split == "val").any() and settings.val_size > 0:
@@ -158,7 +159,8 @@ class EpochOrder(DistributedSampler[Any]):
     """An order that is a function of (seed, epoch), so that a resumed run goes on as the uninterrupted one."""
 
     def __init__(
-        self, dataset: Dataset[Any], rank: tuple[int, int], shuffle: bool, seed: int, epoch: int, workers: torch.Generator
+        self, dataset: Dataset[Any], rank: tuple[int, int], shuffle: bool, seed: int, epoch: int, workers:
+        torch.Generator
     ) -> None:  # fmt: skip
         self.workers = workers
         super().__init__(dataset, num_replicas=rank[1], rank=rank[0], shuffle=shuffle, seed=seed)
@@ -179,6 +181,12 @@ class _Rows(Dataset[Any]):
         self.targets = torch.as_tensor(np.asarray(data.targets[part], dtype=np.float32))
         self.store, self.augment = data.store, augment
         shape = (-1, *[1] * (data.store.array.ndim - 2)) if data.store is not None else (-1,)
+        self.there: Tensor | None = None  # which channels a row has, where some lack an image: the others stay zero
+        if data.store is not None and not data.store.available.all():
+            places = {name: at for at, name in enumerate(data.store.ids)}
+            own = data.store.available[[places[name] for name in self.ids]]
+            wide = np.repeat(own, data.store.array.shape[1] // own.shape[1], axis=1)
+            self.there = torch.from_numpy(wide).reshape(*wide.shape, *[1] * (data.store.array.ndim - 2))
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (data.mean, data.std))
 
     def __len__(self) -> int:
@@ -191,7 +199,8 @@ class _Rows(Dataset[Any]):
             images: Tensor = self.store.read(ids)
             if self.augment is not None:
                 images = torch.stack([self.augment(image) for image in images])
-            batch["image"] = (images - self.mean) / self.std if len(self.mean) else images
+            images = (images - self.mean) / self.std if len(self.mean) else images
+            batch["image"] = images if self.there is None else images * self.there[places]
         return batch
 
     def __getitem__(self, place: int) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def last_linear(
         )
     if len(found) > 1 and in_channels is not None:
         return _that_answers(network, found, torch.zeros(2, in_channels, *image_size)) or found[-1]
-    return found[-1]
+    return str(found[-1])
 
 
 def _that_answers(network: nn.Module, names: Sequence[str], images: Tensor) -> str | None:

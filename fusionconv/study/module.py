@@ -59,7 +59,7 @@ class StudyModule(LightningModule):
     def forward(self, batch: Mapping[str, Any], covariates: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs) of a batch."""
         if not self.takes_covariates:
-            out = self.network(batch["image"])
+            out: Tensor = self.network(batch["image"])
         else:
             out = self.network(batch["image"], batch["covariates"] if covariates is None else covariates)
         return out
@@ -109,7 +109,8 @@ class StudyModule(LightningModule):
         loss = float(self._sum) / max(self._rows, 1)
         if not math.isfinite(loss):
             raise StudyError(
-                f"expected a finite training loss, got {loss} in epoch {self.current_epoch} with lr {self.settings.lr:g}; "
+                f"expected a finite training loss, got {loss} in epoch {self.current_epoch} with lr "
+                f"{self.settings.lr:g}; "
                 "start with a smaller rate, or check the images' range"
             )
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)

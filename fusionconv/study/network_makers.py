@@ -321,7 +321,8 @@ def _call(name: str, maker: Callable[..., Any], *positional: Any, **arguments: A
         said = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key not in ("weights", "pretrained"))
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise StudyError(
-            f"network {name}: expected arguments that it takes, got {said or 'none'} ({why}); correct network_options, or the "
+            f"network {name}: expected arguments that it takes, got {said or 'none'} ({why}); correct "
+            f"network_options, or the "
             "image size"
         ) from error
 

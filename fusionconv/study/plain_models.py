@@ -1,4 +1,4 @@
-"""Arms without a network: `covariates` (scikit-learn, Cox by torchsurv) and `stacked` (the image arm's score beside them)."""
+"""Arms without a network: `covariates`, and `stacked`, with the image arm's score; scikit-learn, torchsurv."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def _fit(task: Task, name: str | None, x: Array, y: Array, options: Mapping[str,
         ) from error
     model.fit(x, y)
     if task.NAME != "regression" and not hasattr(model, "predict_proba"):
-        raise StudyError(f"arm covariates: expected a classifier with predict_proba, got {kind}; give its option, such as "
+        raise StudyError(f"arm covariates: expected a classifier with predict_proba, got {kind}; give its option, "
+                         f"such as "
                          "probability: true")  # fmt: skip
     return model
 

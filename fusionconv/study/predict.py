@@ -1,4 +1,4 @@
-"""Answers of a study's networks for new rows: each row is prepared as in training, networks of all folds are averaged."""
+"""Answers of a study's networks for new rows, prepared as in training; the networks of all folds are averaged."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def predict_table(
     rows = read_rows(settings, first.task, with_target=False)
     from fusionconv.study.images import ImageOptions
 
-    options = ImageOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in first.about["images"].items()})
+    options = ImageOptions(**first.about["images"])
     with tempfile.TemporaryDirectory() as cache:
         store = prepare(rows.images, options, Path(settings.cache) if settings.cache else Path(cache))
         problems = {**store.failed}

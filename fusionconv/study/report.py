@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -137,29 +136,41 @@ def _answer(
     task: Task,
 ) -> None:
     rows, folds = tables["rows"], tables["folds"].columns.drop(["id", "subject"])
-    page.text(f"Question: which arm predicts {', '.join(task.columns)} best (main metric: {metric})? {len(rows):,} images of "
+    page.text(f"Question: which arm predicts {', '.join(task.columns)} best (main metric: {metric})? {len(rows):,} "
+              f"images of "
               f"{rows['subject'].nunique():,} subjects, {len(folds)} test folds, network {settings.network}, "
               f"covariates {', '.join(settings.covariates) or 'none'}.")  # fmt: skip
     quoted = tables["comparisons"]
     quoted = quoted[quoted["quote"] & (quoted["metric"] == metric)]
-    both = tables["comparisons"][tables["comparisons"]["metric"] == metric].groupby("arm")["p_holm"].max()
-    best = tables["results"][tables["results"]["metric"] == metric].set_index("arm")
+    both = (
+        tables["comparisons"][tables["comparisons"]["metric"] == metric]
+        .groupby("arm")["p_holm"]
+        .agg(lambda p: p.max(skipna=False))
+    )
+    best = (
+        tables["results"][tables["results"]["metric"] == metric].set_index("arm")[["mean", "low", "high"]].astype(float)
+    )
+    means = {str(arm): _interval(*row) for arm, row in zip(best.index, best.to_numpy().tolist(), strict=True)}
+    apart = {str(arm): "yes" if p < 0.05 else "no" for arm, p in both.items()}
     page.table(
         pd.DataFrame({
             "arm": arms,
-            metric: [_interval(best.loc[a, "mean"], best.loc[a, "low"], best.loc[a, "high"]) for a in arms],
+            metric: [means[a] for a in arms],
             f"minus {reference}": [_quoted(quoted, a) for a in arms],
-            "told apart by both tests": ["" if a == reference or a not in both else "yes" if both[a] < 0.05 else "no" for a in arms],
+            "told apart by both tests": [apart.get(a, "") for a in arms],
             "could have told apart": [_smallest(quoted, a) for a in arms],
         }),
-        "Answer. An arm differs from the reference where both tests say so after Holm's correction. 'No' does not mean equal: "
+        "Answer. An arm differs from the reference where both tests say so after Holm's correction. 'No' does not "
+        "mean equal: "
         "the last column is the smallest difference that this study would have found in 4 of 5 cases.",
     )  # fmt: skip
     page.figure(
         "answer", answer_figure(tables["results"], metric, reference), f"{metric} of each arm; dotted: {reference}."
     )
-    page.text(f"Which test to quote: with {MANY_FOLDS} test folds or more (all repeats) the corrected resampled t-test over folds, "
-              "with fewer the paired bootstrap by subject. The first asks whether the way to train is better, the second "
+    page.text(f"Which test to quote: with {MANY_FOLDS} test folds or more (all repeats) the corrected resampled "
+              f"t-test over folds, "
+              "with fewer the paired bootstrap by subject. The first asks whether the way to train is better, the "
+              "second "
               "whether these networks are better on such subjects.")  # fmt: skip
 
 
@@ -182,7 +193,8 @@ def _arms(page: _Page, tables: dict[str, pd.DataFrame], arms: list[str]) -> None
     page.table(pooled, "All out-of-fold rows together (mean over repeats): scores of different folds are mixed here.")
     facts = runs.groupby("arm", sort=False).agg(
         runs=("fold", "size"), parameters=("parameters", "first"), for_covariates=("covariate_parameters", "first"),
-        trials=("trials", "max"), seconds_a_run=("seconds", "mean"), epochs=("epochs", "max"), best_epoch=("best_epoch", "mean"),
+        trials=("trials", "max"), seconds_a_run=("seconds", "mean"), epochs=("epochs", "max"),
+        best_epoch=("best_epoch", "mean"),
     )  # fmt: skip
     page.table(facts.reindex(arms).reset_index(), "Runs, parameters, time.")
 
@@ -195,7 +207,8 @@ def _comparisons(page: _Page, tables: dict[str, pd.DataFrame], metric: str, refe
         return
     page.figure("differences", difference_figure(shown, metric, reference), f"{metric}: each arm minus {reference}.")
     columns = ["arm", "metric", "difference", "low", "high", "p", "p_holm", "test", "smallest_difference", "n", "note"]
-    page.table(shown[columns], f"Arm minus {reference}: difference, 95 % interval, p, p after Holm over the arms, the smallest "
+    page.table(shown[columns], f"Arm minus {reference}: difference, 95 % interval, p, p after Holm over the arms, "
+                               f"the smallest "
                "difference that could have been told apart with 80 % power, folds or subjects.")  # fmt: skip
 
 
@@ -204,7 +217,8 @@ def _controls(page: _Page, tables: dict[str, pd.DataFrame]) -> None:
     if tables["controls"].empty:
         page.text("No controls were run (--controls 0), or no arm takes covariates.")
         return
-    page.table(tables["controls"].drop(columns="n"), "The same networks and images with other subjects' covariates (permuted) or "
+    page.table(tables["controls"].drop(columns="n"), "The same networks and images with other subjects' covariates "
+                                                     "(permuted) or "
                "the training mean (constant): what an arm loses is what it takes from the covariates.")  # fmt: skip
 
 
@@ -213,9 +227,11 @@ def _diagnostics(
 ) -> None:
     page.title("Answers in detail")
     captions = {
-        "roc": "ROC and precision-recall of all out-of-fold rows.", "calibration": "Calibration of all out-of-fold rows.",
+        "roc": "ROC and precision-recall of all out-of-fold rows.", "calibration": "Calibration of all out-of-fold "
+                                                                                   "rows.",
         "confusion": "Confusion of all out-of-fold rows; colour: share of the true class.",
-        "agreement": "Predicted against true, and Bland-Altman.", "survival": "Kaplan-Meier by thirds of the predicted risk.",
+        "agreement": "Predicted against true, and Bland-Altman.", "survival": "Kaplan-Meier by thirds of the "
+                                                                              "predicted risk.",
     }  # fmt: skip
     for name, figure in diagnostic_figures(tables["predictions"], task, arms).items():
         page.figure(name, figure, captions[name])
@@ -238,7 +254,8 @@ def _rows(
     page.title("Rows")
     flow = pd.DataFrame(notes.get("flow", []), columns=["step", "rows", "detail"])
     page.table(flow, "Flow of rows.")
-    page.table(table_one(tables["rows"], task, settings), "Table 1: covariates by class (or by thirds of the target): mean "
+    page.table(table_one(tables["rows"], task, settings), "Table 1: covariates by class (or by thirds of the "
+                                                          "target): mean "
                "(standard deviation), or count (share); missing values.")  # fmt: skip
     if settings.covariates:
         from fusionconv.study.study import Study
@@ -248,7 +265,8 @@ def _rows(
         data = _first_fold(study)
         page.code(data.encoder.summary() if data.encoder is not None else "none")
     page.list([*notes.get("notes", []), *notes.get("warnings", []),
-               f"rows with a category that training does not have, over all runs: {int(tables['runs']['unknown'].sum())}"])  # fmt: skip
+               f"rows with a category that training does not have, over all runs: "
+               f"{int(tables['runs']['unknown'].sum())}"])  # fmt: skip
 
 
 def _first_fold(study: Any) -> Any:
@@ -307,8 +325,10 @@ def _training(page: _Page, out: Path, tables: dict[str, pd.DataFrame], saved: di
 
 def _checklist(page: _Page, settings: Any, task: Task) -> None:
     page.title("Checklist (CLAIM 2024, TRIPOD+AI)")
-    page.text("Filled above: data partitions and unit of the split, flow of rows, missing data, preprocessing of images and "
-              "encoding of covariates (study.yaml), model and initialisation, training, choice of the final network, metrics "
+    page.text("Filled above: data partitions and unit of the split, flow of rows, missing data, preprocessing of "
+              "images and "
+              "encoding of covariates (study.yaml), model and initialisation, training, choice of the final "
+              "network, metrics "
               "with intervals, comparison, calibration, subgroups, software and hardware.")  # fmt: skip
     page.text("The author must add:")
     page.list(_AUTHOR)

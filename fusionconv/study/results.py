@@ -1,4 +1,4 @@
-"""Tables of a study from its runs: arms, arms against each other, controls, subgroups. All tests are fusionconv.evaluation's."""
+"""Tables of a study from its runs: arms, differences, controls, subgroups. All tests are fusionconv.evaluation's."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def summarise(out: Path, task: Task, settings: Settings) -> Results:
 
 
 def read_runs(out: Path, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row per finished run, and the test rows of all arms: arm, fold, repeat, seeds, control, id, subject, answers."""
+    """A row per finished run, and the test rows of all arms, those of several seeds averaged."""
     subjects = pd.read_csv(out / "rows.csv", dtype={"id": str, "subject": str}, usecols=["id", "subject"])
     subject = subjects.set_index("id")["subject"]
     facts, frames = [], []
@@ -229,8 +229,8 @@ def compared(
 def _over_folds(
     arm: str, reference: str, metric: Metric, difference: pd.Series, sizes: tuple[float, float]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"arm": arm, "reference": reference, "metric": metric.name, "test": QUOTE[True],
-                           "difference": difference.mean() if len(difference) else math.nan, "n": len(difference)}  # fmt: skip
+    row: dict[str, Any] = {"arm": arm, "reference": reference, "metric": metric.name, "test": QUOTE[True]}
+    row |= {"difference": difference.mean() if len(difference) else math.nan, "n": len(difference)}
     try:
         found = corrected_resampled_ttest(difference.to_numpy(), *sizes)
         row |= {"low": found.low, "high": found.high, "p": found.p_value}
@@ -273,7 +273,7 @@ def controlled(
     predictions: pd.DataFrame, folds: pd.DataFrame, task: Task, metric: Metric, settings: Settings,
     sizes: tuple[float, float],
 ) -> pd.DataFrame:  # fmt: skip
-    """What is left of an arm with other subjects' covariates, or their training mean: the same networks, the same images."""
+    """What is left of an arm with other subjects' covariates, or their training mean; same networks, same images."""
     rows = []
     kinds = folds.assign(kind=folds["control"].str.replace(r"-\d+$", "", regex=True))
     for arm, own in kinds.groupby("arm", sort=False):
@@ -282,16 +282,16 @@ def controlled(
             if kind not in means:
                 continue
             difference = (means[kind] - means["true"]).dropna()
-            row: dict[str, Any] = {"arm": arm, "metric": metric.name, "control": kind, "value": means[kind].mean(),
-                                   "true": means["true"].mean(), "difference": difference.mean(), "n": len(difference)}  # fmt: skip
+            row: dict[str, Any] = {"arm": arm, "metric": metric.name, "control": kind, "n": len(difference)}
+            row |= {"value": means[kind].mean(), "true": means["true"].mean(), "difference": difference.mean()}
             try:
                 found = corrected_resampled_ttest(difference.to_numpy(), *sizes)
                 row |= {"low": found.low, "high": found.high, "p": found.p_value}
             except EvaluationError as error:
                 row["note"] = str(error).split(";")[0]
             rows.append(row)
-    return pd.DataFrame(rows, columns=["arm", "metric", "control", "value", "true", "difference", "low", "high", "p", "n",
-                                       "note"])  # fmt: skip
+    columns = ["arm", "metric", "control", "value", "true", "difference", "low", "high", "p", "n", "note"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def by_group(

@@ -100,7 +100,8 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     answers = [name for name in settings.covariates if name in settings.target]
     if answers:
         raise StudyError(f"covariates: expected columns beside the target, got {answers}, the answer; leave it out")
-    flow, notes = Flow(), []
+    flow = Flow()
+    notes: list[str] = []
     flow.note("rows of the table", len(frame))
     frame = _query(frame, settings.rows, flow)
     if with_target:
@@ -122,7 +123,9 @@ def _has(where: str, settings: Settings, names: Sequence[str]) -> bool:
     from fusionconv.tabular import read_table
 
     columns = [str(c) for c in read_table(where, numbers=False, sheet=settings.sheet)]
-    options = {**dict.fromkeys(settings.image_column, "image-column"), settings.subject: "subject"}
+    options = dict.fromkeys(settings.image_column, "image-column")
+    if settings.subject:
+        options[settings.subject] = "subject"
     for name in names:
         if name not in columns:
             raise StudyError(
@@ -192,7 +195,8 @@ def _guess(frame: pd.DataFrame, settings: Settings) -> str:
         small = all(frame[c].map(as_text).nunique() <= 2 for c in columns)
         if small:
             return "multilabel"
-        raise StudyError(f"task: expected to be told what {len(columns)} target columns mean; give --task survival (time "
+        raise StudyError(f"task: expected to be told what {len(columns)} target columns mean; give --task survival "
+                         f"(time "
                          "and event) or --task multilabel")  # fmt: skip
     column = frame[columns[0]]
     different = column.map(as_text).nunique()
@@ -305,7 +309,8 @@ def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[p
         if settings.on_error == "fail":
             raise TableError(
                 f"expected one row per image, got {int(doubled.sum())} rows that share {len(twice)} images, such as "
-                f"{twice[0]}; which one is right is not guessed: mend the table, or give --on-error skip to leave them out"
+                f"{twice[0]}; which one is right is not guessed: mend the table, or give --on-error skip to leave "
+                f"them out"
             )
         flow.note("several rows for an image", -int(doubled.sum()), twice[0])
         frame, images = frame[~doubled], images[~doubled]
@@ -327,7 +332,8 @@ def image_path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str
     full = Path(os.path.normpath(base / said))
     real, root = os.path.realpath(full), os.path.realpath(base)
     if real != root and not real.startswith(root.rstrip(os.sep) + os.sep):
-        raise TableError(f"expected paths inside {base}, got {said!r}, which leaves it; give as --images the folder that "
+        raise TableError(f"expected paths inside {base}, got {said!r}, which leaves it; give as --images the folder "
+                         f"that "
                          "all images are in")  # fmt: skip
     if full.is_file():
         return str(full), None

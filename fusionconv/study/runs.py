@@ -95,7 +95,8 @@ class Run:
             return False
         if result["key"] != self.key:
             raise StudyError(
-                f"{self.folder}: expected a result of these settings, got one of others ({_named(result, self.facts)}); "
+                f"{self.folder}: expected a result of these settings, got one of others "
+                f"({_named(result, self.facts)}); "
                 "give another --out, or --overwrite to throw the old results away"
             )
         return True
@@ -124,7 +125,8 @@ def run_settings(settings: Settings, arm: Arm) -> dict[str, Any]:
     plain = {name: value for name, value in settings.to_dict().items() if name not in _ELSEWHERE}
     plain["trainer"] = {k: v for k, v in settings.trainer.items() if k not in _TRAINER_ELSEWHERE}
     if not arm.takes_image:
-        plain = {name: plain[name] for name in ("kinds", "missing", "missing_codes", "unknown", "covariates", "controls", "seed")}  # fmt: skip
+        of_table = ("kinds", "missing", "missing_codes", "unknown", "covariates", "controls", "seed")
+        plain = {name: plain[name] for name in of_table}
     return plain
 
 
@@ -208,21 +210,22 @@ def _trial(
     with quiet():
         seed_everything(seed, workers=True, verbose=False)
         network = make_network(arm, data, settings)
-        controls = control_rows_of(data, settings, run.seed) if arm.takes_covariates else {}
+        controls: Mapping[str, Any] = control_rows_of(data, settings, run.seed) if arm.takes_covariates else {}
         frozen = frozen_modules(network, settings.freeze)
         module = StudyModule(network, data, settings, arm.takes_covariates, seed, controls, frozen)
         validates = bool(len(data.frames["val"])) and not data.task.absent(data.targets["val"])
         trainer, best = make_trainer(folder, data.task, settings, validates, f"{run.name}", progress)
         augment = _augment(data, settings)
         rank = (trainer.global_rank, trainer.world_size)
-        loaders = [
+        loaders: Any = [
             data.loader(part, settings.batch_size, train=part == "train", augment=augment, workers=settings.workers,
                         seed=seed, epoch=_epochs_done(folder), rank=rank)
             for part in ("train", *(["val"] if validates else []))
         ]  # fmt: skip
         last = folder / "last.ckpt"
         with _memory_errors(settings):
-            trainer.fit(module, *loaders, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+            val = loaders[1] if validates else None
+            trainer.fit(module, loaders[0], val, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         best_epoch = trainer.current_epoch - 1
         if best is not None and best.best_model_path:
             found = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
@@ -232,7 +235,7 @@ def _trial(
         for part in ("val", "test"):
             if not len(data.frames[part]):
                 continue
-            module.controls = controls if part == "test" else {}
+            module.controls = dict(controls) if part == "test" else {}
             loader = data.loader(part, settings.batch_size, workers=settings.workers, rank=rank)
             trainer.test(module, loader, verbose=False)
             assert module.predictions is not None
@@ -245,7 +248,8 @@ def _trial(
         predictions = pd.concat([data.task.decide(f, threshold) for f in frames], ignore_index=True)
     val = predictions[predictions["part"] == "val"]
     outcome = {
-        "key": run.key, "val": {"loss": losses["val"], **data.task.measure(val)} if len(val) else {}, "threshold": threshold,
+        "key": run.key, "val": {"loss": losses["val"], **data.task.measure(val)} if len(val) else {},
+        "threshold": threshold,
         "epochs": trainer.current_epoch, "best_epoch": best_epoch, **count_parameters(network),
         "hardware": hardware(trainer.strategy.root_device, trainer.world_size),
     }  # fmt: skip
@@ -344,7 +348,8 @@ class _memory_errors:  # noqa: N801 (a context manager, as contextlib's)
         if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
             raise StudyError(
                 f"expected enough memory for batches of {self.settings.batch_size} images of "
-                f"{' x '.join(map(str, self.settings.size))}, got none left; give a smaller --batch-size or --image-size, "
+                f"{' x '.join(map(str, self.settings.size))}, got none left; give a smaller --batch-size or "
+                f"--image-size, "
                 "or --trainer.precision bf16-mixed"
             ) from error
 

@@ -85,6 +85,5 @@ def _scores(folder: Path, fold: str, parts: tuple[str, ...], seeds: int) -> pd.D
         frame = read_predictions(run / "predictions.csv")
         frames.append(frame[(frame["control"] == "true") & frame["part"].isin(parts)])
     every = pd.concat(frames)
-    numbers = every.select_dtypes("number").columns
-    means = every.groupby("id", sort=False)[numbers].mean().reset_index()
-    return means
+    numbers = list(every.select_dtypes("number").columns)
+    return pd.DataFrame(every.groupby("id", sort=False)[numbers].mean().reset_index())

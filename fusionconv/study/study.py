@@ -118,7 +118,8 @@ class Study:
         launcher_options: Mapping[str, Any] | None = None, minutes: float | None = None, progress: bool = True,
         report: bool = True, **settings: Any,
     ) -> Comparison:  # fmt: skip
-        """Train and judge every arm on the same folds, with the same seeds and first weights; write tables and a report.
+        """Train and judge every arm on the same folds, with the same seeds and first weights; write tables and a
+        report.
 
         Runs that are finished are not done again; a call that was stopped goes on where it was.
 
@@ -144,7 +145,7 @@ class Study:
                 self.__dict__.pop(name, None)
         out = Path(out)
         parsed = parse_arms(arms, self.settings)
-        self.settings = replace(self.settings, head=head_of_all(parsed, self.settings.head))
+        self.settings = make_settings({"head": head_of_all(parsed, self.settings.head)}, self.settings)
         claim(out, overwrite)
         self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
         with logging_to(out / "log.txt"):
@@ -341,7 +342,8 @@ class Comparison:
     def _read(self, name: str) -> pd.DataFrame:
         path = self.out / name
         if not path.is_file():
-            raise StudyError(f"{self.out}: expected a finished comparison with {name}, got none; run fusionconv compare, "
+            raise StudyError(f"{self.out}: expected a finished comparison with {name}, got none; run fusionconv "
+                             f"compare, "
                              "or fusionconv report")  # fmt: skip
         return pd.read_csv(
             path, dtype={"id": str, "subject": str, "control": str}, keep_default_na=False, na_values=[""]
@@ -459,7 +461,8 @@ def require_same_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> No
     differ = {k: v for k, v in differences(old, new).items() if k not in free}
     if differ:
         told = "; ".join(f"{name}: {before} before, {now} now" for name, (before, now) in differ.items())
-        raise StudyError(f"{out}: expected the settings of the comparison that it holds, got others ({told}); give another "
+        raise StudyError(f"{out}: expected the settings of the comparison that it holds, got others ({told}); give "
+                         f"another "
                          "--out, or --overwrite to throw the old results away")  # fmt: skip
 
 

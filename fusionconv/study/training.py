@@ -48,7 +48,8 @@ def make_trainer(
         callbacks.append(_Bar(name))
     columns = ["train/loss", "val/loss", *(f"val/{m.name}" for m in task.metrics), "lr", "momentum"]
     given: dict[str, Any] = {
-        "accelerator": "auto", "devices": 1, "max_epochs": settings.epochs, "callbacks": callbacks, "deterministic": "warn",
+        "accelerator": "auto", "devices": 1, "max_epochs": settings.epochs, "callbacks": callbacks,
+        "deterministic": "warn",
         "logger": CurvesLogger(folder, columns, (folder / "last.ckpt").is_file()), "enable_progress_bar": False,
         "enable_model_summary": False, "num_sanity_val_steps": 0, "default_root_dir": str(folder),
         "use_distributed_sampler": False, "log_every_n_steps": 1_000_000, "barebones": False,
@@ -77,14 +78,15 @@ class _Bar(Callback):
     """One tqdm bar per run: epochs, with the last loss and metric."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.bar = name, None
+        self.name = name
+        self.bar: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show it."""
         from tqdm import tqdm
 
         if trainer.is_global_zero:
-            self.bar: Any = tqdm(total=trainer.max_epochs, initial=trainer.current_epoch, desc=self.name, unit="epoch",
+            self.bar = tqdm(total=trainer.max_epochs, initial=trainer.current_epoch, desc=self.name, unit="epoch",
                                  leave=False, dynamic_ncols=True, disable=None)  # fmt: skip
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -333,7 +333,7 @@ def test_saved_networks_load_and_predict_new_rows(finished, tmp_path):
         with pytest.raises(StudyError, match="a function of one's own is not run"):
             fusionconv.load(folder)  # nothing is run because a file names it
         torch.manual_seed(0)
-        network, encoder = fusionconv.load(folder, network_of_tests(2, 1, (16, 16)))
+        _network, encoder = fusionconv.load(folder, network_of_tests(2, 1, (16, 16)))
         assert (encoder is not None) == fused
         predictor = load_predictor(folder)
         rows = pd.read_csv(small["table"])
@@ -375,7 +375,7 @@ def test_the_yaml_of_a_study_runs_it_again(finished, tmp_path):
 
 
 def test_the_best_network(finished):
-    comparison, out, _ = finished
+    comparison, _out, _ = finished
     network, encoder = comparison.best("hybrid@first")
     assert encoder.columns == ("age", "site")
     assert type(network).__name__ == "FusedSequential"

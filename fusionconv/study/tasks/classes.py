@@ -90,7 +90,7 @@ class Multiclass(Task):
     def scores(self, predictions: pd.DataFrame) -> Array:
         """Log probabilities against the first class's."""
         p = np.log(predictions[self.score_columns(predictions)].to_numpy().clip(1e-7))
-        return p[:, 1:] - p[:, :1]
+        return np.asarray(p[:, 1:] - p[:, :1])
 
     def score_columns(self, predictions: pd.DataFrame) -> list[str]:
         """The probabilities."""
@@ -158,7 +158,7 @@ class Binary(Multiclass):
     def scores(self, predictions: pd.DataFrame) -> Array:
         """Log odds."""
         p = predictions["probability"].to_numpy().clip(1e-7, 1 - 1e-7)
-        return np.log(p / (1 - p))[:, None]
+        return np.asarray(np.log(p / (1 - p))[:, None])
 
     def score_columns(self, predictions: pd.DataFrame) -> list[str]:
         """The probability."""

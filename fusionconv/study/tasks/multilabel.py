@@ -58,7 +58,7 @@ class Multilabel(Task):
                     f"target {name!r}: expected 0 and 1 (or -1 and 1), got {found[:6].tolist()}; declare codes of "
                     "missing values with missing_codes"
                 )
-        return (values > 0).astype(np.float64)
+        return np.asarray(values > 0, dtype=np.float64)
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean over rows and labels."""
@@ -88,7 +88,7 @@ class Multilabel(Task):
     def scores(self, predictions: pd.DataFrame) -> Array:
         """Log odds."""
         p = predictions[self.score_columns(predictions)].to_numpy().clip(1e-7, 1 - 1e-7)
-        return np.log(p / (1 - p))
+        return np.asarray(np.log(p / (1 - p)))
 
     def score_columns(self, predictions: pd.DataFrame) -> list[str]:
         """The probabilities."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,8 +42,9 @@ class Regression(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean loss."""
-        loss = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}[self.loss_name]
-        return loss(outputs.squeeze(1), targets)
+        losses: dict[str, Any] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+        loss: Tensor = losses[self.loss_name](outputs.squeeze(1), targets)
+        return loss
 
     def answers(self, outputs: Array) -> dict[str, Array]:
         """``prediction``, in the unit of the outputs."""

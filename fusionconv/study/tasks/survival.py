@@ -45,7 +45,8 @@ class Survival(Task):
         time, event = (numbers_of(rows, name) for name in self.columns)
         if (time <= 0).any() or not np.isin(event, [0, 1]).all():
             raise TableError(
-                f"survival: expected positive times in {self.columns[0]!r} and 0 or 1 in {self.columns[1]!r}, got times "
+                f"survival: expected positive times in {self.columns[0]!r} and 0 or 1 in {self.columns[1]!r}, got "
+                f"times "
                 f"from {time.min():g} and events {np.unique(event)[:5].tolist()}; leave such rows out with "
                 f"--rows '{self.columns[0]} > 0'"
             )

@@ -126,7 +126,7 @@ def _bar(total: int, progress: bool | None) -> Callable[[Iterator[Any]], Iterato
     """A progress bar by tqdm, if one is wanted and tqdm is installed."""
     if progress or (progress is None and total >= _MANY and sys.stderr.isatty()):
         try:
-            from tqdm import tqdm  # type: ignore[import-untyped]
+            from tqdm import tqdm
         except ImportError:
             return iter
         return lambda steps: iter(tqdm(steps, total=total, desc="hashing images", unit="file"))
