@@ -398,12 +398,12 @@ def test_a_job_that_is_stopped_in_time_goes_on_later(tmp_path, submitit):
         ({"time": 5, "gpus": "two"}, "expected a number from 0 for gpus, got 'two'"),
         ({"time": 5, "gpus": -1}, "expected a number from 0 for gpus"),
         ({"time": 5, "memory": "nan"}, "expected a number from 0 for memory"),
-        ({"time": 5, "colour": "red"}, "got time=5, colour=red"),
-        ({"time": 5, "executor": "lsf"}, "got time=5, executor=lsf"),
+        ({"time": 5, "colour": "red"}, "got .*time=5, colour=red"),
+        ({"time": 5, "executor": "lsf"}, "got executor=lsf, time=5"),
     ],
 )
 def test_wrong_options_of_slurm_are_refused(tmp_path, submitit, options, said):
-    with pytest.raises(StudyError, match=rf"launcher_options: expected .*{said}"):
+    with pytest.raises(StudyError, match=rf"^launcher_options: .*{said}"):
         go(tmp_path, launcher="slurm", **{"executor": "debug", **options})
     assert not executions(tmp_path)
 
@@ -491,10 +491,12 @@ def test_ray_s_errors_are_the_runs(tmp_path, cluster, monkeypatch):
     order(tmp_path, runs[0], "fail")
     with pytest.raises(StudyError, match=r"^arm0 fold0: expected a loss, got NaN$"):
         go(tmp_path, runs, launcher="ray")
-    order(tmp_path, runs[1], "die")
-    with pytest.raises(StudyError, match=r"^arm1 fold0: expected its process to end, got it killed each time"):
-        go(tmp_path, runs[1:], launcher="ray", max_retries=1)
-    assert count(tmp_path)["arm1", "fold0"] >= 2
+    (tmp_path / "dies").mkdir()
+    dying = plan(tmp_path / "dies", 1, 1)
+    order(tmp_path / "dies", dying[0], "die")
+    with pytest.raises(StudyError, match=r"^arm0 fold0: expected its process to end, got it killed each time"):
+        go(tmp_path / "dies", dying, launcher="ray", max_retries=1)
+    assert count(tmp_path / "dies") == {("arm0", "fold0"): 2}
     with pytest.raises(StudyError, match=r"expected a run to fit into the cluster.*got 3 CPU for each run"):
         go(tmp_path, runs, launcher="ray", num_cpus=3)
 
