@@ -220,10 +220,11 @@ def _brain(
     name: str, num_outputs: int, in_channels: int, image_size: tuple[int, ...], options: Options, pretrained: bool
 ) -> nn.Module:
     from fusionconv.study.brain_networks import BRAIN_NETWORKS
+    from fusionconv.study.small_cnn import SmallCNN
 
-    if name not in BRAIN_NETWORKS:
-        raise _unknown("fusionconv", name, list(BRAIN_NETWORKS))
-    if len(image_size) != 3:
+    if name not in BRAIN_NETWORKS and name != "small_cnn":
+        raise _unknown("fusionconv", name, ["small_cnn", *BRAIN_NETWORKS])
+    if len(image_size) != 3 and name != "small_cnn":
         raise SurgeryError(
             f"network fusionconv:{name}: expected 3-D images, got {_by(image_size)}; give another network"
         )
@@ -232,7 +233,9 @@ def _brain(
             f"pretrained: expected a library's network, got fusionconv:{name}, which has no published weights; give "
             "weights=FILE"
         )
-    given = {"num_outputs": num_outputs, "in_channels": in_channels}
+    given: dict[str, Any] = {"num_outputs": num_outputs, "in_channels": in_channels}
+    if name == "small_cnn":
+        return _call("fusionconv:small_cnn", SmallCNN, **{**given, "image_size": image_size, **options})
     return _call(f"fusionconv:{name}", BRAIN_NETWORKS[name], **{**given, **options})
 
 
