@@ -58,8 +58,8 @@ def _torchvision(
         raise _unknown("torchvision", name, known)
     _require_2d(f"torchvision:{name}", image_size)
     arguments: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):  # no second outputs for training
-        arguments = {"aux_logits": False} if pretrained else {"aux_logits": False, "init_weights": True}
+    if name in ("googlenet", "inception_v3"):  # second outputs are left out
+        arguments = {} if pretrained else {"aux_logits": False, "init_weights": True}
         if in_channels != 3:
             arguments["transform_input"] = False
     if name.startswith("vit_") and not pretrained:
@@ -77,6 +77,10 @@ def _torchvision(
             f"torchvision:{name}", weights.url,
             lambda: _call(f"torchvision:{name}", models.get_model, name, weights=weights, **{**arguments, **options}),
         )  # fmt: skip
+        for auxiliary in ("AuxLogits", "aux1", "aux2"):
+            if hasattr(network, auxiliary):
+                setattr(network, auxiliary, None)
+                network.__dict__["aux_logits"] = False
         _replace_last(network, len(weights.meta["categories"]), num_outputs)
     _set_channels(network, in_channels, f"torchvision:{name}", pretrained)
     return network
@@ -325,8 +329,7 @@ def _call(name: str, maker: Callable[..., Any], *positional: Any, **arguments: A
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise StudyError(
             f"network {name}: expected arguments that it takes, got {said or 'none'} ({why}); correct "
-            f"network_options, or the "
-            "image size"
+            "network_options, or the image size"
         ) from error
 
 
