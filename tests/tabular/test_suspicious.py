@@ -320,3 +320,5 @@ def test_a_code_that_only_new_rows_have_is_warned_of_by_transform(code, scaling)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.transform(pd.DataFrame({"score": [25, 40, 12, 5000]}))  # far, and no code's shape
+        looked = CovariateEncoder(["score"], {"score": Numeric(scaling, missing_codes=[])})
+        looked.fit(pd.DataFrame({"score": range(20, 32)})).transform(pd.DataFrame({"score": [code]}))
