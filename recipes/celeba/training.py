@@ -26,7 +26,7 @@ from recipes.common.resuming import ExactResume
 from recipes.common.runs import RunError, RunFolder, is_rank_zero
 
 log = logging.getLogger("recipes.celeba")
-# jsonargparse 4.49 renames what Lightning 2.6, and fit() below for older versions' sake, call by the old names.
+# jsonargparse 4.49 renames what Lightning 2.6, and fit() below, call by the old names.
 warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|skip_none|JsonargparseDeprecationWarning)")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it is: ResumableOrder
