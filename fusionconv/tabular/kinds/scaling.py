@@ -16,11 +16,8 @@ from fusionconv.tabular.columns import require_names
 __all__ = ["Scale", "Scaling", "as_scaling"]
 
 Scaling: TypeAlias = Literal["zscore", "robust", "minmax", "none"]
-_NOISE = {
-    8: 2.0**-23,
-    4: 2.0**-21,
-    2: 2.0**-8,
-}  # by bytes: a spread, of the value, that is rounding; doubles come from floats
+# by the bytes of a number: a spread, as a share of the value, that is rounding (doubles may have been floats)
+_NOISE = {8: 2.0**-23, 4: 2.0**-21, 2: 2.0**-8}
 _WORDS = {"robust": ("median", "interquartile range"), "minmax": ("min", "range"), "zscore": ("mean", "scale")}
 
 
