@@ -190,7 +190,7 @@ def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> lis
             io.BytesIO(data), sheet_name=None, header=None, dtype=object, keep_default_na=False, na_values=[]
         )
     except ImportError as error:
-        package = "xlrd" if "xlrd" in str(error) else '"fusionconv[tabular]"'
+        package = '"fusionconv[tabular]"' if data[:2] == b"PK" else "xlrd"
         raise TableError(
             f"{where}: expected the package that reads this kind of Excel file, came none; pip install {package}, or "
             "save the table as CSV"

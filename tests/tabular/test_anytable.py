@@ -311,3 +311,14 @@ def test_twenty_thousand_rows_in_seconds(write):
     start = time.process_time()
     pd.testing.assert_frame_equal(read_table(path), frame)
     assert time.process_time() - start < 10
+
+
+def test_suffix_completes_paths(tmp_path):
+    from fusionconv.tabular import read_paths_table
+
+    for name in ("ISIC_1.jpg", "ISIC_2.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("lesion,image_id\na,ISIC_1\nb,ISIC_2.jpg\nc,ISIC_3\nd,\n")
+    frame, report = read_paths_table(tmp_path / "t.csv", "image_id", subject="lesion", suffix=".jpg", report=True)
+    assert [str(v).rpartition("/")[2] for v in frame["image"]] == ["ISIC_1.jpg", "ISIC_2.jpg", "nan", "nan"]
+    assert report["reason"].tolist() == ["there is no file ISIC_3.jpg", "the table has no path"]
