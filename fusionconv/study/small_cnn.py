@@ -40,5 +40,6 @@ class SmallCNN(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, *image_size) -> (N, num_outputs)."""
-        out: Tensor = super().forward(input)
-        return out
+        for module in self:
+            input = module(input)
+        return input

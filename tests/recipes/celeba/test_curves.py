@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-
 from recipes.common.curves import CurvesLogger, draw_curves
 
 
