@@ -33,7 +33,7 @@ from fusionconv.tabular.images import (
     require_unique,
     tidy,
 )
-from fusionconv.tabular.numerals import infer_numbers
+from fusionconv.tabular.textcolumn import infer_numbers
 
 __all__ = ["Entities", "find_bids", "images_folder", "read_bids"]
 

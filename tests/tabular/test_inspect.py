@@ -63,7 +63,7 @@ def test_types_holes_ranges_and_codes(table):
         "site": "text",
         "scanner": "text",
         "weight": "number",
-        "etiv": "text",
+        "etiv": "number with thousands marks",
         "tau": "censored number",
         "exam": "date",
         "mixed": "text",
