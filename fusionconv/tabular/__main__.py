@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from fusionconv.errors import TableError
 from fusionconv.tabular.anytable import read_table
-from fusionconv.tabular.inspection import ColumnReport, TableReport, inspect_table
+from fusionconv.tabular.inspection import inspect_table
 from fusionconv.tabular.summary import aligned
+from fusionconv.tabular.tablereport import ColumnReport, TableReport
 
 _DESCRIPTION = """Print each column of a table: type, missing values, range, values that look like codes for "missing",
 its association with the target, and the covariates that CovariateEncoder would make of it. Nothing is changed."""
@@ -25,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("file", metavar="FILE", help="CSV, TSV (the separator is found out), Excel or Parquet")
     command.add_argument("--target", metavar="COL", help="the column to predict")
     command.add_argument("--columns", metavar="COL", nargs="+", help="look at these columns only")
+    command.add_argument("--sheet", metavar="NAME", help="the sheet of an Excel file that has several")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:
-        frame = read_table(options.file, numbers=False, missing=())  # all of it as text, nothing taken for missing yet
+        frame = read_table(
+            options.file, numbers=False, missing=(), sheet=options.sheet
+        )  # all of it as text, nothing taken for missing yet
         report = inspect_table(frame, options.target, options.columns)
     except (TableError, OSError) as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)

@@ -18,7 +18,7 @@ import pandas as pd
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import require_names
 from fusionconv.tabular.datafile import decode_text, read_data
-from fusionconv.tabular.numerals import infer_numbers, settle
+from fusionconv.tabular.textcolumn import infer_numbers, settle
 
 __all__ = ["MISSING", "read_table"]
 
@@ -50,8 +50,9 @@ def read_table(
 
     Args:
         path: the file.
-        numbers: make columns numbers where every value is one (:func:`~fusionconv.tabular.numerals.infer_numbers` says
-            when a column stays text). ``False`` leaves every column text.
+        numbers: make columns numbers where every value is one
+            (:func:`~fusionconv.tabular.textcolumn.infer_numbers` says when a column stays text). ``False`` leaves every
+            column text.
         text: names of columns that stay text whatever they hold, such as ids and codes.
         missing: what stands for a missing value.
         decimal: ``","`` where numbers have decimal commas.
@@ -190,7 +191,7 @@ def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> lis
             io.BytesIO(data), sheet_name=None, header=None, dtype=object, keep_default_na=False, na_values=[]
         )
     except ImportError as error:
-        package = "xlrd" if "xlrd" in str(error) else '"fusionconv[tabular]"'
+        package = '"fusionconv[tabular]"' if data[:2] == b"PK" else "xlrd"
         raise TableError(
             f"{where}: expected the package that reads this kind of Excel file, came none; pip install {package}, or "
             "save the table as CSV"

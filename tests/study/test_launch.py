@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fusionconv.errors import StudyError
-from fusionconv.study.launch import launch, once, part_of
+from fusionconv.study.launch import launch, part_of
 
 
 @dataclass(frozen=True)
