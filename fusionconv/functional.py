@@ -10,13 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.fx import Proxy
+from torch.overrides import handle_torch_function
 
 from fusionconv.errors import CovariateError, CovariateTypeError, FusionError
 from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
 from fusionconv.strategies.layout import keep_layout
 from fusionconv.strategies.rows import tie_rows
-from fusionconv.strategies.running import is_recorded
+from fusionconv.strategies.running import carries_more, is_recorded
 
 __all__ = [
     "check_covariates",
@@ -24,6 +25,7 @@ __all__ = [
     "hybrid_conv",
     "hybrid_conv_transpose",
     "hybrid_linear",
+    "is_finite",
     "ready_covariates",
     "refuse_fx",
 ]
@@ -157,6 +159,9 @@ def hybrid_linear(
         >>> torch.allclose(y[1], torch.nn.functional.linear(x[1], W + 3 * V[0]), atol=1e-5)
         True
     """
+    if carries_more(x):
+        arguments = (x, covariates, weight, covariate_weight, bias, covariate_bias, strategy)
+        return handle_torch_function(hybrid_linear, (x,), *arguments, check_finite=check_finite)
     refuse_fx(covariates, x)
     if weight.ndim != 2:
         raise ValueError(f"weight must have shape (out_features, in_features), got {tuple(weight.shape)}")
@@ -191,7 +196,12 @@ def _run(
 ) -> Tensor:
     check_strategy(strategy)
     refuse_fx(covariates, x)
+    if carries_more(x):
+        arguments = (x, covariates, weight, covariate_weight, bias, covariate_bias, geometry, strategy, check_finite)
+        return handle_torch_function(_run, (x,), *arguments)
     _check_shapes(x, weight, covariate_weight, bias, covariate_bias, geometry)
+    if not weight.is_floating_point():
+        raise ValueError(f"weight must be real and floating point, got {weight.dtype}; covariates act on no other")
     covariates = ready_covariates(covariates, covariate_weight.shape[0], x, weight.dtype, check_finite)
     if x.shape[0] == 0:
         # no sample, no kernel; the empty sum keeps every parameter in the graph (DDP waits for their gradients)
@@ -218,6 +228,8 @@ def ready_covariates(
         CovariateError, CovariateTypeError, FusionError: as `check_covariates`; a value beyond ``dtype``.
     """
     s = check_covariates(covariates, num_covariates, x, check_finite)
+    if carries_more(s):  # its metadata are not the image's
+        s = s.as_subclass(Tensor)
     if s.dtype != dtype:
         s = check_covariates(s.to(dtype), num_covariates, None, check_finite)  # float16 ends at 65504
     return tie_rows(s, x) if is_recorded() else s
@@ -263,7 +275,7 @@ def check_covariates(
                 f"covariates must be on the device of the input, {x.device}, got {covariates.device}; "
                 f"use covariates.to({str(x.device)!r})"
             )
-    if check_finite and not _is_finite(covariates):
+    if check_finite and not is_finite(covariates):
         bad = (~torch.isfinite(covariates)).nonzero()
         rows = ", ".join(str(r) for r in bad[:, 0].unique().tolist()[:5])
         raise CovariateError(
@@ -285,7 +297,8 @@ def refuse_fx(*values: object) -> None:
         )
 
 
-def _is_finite(covariates: Tensor) -> bool:
+def is_finite(covariates: Tensor) -> bool:
+    """Whether all values are finite, as far as they can be read (not while compiling or capturing)."""
     if torch.compiler.is_compiling():
         return True
     if covariates.is_cuda and torch.cuda.is_current_stream_capturing():

@@ -161,12 +161,17 @@ def _one_call(layer: HybridLayer, arguments: Any, options: Any, backward: bool) 
     wanted = [p for p in (x, *layer.parameters()) if p.requires_grad]
     _wait(device)
     begun = time.perf_counter()
-    with torch.set_grad_enabled(backward):
+    # what is saved here is no business of a checkpoint around the layer, which would run again to bring it back
+    with torch.set_grad_enabled(backward), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
         y = layer.forward(x, *arguments[1:], **options)  # not layer(...): its hooks are not to be run here
         if backward and y.requires_grad:
             torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
     _wait(device)
     return time.perf_counter() - begun
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _wait(device: torch.device) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+
+from fusionconv.tabular import CovariateEncoder
 
 __all__ = ["measure"]
 
@@ -22,23 +25,25 @@ SETTINGS = {"cpu": (64, 8, 64), "cuda": (224, 256, 4096)}  # image size, batch, 
 def measure(device: torch.device, quick: bool = False, budget: float = 0.0) -> Iterator[dict[str, Any]]:
     """A record for each part: images a second. JPEGs of CelebA's size (178 x 218) are drawn into a temporary folder."""
     from recipes.celeba.arms import build_network
-    from recipes.celeba.images import FaceImages, collate, decode, prepare
+    from recipes.celeba.images import FaceImages, decode, prepare, rows_by_file
 
     size, batch_size, count = SETTINGS[device.type]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(16, cores)
     with tempfile.TemporaryDirectory() as folder:
         files = _draw(Path(folder), count if not quick else 64)
-        covariates = np.random.default_rng(0).integers(0, 2, (len(files), 1)).astype(np.float32)
-        images = FaceImages(Path(folder), files, covariates, np.arange(len(files)) % 2)
+        male = np.random.default_rng(0).integers(0, 2, len(files))
+        rows = pd.DataFrame({"Male": male, "target": np.arange(len(files)) % 2}, index=files)
+        table = rows_by_file(rows, CovariateEncoder(["Male"]).fit(rows))
+        images = FaceImages(Path(folder), table, rows[["target"]])
 
         def loader() -> DataLoader[Any]:
             return DataLoader(
-                images, batch_size, num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda",
+                images, batch_size, num_workers=workers, collate_fn=images.collate, pin_memory=device.type == "cuda",
                 drop_last=True,
             )  # fmt: skip
 
-        batch = collate([images[i] for i in range(batch_size)])
+        batch = images.collate([images[i] for i in range(batch_size)])
         raw, s, target = batch["images"].to(device), batch["covariates"].to(device), batch["targets"].to(device)
         steps = {}
         for arm in ("plain", "hybrid"):

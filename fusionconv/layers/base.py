@@ -15,7 +15,18 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CONVOLUTIONS", "EVERY_LAYER", "CovariateLayer", "Option", "Shapes", "num_outputs", "precise", "variants"]
+__all__ = [
+    "CONVOLUTIONS",
+    "EVERY_LAYER",
+    "CovariateLayer",
+    "Option",
+    "Shapes",
+    "native",
+    "num_outputs",
+    "precise",
+    "variants",
+    "whole_number",
+]
 
 Layer = TypeVar("Layer", bound="CovariateLayer")
 Shapes = dict[str, tuple[int, ...]]
@@ -78,17 +89,13 @@ class CovariateLayer(nn.Module):
         Raises:
             ValueError: a value that no layer can have. TypeError: an option that this method does not have.
         """
-        if not isinstance(num_covariates, int) or isinstance(num_covariates, bool) or num_covariates < 1:
-            raise ValueError(
-                f"num_covariates must be an integer of at least 1, got {num_covariates!r}; without covariates use the "
-                "plain layer"
-            )
+        whole_number(num_covariates)
         unknown = sorted(set(options) - set(cls.OPTIONS))
         if unknown:
             raise TypeError(
                 f"method {cls.METHOD!r}: layer options are {', '.join(cls.OPTIONS)}, got {', '.join(unknown)}"
             )
-        complete = {name: options.get(name, option.default) for name, option in cls.OPTIONS.items()}
+        complete = {name: native(options.get(name, option.default)) for name, option in cls.OPTIONS.items()}
         for name, option in cls.OPTIONS.items():
             problem = option.problem(name, complete[name])
             if problem:
@@ -103,7 +110,12 @@ class CovariateLayer(nn.Module):
     def attach_covariates(self, num_covariates: int, **options: Any) -> None:
         """Add the method's parameters, on the device and in the dtype of ``weight``."""
         complete = self.check_options(num_covariates, options)
-        self.num_covariates = num_covariates
+        if not self.weight.is_floating_point():
+            raise ValueError(
+                f"expected a layer with a real floating-point weight, got {self.weight.dtype}; covariates act on no "
+                "other"
+            )
+        self.num_covariates = num_covariates = whole_number(num_covariates)
         self.keep_options(complete)
         shapes = self.added_shapes(self, num_covariates, complete)
         like = self.weight.detach()
@@ -183,6 +195,26 @@ class CovariateLayer(nn.Module):
         text: str = super().extra_repr() + f", num_covariates={self.num_covariates}"
         changed = {k: v for k, v in self.layer_options().items() if v != self.OPTIONS[k].default}
         return text + "".join(f", {name}={value}" for name, value in changed.items())
+
+
+def whole_number(num_covariates: Any) -> int:
+    """``num_covariates`` as an int, also if it is NumPy's.
+
+    Raises:
+        ValueError: no whole number, or less than 1.
+    """
+    value = native(num_covariates)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"num_covariates must be an integer of at least 1, got {num_covariates!r}; without covariates use the "
+            "plain layer"
+        )
+    return value
+
+
+def native(value: Any) -> Any:
+    """A number or text of NumPy as Python's own (JSON knows no other); anything else as it is."""
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () else value
 
 
 def variants(

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusionconv.functional import check_covariates
+from fusionconv.errors import FusionError
+from fusionconv.functional import is_finite, ready_covariates
 from fusionconv.layers.base import CovariateLayer, Merged, Option, Shapes, num_outputs, precise
 from fusionconv.strategies import STRATEGIES
 from fusionconv.strategies.kernels import full_precision
@@ -99,9 +100,20 @@ class HybridLayer(CovariateLayer):
         """The numbers that multiply the V_j: the covariates, or with ``rank`` their image under the learned map."""
         if self.covariate_map is None:
             return covariates  # the function under the layer checks them
-        check_covariates(covariates, self.num_covariates, x)
+        s = ready_covariates(covariates, self.num_covariates, x, self.covariate_map.dtype)
         with full_precision(covariates):
-            return nn.functional.linear(covariates.to(self.covariate_map.dtype), self.covariate_map)
+            mapped = nn.functional.linear(s, self.covariate_map)
+        if not is_finite(mapped):
+            raise FusionError(
+                f"the covariates are finite, and covariate_map (rank={len(self.covariate_map)}) makes NaN or infinity "
+                "of them: training has diverged. Go back to an earlier checkpoint and lower the learning rate, or clip "
+                "the gradients"
+            )
+        return mapped
+
+    def checks_factors(self) -> bool:
+        """Whether the function under the layer is to look for NaN in what multiplies the V_j."""
+        return not self.GENERATED and self.covariate_map is None
 
     def merged(self, s: Tensor) -> Merged:
         """W + sum_j s_j V_j, and b + sum_j s_j c_j where there is a c."""

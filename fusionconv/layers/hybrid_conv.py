@@ -51,7 +51,7 @@ class _HybridConvNd(HybridConvolution):
             padding = (0,) * (x.ndim - 2)
         return hybrid_conv(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
-            self.stride, padding, self.dilation, self.groups, self.strategy, check_finite=not self.GENERATED,
+            self.stride, padding, self.dilation, self.groups, self.strategy, check_finite=self.checks_factors(),
         )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ class _HybridConvTransposeNd(HybridConvolution):
         )
         return hybrid_conv_transpose(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
-            stride, padding, output_padding, self.groups, dilation, self.strategy, check_finite=not self.GENERATED,
+            stride, padding, output_padding, self.groups, dilation, self.strategy, check_finite=self.checks_factors(),
         )  # fmt: skip
 
 

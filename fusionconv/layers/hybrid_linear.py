@@ -78,5 +78,5 @@ class HybridLinear(HybridLayer, nn.Linear):  # type: ignore[misc]
         s = self.kernel_covariates(covariates, x)
         return hybrid_linear(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias, self.strategy,
-            check_finite=not self.GENERATED,
+            check_finite=self.checks_factors(),
         )  # fmt: skip

@@ -5,8 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
+from torch.fx import Proxy
 
-__all__ = ["is_batched", "is_recorded", "is_traced", "is_transformed", "is_unread"]
+__all__ = ["carries_more", "is_batched", "is_recorded", "is_traced", "is_transformed", "is_unread"]
+
+
+def carries_more(tensor: Tensor) -> bool:
+    """Whether the tensor's class attaches something to results, as MONAI's MetaTensor does (affine, file name).
+
+    It must see one operation on the whole batch, as it sees torch's own convolution: from the slices and joins inside
+    a strategy it would take the metadata of the first image for all.
+    """
+    if isinstance(tensor, (torch.nn.Parameter, Proxy)) or type(tensor) is Tensor or torch.compiler.is_compiling():
+        return False
+    own = getattr(type(tensor), "__torch_function__", None)
+    return own is not torch._C._disabled_torch_function_impl and torch._C._is_torch_function_enabled()
 
 
 def is_batched(gradient: Tensor) -> bool:

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 SECONDS_BETWEEN_WRITES = 30.0
+FEW_POINTS = 20  # a curve of so many points or fewer shows each of them
 
 
 class CurvesLogger(Logger):
@@ -101,7 +102,9 @@ def draw_curves(table: pd.DataFrame, path: Path) -> None:
     metrics = list(dict.fromkeys(column.split("/", 1)[1] for column in map(str, table) if "/" in column))
     rows = -(-len(metrics) // 2)
     figure = Figure(figsize=(11, 3.5 * rows))
-    panels = figure.subplots(rows, 2, squeeze=False, gridspec_kw={"hspace": 0.35, "left": 0.07, "right": 0.97}).flat
+    panels = figure.subplots(
+        rows, 2, squeeze=False, gridspec_kw={"hspace": 0.35, "left": 0.07, "right": 0.97, "bottom": 0.5 / (3.5 * rows)}
+    ).flat
     for axes, metric in itertools.zip_longest(panels, metrics):
         if metric is None:
             axes.set_axis_off()
@@ -110,6 +113,8 @@ def draw_curves(table: pd.DataFrame, path: Path) -> None:
             column = f"{side}/{metric}"
             if column in table and table[column].notna().any():
                 shown = table[["step", column]].dropna()
+                if len(shown) <= FEW_POINTS:  # one point makes no line
+                    style = {**style, "marker": "o"}
                 axes.plot(shown["step"], shown[column], label=side, **style)
         axes.set(title=metric, xlabel="step")
         axes.grid(alpha=0.3)

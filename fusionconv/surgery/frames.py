@@ -24,11 +24,14 @@ from fusionconv.errors import CovariateError
 from fusionconv.surgery import recompute
 from fusionconv.surgery.recompute import in_backward, reinstating
 
-__all__ = ["Frame", "Owner", "current_frame"]
+__all__ = ["OF_ITS_OWN", "Frame", "Owner", "current_frame"]
 
 
 class Owner:
-    """Identity of a fused model, shared by its root and its fused layers (and copied with them by deepcopy)."""
+    """Identity of a fused model, shared by its root and its fused layers (and copied with them by deepcopy).
+
+    A copy of a part alone gets an identity without a root: its layers belong to no call, and raise.
+    """
 
     def __init__(self, num_covariates: int, model_name: str) -> None:
         self.num_covariates = num_covariates
@@ -80,6 +83,7 @@ class Frame:
             above = _stack.frames[at + 1 :]
             del _stack.frames[at]
             self.recorder.__exit__(None, None, None)
+            self.recorder, self.task = nullcontext(), None  # it refers to this frame, which would keep itself alive
             if exception[:1] in ((), (None,)) and any(
                 frame.owner is self.owner and frame.task is self.task and not frame.during_backward for frame in above
             ):
@@ -159,10 +163,22 @@ def _frame_in_a_trace(owner: Owner) -> Frame | None:
     return outside
 
 
+OF_ITS_OWN = (
+    "To use a part twice (a student and its teacher), fuse the part itself and copy that: part = fuse_into(part, ...), "
+    "teacher = copy.deepcopy(part), each called as part(x, covariates)"
+)
+
+
 def missing_covariates(owner: Owner) -> CovariateError:
     """The error for a layer or a model that is reached without covariates."""
     name = owner.model_name
     if not torch.compiler.is_compiling() and in_backward():
+        if recompute.CAN_RECOMPUTE:
+            return CovariateError(
+                f"{name} is called during backward from outside its call: a hook runs a layer anew, as Opacus does for "
+                "per-sample gradients, and nothing says which covariates it needs. Take per-sample gradients with "
+                "torch.func: vmap(grad(loss)) over functional_call(model, parameters, (image[None], row[None]))"
+            )
         return CovariateError(
             f"{name} is run again during backward (activation checkpointing), where torch {torch.__version__} cannot "
             "tell which covariates belong to the call; use torch >= 2.15, or checkpoint around the whole call: "
@@ -172,4 +188,5 @@ def missing_covariates(owner: Owner) -> CovariateError:
         f"{name} was fused with {owner.num_covariates} covariate(s) and needs them in every call: "
         f"model(images, covariates), or covariates=..., of shape (N, {owner.num_covariates}); for other methods of the "
         "model use `with fusionconv.covariates(model, s): ...`"
+        + (f". A copy of a part of it belongs to no call. {OF_ITS_OWN}" if _stack.frames else "")
     )

@@ -8,11 +8,12 @@ from torch import nn
 
 from fusionconv.errors import SurgeryError
 from fusionconv.layers import method_class
-from fusionconv.surgery.frames import Owner
+from fusionconv.layers.base import whole_number
+from fusionconv.surgery.frames import OF_ITS_OWN, Owner
 from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
 from fusionconv.surgery.root import base_class, fused_class, is_fused_root, owner_of
 from fusionconv.surgery.select import LayerIndex, resolve
-from fusionconv.surgery.wrappers import is_sharded, refuse_wrapped_root
+from fusionconv.surgery.wrappers import class_of_its_own, drop_own_methods, own_methods, refuse_wrapped_root
 
 __all__ = ["fuse_into", "fused_layers", "unfuse"]
 
@@ -64,6 +65,7 @@ def fuse_into(
         True
     """
     refuse_wrapped_root(model)
+    num_covariates = whole_number(num_covariates)
     layer_options = method_class(method).check_options(num_covariates, layer_options)
     names = resolve(model, layer_idx, method)
     owner = owner_of(model) if is_fused_root(model) else Owner(num_covariates, type(model).__name__)
@@ -78,6 +80,7 @@ def fuse_into(
     try:
         for name in names:
             layer: Any = model.get_submodule(name)
+            drop_own_methods(layer)
             layer.__class__ = FUSED_CLASSES[method][type(layer)]
             fused.append(layer)
             layer.attach_covariates(num_covariates, **layer_options)
@@ -86,6 +89,7 @@ def fuse_into(
         for layer in fused:
             _unfuse_layer(layer)
         raise
+    drop_own_methods(model)
     owner.layers += tuple(names)
     model.__dict__["fusion_owner"] = owner
     if not is_fused_root(model):
@@ -110,7 +114,8 @@ def unfuse(model: Model) -> Model:
           (0): Conv1d(1, 1, kernel_size=(3,), stride=(1,))
         )
     """
-    layers, base = fused_layers(model), base_class(model)
+    layers, base = ready_to_unfuse(model), base_class(model)
+    drop_own_methods(model)
     model.__class__ = base  # type: ignore[assignment]
     for layer in layers.values():
         _unfuse_layer(layer)
@@ -125,16 +130,25 @@ def fused_layers(model: nn.Module) -> dict[str, FusedLayer]:
         SurgeryError: ``model`` is not the root of a fused network, or a layer's class was changed since.
     """
     owner = owner_of(model)
+    known = {m.__dict__["fusion_owner"] for m in model.modules() if is_fused_root(m)}  # fused models inside it, too
     layers = {}
     for name, layer in model.named_modules():
-        if not isinstance(layer, FusedLayer) or layer.fusion_owner is not owner:
+        if not isinstance(layer, FusedLayer):
             continue
-        sharded = {type(p).__name__ for p in layer._parameters.values() if p is not None and is_sharded(p)}
-        if sharded:
+        if layer.fusion_owner not in known:
             raise SurgeryError(
-                f"layer {name!r} is sharded (fully_shard made its parameters {', '.join(sharded)}); load the full "
-                "state dict into a model that is not, and go on with that"
+                f"layer {name!r} belongs to no call of this model: it is in a copy of a part of a fused "
+                f"{layer.fusion_owner.model_name} (copy.deepcopy, pickle), or was taken out of one. {OF_ITS_OWN}; "
+                "nothing was changed"
             )
+        if layer.fusion_owner is not owner:
+            continue
+        for key, parameter in layer._parameters.items():
+            if parameter is not None and (special := class_of_its_own(parameter)):
+                raise SurgeryError(
+                    f"layer {name!r}: its parameter {key} is {special}; load the full state dict into a model that is "
+                    "not sharded, or take the model from before it was quantised, and go on with that"
+                )
         if type(layer) not in FUSED_CLASSES[layer.METHOD].values() and layer is not model:
             raise SurgeryError(
                 f"layer {name!r} was changed to {type(layer).__name__} since it was fused (a parametrization does "
@@ -149,7 +163,22 @@ def fused_layers(model: nn.Module) -> dict[str, FusedLayer]:
     return layers
 
 
+def ready_to_unfuse(model: nn.Module) -> dict[str, FusedLayer]:
+    """`fused_layers`, if nothing is set on them or on the root that would outlive their classes.
+
+    Raises:
+        SurgeryError: as `fused_layers` and `base_class`; a forward of its own, set on a layer or the root.
+    """
+    layers = fused_layers(model)
+    base_class(model)
+    for name, module in {"": model, **layers}.items():
+        if own := own_methods(module, ("forward",)):
+            raise SurgeryError(f"{f'layer {name!r}' if name else type(model).__name__} {own}; nothing was changed")
+    return layers
+
+
 def _unfuse_layer(layer: FusedLayer) -> None:
+    drop_own_methods(layer)
     layer.detach_covariates()
     for name in ("fusion_owner", "fusion_name"):
         layer.__dict__.pop(name, None)

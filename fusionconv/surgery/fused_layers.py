@@ -36,6 +36,10 @@ class FusedLayer(CovariateLayer):
     fusion_owner: Owner
     fusion_name: str
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Code that builds another layer of this kind, as LoRA does for its two small ones, gets a plain layer."""
+        return cls.plain_class()(*args, **kwargs) if args or kwargs else super().__new__(cls)
+
     def call_covariates(self) -> Tensor:
         """This call's covariates; raises CovariateError where there are none."""
         frame = current_frame(self.fusion_owner)

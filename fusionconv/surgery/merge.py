@@ -11,9 +11,9 @@ from fusionconv.errors import CovariateError, SurgeryError
 from fusionconv.functional import check_covariates
 from fusionconv.layers.base import precise
 from fusionconv.surgery.frames import Owner
-from fusionconv.surgery.fuse import fused_layers, unfuse
+from fusionconv.surgery.fuse import ready_to_unfuse, unfuse
 from fusionconv.surgery.fused_layers import FusedLayer
-from fusionconv.surgery.root import base_class, owner_of
+from fusionconv.surgery.root import owner_of
 
 __all__ = ["merge"]
 
@@ -50,8 +50,7 @@ def merge(model: Model, covariates: Tensor) -> Model:
         >>> torch.allclose(fusionconv.merge(model, s)(images), expected, atol=1e-5)
         True
     """
-    owner, layers = owner_of(model), fused_layers(model)
-    base_class(model)  # raises where the root has another class since
+    owner, layers = owner_of(model), ready_to_unfuse(model)
     s = _one_vector(covariates, owner)
     merged = {name: _merged(name, layer, s) for name, layer in layers.items()}
     unfuse(model)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fusionconv.errors import SurgeryError, UnusedCovariatesWarning
 from fusionconv.functional import check_covariates
+from fusionconv.surgery.adapters import refuse_adapters
 from fusionconv.surgery.frames import Frame, Owner, current_frame, missing_covariates
 from fusionconv.surgery.fused_layers import FusedLayer
 from fusionconv.surgery.window_guard import check_windows
@@ -71,6 +72,8 @@ def open_frame(model: nn.Module, s: Tensor | None) -> Frame:
     else:
         check_covariates(s, owner.num_covariates)
     check_windows(owner.model_name, s)
+    if not torch.compiler.is_compiling():
+        refuse_adapters(model, owner)
     return Frame(owner, s)
 
 
@@ -120,6 +123,7 @@ def covariates(model: nn.Module, s: Tensor) -> Frame:
         torch.Size([2, 8, 6, 6])
     """
     owner = owner_of(model)
+    refuse_adapters(model, owner)
     return Frame(owner, check_covariates(s, owner.num_covariates), by_hand=True)
 
 

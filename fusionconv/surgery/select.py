@@ -16,10 +16,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.errors import LayerChoiceWarning, SurgeryError
 from fusionconv.layers import CovariateLayer
-from fusionconv.layers.base import num_outputs
+from fusionconv.layers.base import native, num_outputs
 from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
 from fusionconv.surgery.roles import MAIN, num_inputs, roles_of
-from fusionconv.surgery.wrappers import inside_a_wrapper, is_sharded
+from fusionconv.surgery.wrappers import class_of_its_own, inside_a_wrapper, own_methods
 
 __all__ = ["ConvInfo", "LayerIndex", "list_convs", "resolve"]
 
@@ -87,8 +87,12 @@ def why_not(module: nn.Module, method: str = "hybrid") -> str | None:
     if type(module) not in FUSED_CLASSES[method]:
         kinds = ", ".join(kind.__name__ for kind in FUSED_CLASSES[method])
         return f"it is a {type(module).__name__}, and method {method!r} takes only: {kinds}"
-    if is_sharded(module.weight):
-        return f"its weight is a {type(module.weight).__name__} (sharded or quantised); fuse first, then fully_shard"
+    if special := class_of_its_own(module.weight):
+        return f"its weight is {special}; fuse first, then shard or quantise"
+    if not nn.parameter.is_lazy(module.weight) and not module.weight.is_floating_point():
+        return f"its weight is {module.weight.dtype}, and covariates act on real floating-point weights only"
+    if own := own_methods(module):
+        return f"it {own}"
     return None
 
 
@@ -112,6 +116,7 @@ def resolve(model: nn.Module, layer_idx: LayerIndex, method: str = "hybrid") -> 
                 f"{_hint(model)}"
             )
     else:
+        layer_idx = native(layer_idx)
         one = isinstance(layer_idx, (int, str))
         wanted: Sequence[int | str] = [layer_idx] if one else layer_idx  # type: ignore[list-item,assignment]
         if isinstance(layer_idx, bool) or not isinstance(wanted, (list, tuple)):
@@ -121,7 +126,7 @@ def resolve(model: nn.Module, layer_idx: LayerIndex, method: str = "hybrid") -> 
             )
         if not wanted:
             raise SurgeryError(f"layer_idx is an empty list; {_hint(model)}")
-        names = [name for want in wanted for name in choice.names(want)]
+        names = [name for want in wanted for name in choice.names(native(want))]
     for name in names:
         reason = inside_a_wrapper(model, name) or _why_not_here(model, name, method)
         if reason:

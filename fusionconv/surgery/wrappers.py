@@ -14,10 +14,11 @@ from torch.fx import GraphModule
 
 from fusionconv.errors import SurgeryError
 
-__all__ = ["inside_a_wrapper", "is_sharded", "refuse_wrapped_root"]
+__all__ = ["class_of_its_own", "drop_own_methods", "inside_a_wrapper", "own_methods", "refuse_wrapped_root"]
 
 # by name: torch.distributed may be missing from a build, and torch.compile's class is slow to import
 KEEPS_STOCK = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
+METHODS = ("forward", "_conv_forward", "_output_padding", "_call_impl")  # what a layer computes by
 FIRST_FUSE = "fuse first, then wrap: DistributedDataParallel(model), fully_shard(model) or torch.compile(model)"
 
 
@@ -41,6 +42,8 @@ def refuse_wrapped_root(model: object) -> None:
             "torch.export make them), which writes its own forward anew; put it into a module and fuse that: "
             "fuse_into(torch.nn.Sequential(graph), ...), where the names of the layers begin with '0.'"
         )
+    if own := own_methods(model, ("forward",)):
+        raise SurgeryError(f"{type(model).__name__} {own}")
     if _inside_a_living_ddp(model):
         raise SurgeryError(
             f"{type(model).__name__} stands inside a DistributedDataParallel, which would never average the gradients "
@@ -61,9 +64,47 @@ def inside_a_wrapper(model: nn.Module, name: str) -> str | None:
     return None
 
 
-def is_sharded(parameter: torch.Tensor) -> bool:
-    """Whether ``parameter`` is a DTensor (``fully_shard``, tensor parallel) or another class of tensor than usual."""
-    return not issubclass(type(parameter), (nn.Parameter, nn.UninitializedParameter))
+def class_of_its_own(parameter: torch.Tensor) -> str | None:
+    """What a parameter is that is no ordinary one, in words: sharded, quantised; None if it is ordinary."""
+    kind = type(parameter)
+    if issubclass(kind, (nn.Parameter, nn.UninitializedParameter)):
+        return None
+    if "DTensor" in {c.__name__ for c in kind.__mro__}:
+        return f"sharded (a {kind.__name__}, as fully_shard and tensor parallelism make it)"
+    return f"a {kind.__name__} (quantised, or otherwise not an ordinary parameter)"
+
+
+def own_methods(module: nn.Module, names: tuple[str, ...] = METHODS) -> str | None:
+    """Why a module cannot be fused on which a method was set that its class has too, or None.
+
+    ``module.forward = ...`` goes before the class, so that a fused class's forward would never run: the covariates
+    would do nothing. A method that is the class's own, set on the instance, does no harm (accelerate's unwrap_model).
+    """
+    shadowing = [name for name in names if name in vars(module) and not is_own_method(module, name)]
+    if not shadowing:
+        return None
+    return (
+        f"has a {shadowing[0]} of its own, set on the object (an accelerate or offloading hook, a monkeypatch, "
+        "torch.compile of the method), which runs instead of that of the class; fuse first and set it afterwards, or "
+        "remove it: accelerator.unwrap_model(model, keep_fp32_wrapper=False), "
+        f"accelerate.hooks.remove_hook_from_module(module), or del module.{shadowing[0]}"
+    )
+
+
+def drop_own_methods(module: nn.Module) -> None:
+    """Take off what `own_methods` lets pass: it was bound to the class that the module had."""
+    for name in [name for name in METHODS if is_own_method(module, name)]:
+        del module.__dict__[name]
+
+
+def is_own_method(module: nn.Module, name: str) -> bool:
+    """Whether ``vars(module)[name]`` is nothing but the method of its class, bound to the module."""
+    value = vars(module).get(name)
+    return (
+        value is not None
+        and getattr(value, "__self__", None) is module
+        and getattr(value, "__func__", None) is getattr(type(module), name, None)
+    )
 
 
 def _inside_a_living_ddp(model: nn.Module) -> bool:

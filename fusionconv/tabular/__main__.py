@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from fusionconv.errors import TableError
 from fusionconv.tabular.anytable import read_table
-from fusionconv.tabular.inspection import ColumnReport, TableReport, inspect_table
+from fusionconv.tabular.inspection import inspect_table
 from fusionconv.tabular.summary import aligned
+from fusionconv.tabular.tablereport import ColumnReport, TableReport
 
 _DESCRIPTION = """Print each column of a table: type, missing values, range, values that look like codes for "missing",
 its association with the target, and the covariates that CovariateEncoder would make of it. Nothing is changed."""

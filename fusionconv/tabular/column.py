@@ -86,11 +86,11 @@ class Column:
     def _is_number_code(self) -> npt.NDArray[np.bool_]:
         truth = pd.api.types.is_bool_dtype(self.values.dtype)
         codes = tuple(c for c in self.missing_codes if isinstance(c, bool) is truth)  # False is not the number 0
-        numbers = self.values.to_numpy(dtype=self._precision, na_value=np.nan)
+        numbers = self.values.to_numpy(dtype=self.precision, na_value=np.nan)
         return is_code(numbers, tuple(float(c) for c in codes) if truth else codes)
 
     @property
-    def _precision(self) -> np.dtype[Any]:
+    def precision(self) -> np.dtype[Any]:
         """float32 or float16 where the numbers are stored so, else float64: a code is one in the column's precision."""
         own = str(getattr(self.values.dtype, "numpy_dtype", self.values.dtype))
         return np.dtype("float32" if own == "float32" else "float16" if own == "float16" else "float64")
@@ -114,7 +114,7 @@ class Column:
     def _lost(self, values: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
         if self.is_numbers and not pd.api.types.is_bool_dtype(self.values.dtype):
             codes = tuple(c for c in self.missing_codes if not isinstance(c, bool))
-            return is_code(values.astype(self._precision), codes)
+            return is_code(values.astype(self.precision), codes)
         return is_code(values, self.missing_codes)
 
     @cached_property

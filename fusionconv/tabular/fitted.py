@@ -59,7 +59,8 @@ def _column(frame: pd.DataFrame, name: str, codes: tuple[Label, ...], beside: st
 class FittedColumn:
     """One fitted column. ``fill`` are the covariates of a missing value, None where it is refused.
 
-    ``num_missing`` counts the training rows that missed it; ``suspects`` and ``notes`` are for the summary.
+    ``num_missing`` counts the training rows that missed it; ``suspects`` and ``notes`` are for the summary;
+    ``looked``: the column has a list of codes of its own, so that no code is suspected.
     """
 
     name: str
@@ -71,6 +72,7 @@ class FittedColumn:
     indicator: bool
     suspects: tuple[Suspicion, ...] = ()
     notes: tuple[str, ...] = ()
+    looked: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "suspects", tuple(Suspicion(*s) for s in self.suspects))
@@ -106,7 +108,6 @@ class FittedColumn:
             self._require_fill(column)
         block = np.zeros((len(missing), self.width), dtype=np.float32)
         encoded = self.learnt.encode(column)
-        self._warn_of_codes(encoded)
         with np.errstate(over="ignore", invalid="ignore"):
             block[:, : self.learnt.width] = encoded
         if missing.any():
@@ -116,11 +117,12 @@ class FittedColumn:
         fits = np.isfinite(block)
         if not fits.all():
             column.refuse(np.asarray(~fits.all(axis=1)), "values that fit float32 when standardised")
+        self._warn_of_codes(encoded)
         return block
 
     def _warn_of_codes(self, encoded: Block) -> None:
         """Warn of numbers with the shape of a code that lie far outside the training rows, which fit could not see."""
-        if not isinstance(self.learnt, LearntNumeric) or self.learnt.scale.scaling == "none":
+        if self.looked or not isinstance(self.learnt, LearntNumeric) or self.learnt.scale.scaling == "none":
             return
         far = encoded[np.abs(encoded[:, 0]) > _FAR]
         if not len(far):
@@ -260,8 +262,9 @@ def fit_column(frame: pd.DataFrame, name: str, declared: Kind | None, defaults: 
         )
     indicator = kind.indicator == "always" or (kind.indicator == "auto" and bool(missing.any()))
     suspects, notes = doubts(column, kind, learnt, declared is None)
-    if declared is not None and declared.missing_codes is not None:
-        suspects = []  # the column's own list of codes, maybe an empty one, says that someone has looked
+    looked = declared is not None and declared.missing_codes is not None  # its own list of codes, maybe an empty one
+    if looked:
+        suspects = []
     return FittedColumn(
-        name, kind, learnt, declared is None, int(missing.sum()), fill, indicator, tuple(suspects), tuple(notes)
+        name, kind, learnt, declared is None, int(missing.sum()), fill, indicator, tuple(suspects), tuple(notes), looked
     )

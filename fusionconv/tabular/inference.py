@@ -24,7 +24,7 @@ from fusionconv.tabular.kinds import (
 from fusionconv.tabular.kinds.base import Learnt
 from fusionconv.tabular.kinds.censored import LearntCensored
 from fusionconv.tabular.kinds.dates import days_of
-from fusionconv.tabular.labels import listed
+from fusionconv.tabular.labels import is_label, listed
 from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, number_codes
 from fusionconv.tabular.suspicious import Suspicion, suspicious_dates, suspicious_numbers
@@ -34,6 +34,7 @@ __all__ = ["MOST_CATEGORIES", "doubts", "infer_kind"]
 
 #: Text with more different values than this is taken for names or free text.
 MOST_CATEGORIES = 50
+_EXACT = 2**53
 _ALL_DIFFERENT = 10  # so many rows and no value twice: an identifier
 
 
@@ -125,5 +126,8 @@ def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[
     named = getattr(kind, "categories", None) or getattr(kind, "levels", None) or getattr(kind, "codes", None)
     if named is not None or column.is_dates or (isinstance(learnt, LearntBinary) and learnt.plain):
         return [], []
-    texts = ((v, count) for v, count in column.distinct.items() if isinstance(v, str))
-    return suspicious_texts(texts), []
+    texts = [(v, count) for v, count in column.distinct.items() if isinstance(v, str)]
+    if texts:
+        return suspicious_texts(texts), []
+    labels = [float(v) if is_label(v) and abs(v) < _EXACT else np.nan for v in column.factors[1]]
+    return suspicious_numbers(column.rows_of(np.array(labels, dtype=np.float64), np.nan), column.name), []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,69 +13,21 @@ import pandas as pd
 
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.anytable import MISSING
-from fusionconv.tabular.association import Association, associate
+from fusionconv.tabular.association import associate
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.encoder import CovariateEncoder
-from fusionconv.tabular.labels import Label, plain_label
+from fusionconv.tabular.labels import plain_label
 from fusionconv.tabular.missingwords import suspicious_texts
-from fusionconv.tabular.numbercodes import code_note, coded_kind, number_codes, python_kind
+from fusionconv.tabular.numbercodes import code_note, coded_kind, number_codes
 from fusionconv.tabular.numerals import infer_numbers, is_text, settle
+from fusionconv.tabular.proposal import is_word, require_different, suggest
 from fusionconv.tabular.suspicious import suspicious_numbers
+from fusionconv.tabular.tablereport import ColumnReport, TableReport
 from fusionconv.tabular.textnumbers import shape_of
 
 _LONG = 2**53
 
-__all__ = ["ColumnReport", "TableReport", "inspect_table"]
-
-
-@dataclass
-class ColumnReport:
-    """One column. ``missing`` counts empty cells and words such as "NA"; ``codes`` are such words and numbers.
-
-    ``declared`` is the kind that the proposed call declares, as plain data; ``left_out`` says that a note keeps the
-    column out of that call.
-    """
-
-    name: str
-    type: str
-    rows: int
-    missing: int
-    distinct: int
-    lowest: Label | None = None
-    highest: Label | None = None
-    examples: list[Label] = field(default_factory=list)
-    codes: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    association: Association | None = None
-    kind: str | None = None
-    covariates: list[str] = field(default_factory=list)
-    declared: dict[str, Any] | None = None
-    left_out: bool = False
-
-    def warn(self, note: str) -> None:
-        """A note that keeps the column out of the proposed call."""
-        self.notes.append(note)
-        self.left_out = True
-
-    @property
-    def missing_percent(self) -> float:
-        """Per cent of the rows."""
-        return 100 * self.missing / self.rows
-
-
-@dataclass
-class TableReport:
-    """The columns of a table, and the call that encodes those which can be encoded."""
-
-    rows: int
-    target: str | None
-    columns: list[ColumnReport]
-    suggestion: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
-        columns = [{**asdict(c), "missing_percent": round(c.missing_percent, 3)} for c in self.columns]
-        return {"rows": self.rows, "target": self.target, "columns": columns, "suggestion": self.suggestion}
+__all__ = ["inspect_table"]
 
 
 def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Sequence[str] | None = None) -> TableReport:
@@ -122,8 +73,8 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
             read[name] = _as_read(frame[name])
             _encode(read[name], values, report)
         reports.append(report)
-    _require_different(reports)
-    return TableReport(len(frame), target, reports, _suggest(reports, read, target))
+    require_different(reports)
+    return TableReport(len(frame), target, reports, suggest(reports, read, target))
 
 
 def _as_read(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -285,51 +236,5 @@ def _encode(column: pd.Series[Any], values: pd.Series[Any], report: ColumnReport
         return
     report.covariates = encoder.get_feature_names_out().tolist()
     report.kind = repr(encoder).split(": ", 1)[1].split("; fitted on")[0]
-    if own := [c["value"] for c in report.codes if not _is_word(c)]:
+    if own := [c["value"] for c in report.codes if not is_word(c)]:
         report.declared = report.declared or {"kind": report.kind.split()[0], "missing_codes": own}
-
-
-def _is_word(code: dict[str, Any]) -> bool:
-    """Whether a code is a word, which means "missing" in every column; -4 may be a value in another one."""
-    return isinstance(code["value"], str) and "number" not in code["reason"]
-
-
-def _require_different(reports: list[ColumnReport]) -> None:
-    """Leave columns out whose covariates are called like those of an earlier one."""
-    seen: set[str] = set()
-    for report in reports:
-        names = set(report.covariates) | {f"{report.name}_missing"}
-        if report.covariates and not report.left_out:
-            if names & seen:
-                report.warn(f"its covariates have names that are there already ({sorted(names & seen)[0]}): rename it")
-            else:
-                seen |= names
-
-
-def _suggest(reports: list[ColumnReport], read: dict[str, pd.Series[Any]], target: str | None) -> str | None:
-    """The call that encodes what can be encoded without a doubt."""
-    encoded = [r for r in reports if r.covariates and not r.left_out]
-    if not encoded:
-        return None
-    flagged = {r.name: [c["value"] for c in r.codes if _is_word(c)] for r in encoded}
-    words = [
-        word
-        for word in dict.fromkeys(w for found in flagged.values() for w in found)
-        if all(word in flagged[r.name] or not (read[r.name] == word).any() for r in encoded)  # an answer elsewhere
-    ]
-    kinds = []
-    for r in encoded:
-        declared = dict(r.declared or {})
-        lacking = [w for w in flagged[r.name] if w not in words]
-        if lacking and not declared:
-            declared = {"kind": str(r.kind).split()[0], "missing_codes": []}
-        if declared:
-            if "missing_codes" in declared:
-                own = [c for c in declared["missing_codes"] if c not in words and c not in lacking]
-                declared["missing_codes"] = [*own, *lacking, *words]
-            kinds.append(f"{r.name!r}: {python_kind(declared.pop('kind'), declared)}")
-    call = [repr([r.name for r in encoded])] + [f"{{{', '.join(kinds)}}}"] * bool(kinds)
-    call += ["missing='mean'"] * any(r.missing or r.codes for r in encoded)
-    call += [f"missing_codes={words!r}"] * bool(words)
-    fit = f".fit(training_rows, target={target!r})" if target is not None else ""
-    return f"CovariateEncoder({', '.join(call)}){fit}"

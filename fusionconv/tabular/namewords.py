@@ -50,6 +50,7 @@ _POSITIVE = _words(
     """
     weight height bmi bp sbp dbp systolic diastolic pressure pulse hr heartrate bpm glucose cholesterol insulin
     skinfold hemoglobin haemoglobin hb hematocrit haematocrit platelets creatinine albumin waist icv etiv tiv
+    sodium potassium spo2 respiratoryrate ejectionfraction egfr circumference bodytemperature restingbp
     gewicht groesse größe poids taille peso altura bodyweight birthweight bloodpressure bodyheight
     """
 )

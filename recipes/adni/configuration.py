@@ -18,6 +18,7 @@ from recipes.adni.data import BrainData
 from recipes.adni.study import BrainStudy
 from recipes.common.checkpoint import check_checkpoint
 from recipes.common.runs import RunFolder, is_rank_zero
+from recipes.common.trainer import RunCheckpoint, as_list, hide_advertisements
 
 log = logging.getLogger("recipes.adni")
 # jsonargparse 4.49 renames what Lightning 2.6 calls by the old names.
@@ -29,8 +30,7 @@ warnings.filterwarnings("ignore", message=".*Total length of .list. across ranks
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")  # runs.py guards it
 warnings.filterwarnings("ignore", message=".*number of training batches.*log_every_n_steps.*")
 
-# advertising for another product, at every Trainer
-logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda said: "litlogger" not in said.getMessage())
+hide_advertisements()
 
 CONFIGS = Path(__file__).parent / "configs"
 DESCRIPTIONS = {
@@ -129,17 +129,17 @@ class BrainCLI(LightningCLI):
         """
         task = self.datamodule.task
         metric, mode = task.monitor
-        callbacks = copy.deepcopy(list(self.config_init.trainer.callbacks or []))
+        callbacks = copy.deepcopy(as_list(self.config_init.trainer.callbacks))
         if self.datamodule.val_size > 0:
             callbacks.append(
-                ModelCheckpoint(
+                RunCheckpoint(
                     dirpath=folder / "checkpoints", filename=f"{name}-best", monitor=f"val/{metric}", mode=mode,
                     enable_version_counter=False,
                 )
             )  # fmt: skip
         if keep_last:
             callbacks.append(
-                ModelCheckpoint(dirpath=folder / "checkpoints", filename=f"{name}-last", enable_version_counter=False)
+                RunCheckpoint(dirpath=folder / "checkpoints", filename=f"{name}-last", enable_version_counter=False)
             )
         kwargs.setdefault("enable_checkpointing", any(isinstance(c, ModelCheckpoint) for c in callbacks))
         columns = ["train/loss", *(f"val/{m}" for m in task.metrics)]

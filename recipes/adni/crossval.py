@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from recipes.adni.training import describe, write_predictions, write_result
 from recipes.common.environment import hardware
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import RunError, is_rank_zero
+from recipes.common.settings import differences
+from recipes.common.trainer import best_checkpoint
 
 log = logging.getLogger("recipes.adni")
 
@@ -42,6 +44,7 @@ class Job:
     options: dict[str, Any]  # what this arm changes in --model, and "covariates"
     folder: Path
     key: str  # a hash of all settings that the result depends on
+    settings: dict[str, Any] = field(default_factory=dict)  # what went into the key, to name what differs
 
     @property
     def seed(self) -> int:
@@ -57,9 +60,10 @@ class Job:
             return False
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["key"] != self.key:
+            differ = differences(found.get("settings", {}), self.settings)
             raise RunError(
-                f"{path} comes from other settings than these (or from other versions of the data). Give another "
-                "--experiment, or --overwrite to throw the old results away."
+                f"{path} comes from other settings than these ({'; '.join(differ) or 'which ones it does not say'}). "
+                "Give another --experiment, or --overwrite to throw the old results away."
             )
         return True
 
@@ -182,8 +186,9 @@ def plan(cli: BrainCLI, data: BrainData, splits: pd.DataFrame) -> list[Job]:
         for arm, options in arms_of(cli).items():
             folder = cli.folder.path / "folds" / arm / fold
             facts = {**common, "arm": options, "fold": fold, "split": splits[fold].tolist()}
-            key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-            jobs.append(Job(arm, str(fold), options, folder, key))
+            text = json.dumps(facts, sort_keys=True, default=str)
+            told = json.loads(text) | {"split": hashlib.sha256(json.dumps(facts["split"]).encode()).hexdigest()[:12]}
+            jobs.append(Job(arm, str(fold), options, folder, hashlib.sha256(text.encode()).hexdigest(), told))
     return jobs
 
 
@@ -246,6 +251,7 @@ def run(cli: BrainCLI, data: BrainData, split: pd.Series, job: Job) -> float:
             "arm": job.arm,
             "fold": job.fold,
             "key": job.key,
+            "settings": job.settings,
             "options": job.options,
             "seed": job.seed,
             "seconds": round(seconds, 1),
@@ -262,8 +268,8 @@ def train_and_judge(cli: BrainCLI, data: BrainData, study: BrainStudy, job: Job)
     with memory_errors(data):
         trainer.fit(study, datamodule=data)
     epochs = trainer.current_epoch
-    best = [c for c in trainer.checkpoint_callbacks if c.monitor is not None] if data.val_size > 0 else []
-    path = best[0].best_model_path if best else ""
+    best = best_checkpoint(trainer)  # not one of the user's own
+    path = best.best_model_path if best is not None else ""
     if study.hparams.arm != "image":
         study.controls = {
             name: dict(zip(ids, rows, strict=True)) for name, ids, rows in controls(data, cli.config.controls)

@@ -26,6 +26,7 @@ from fusionconv.tabular import (
     covariate_items,
     require_names,
 )
+from fusionconv.tabular.sides import left_right_columns, mirroring_note
 from fusionconv.tabular.split import holdout, kfold
 from recipes.adni.preparation import Augment, Preparation, Prepared, ReadPrepared, augmentation, prepare
 from recipes.adni.sources import Source, choose_rows
@@ -63,7 +64,8 @@ class BrainData(LightningDataModule):
         stratify: columns whose distribution the parts share; the default is the target.
         preparation: how a volume becomes what the network sees.
         cache: folder of prepared volumes.
-        augment: random transforms of training volumes: none, flip, light or strong.
+        augment: random transforms of training volumes: none, light or strong, which keep left and right; flip,
+            light+flip or strong+flip, which exchange them in half of the volumes.
         batch_size: volumes per step and device.
         num_workers: processes that read and transform during training.
         prepare_workers: processes that prepare; the default is one per core.
@@ -243,6 +245,12 @@ class BrainData(LightningDataModule):
                     )
         self.encoder = None
         train = self.frame[split == "train"]
+        if "flip" in self.augment:
+            used = [
+                name for name in {**dict.fromkeys(self.covariates), **dict.fromkeys(self.task.columns)} if name in train
+            ]
+            if note := mirroring_note(left_right_columns(train[used]), "--data.augment light, none or strong"):
+                log.warning("%s", note)
         if self.covariates:
             self.encoder = self._fit_encoder(train)
             answers = self._labels()

@@ -257,14 +257,14 @@ class ReadPrepared:
         return {**item, "image": MetaTensor(torch.from_numpy(array), meta={"filename_or_obj": image})}
 
 
-Augment = Literal["none", "flip", "light", "strong"]
+Augment = Literal["none", "light", "strong", "flip", "light+flip", "strong+flip"]
 
 
 def augmentation(strength: Augment, size: Sequence[int]) -> list[Any]:
-    """Random transforms of training volumes.
+    """Random transforms of training volumes. None of them mirrors the brain, unless "flip" is said.
 
-    none; flip: left and right exchanged in half of them; light: besides, shifts by up to two voxels and noise; strong:
-    besides, rotations by up to 6 degrees, scaling by up to 5 %, contrast.
+    none; light: shifts by up to two voxels and noise; strong: rotations by up to 6 degrees, scaling by up to 5 %, noise
+    and contrast; flip, light+flip, strong+flip: besides, left and right exchanged in half of the volumes.
     """
     from monai.transforms import (
         BorderPadd,
@@ -275,17 +275,17 @@ def augmentation(strength: Augment, size: Sequence[int]) -> list[Any]:
         RandSpatialCropd,
     )
 
-    if strength == "none":
-        return []
-    flip = RandFlipd("image", prob=0.5, spatial_axis=0)  # RAS: the first axis is left to right
-    if strength == "flip":
-        return [flip]
+    kind, _, mirrored = strength.rpartition("+") if "+" in strength else (strength, "", "")
+    # RAS: the first axis is left to right.
+    flip = [RandFlipd("image", prob=0.5, spatial_axis=0)] if "flip" in (kind, mirrored) else []
     noise = RandGaussianNoised("image", prob=0.5, std=0.02)
-    if strength == "light":
+    if kind == "light":
         shift = [BorderPadd("image", 2), RandSpatialCropd("image", roi_size=tuple(size), random_size=False)]
-        return [flip, *shift, noise]
-    turn = RandAffined(
-        "image", prob=0.8, rotate_range=(0.1,) * 3, scale_range=(0.05,) * 3, translate_range=(2,) * 3,
-        padding_mode="zeros", mode="bilinear",
-    )  # fmt: skip
-    return [flip, turn, noise, RandAdjustContrastd("image", prob=0.3, gamma=(0.8, 1.25))]
+        return [*flip, *shift, noise]
+    if kind == "strong":
+        turn = RandAffined(
+            "image", prob=0.8, rotate_range=(0.1,) * 3, scale_range=(0.05,) * 3, translate_range=(2,) * 3,
+            padding_mode="zeros", mode="bilinear",
+        )  # fmt: skip
+        return [*flip, turn, noise, RandAdjustContrastd("image", prob=0.3, gamma=(0.8, 1.25))]
+    return flip

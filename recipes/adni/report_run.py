@@ -127,7 +127,7 @@ def with_rows(run: CrossRun, predictions: pd.DataFrame) -> pd.DataFrame:
         RunError: rows.csv is not there, or is not of these predictions.
     """
     if run.rows is None:
-        raise RunError(f"{run.folder / 'rows.csv'} is not there: the run comes from an older version of crossval.")
+        raise RunError(f"{run.folder / 'rows.csv'} is not there; run crossval again, which writes it.")
     keys = predictions[IDS].assign(session=predictions["session"].fillna(""))
     own = run.rows[[*IDS, *(name for name in run.rows if name not in set(predictions))]]
     joined = predictions.drop(columns=IDS).join(keys).merge(own, on=IDS, how="left", indicator="_found")

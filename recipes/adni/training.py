@@ -18,6 +18,7 @@ from recipes.adni.memory import memory_errors
 from recipes.common.environment import hardware, versions
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import is_rank_zero
+from recipes.common.trainer import EpochLog, best_checkpoint
 
 log = logging.getLogger("recipes.adni")
 PACKAGES = ("torch", "monai", "nibabel", "lightning", "torchmetrics", "scikit-learn", "fusionconv")
@@ -40,11 +41,13 @@ def fit(argv: list[str]) -> None:
                 log.info(line)
             cli.save_config(cli.folder.config)
         trainer = cli.trainer_for(cli.folder.path, cli.folder.experiment, cli.resume)
+        task = cli.datamodule.task
+        trainer.callbacks.append(EpochLog(log, ["train/loss", *(f"val/{metric}" for metric in task.metrics)]))
         with memory_errors(cli.datamodule):
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
         if is_rank_zero():
-            best = trainer.checkpoint_callback
-            if getattr(best, "best_model_score", None) is not None:
+            best = best_checkpoint(trainer)
+            if best is not None and best.best_model_score is not None:
                 log.info("best %s: %.4f (%s)", best.monitor, float(best.best_model_score), best.best_model_path)
             log.info(
                 "now: python -m recipes.adni test --experiment %s --root_dir %s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recipes.celeba.paths import check_paths
 from recipes.common.commands import run_command
 
 # command -> (module under recipes.celeba, function, one line for --help)
@@ -55,7 +56,7 @@ validate or test results-*.json and predictions-*.csv. --debug shows a traceback
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command."""
-    run_command("recipes.celeba", COMMANDS, HELP, argv)
+    run_command("recipes.celeba", COMMANDS, HELP, argv, check_paths)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ import yaml
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import corrected_resampled_ttest
 from fusionconv.tabular import read_celeba_partition
-from recipes.celeba.data import celeba_folder, table_path
 from recipes.celeba.folds import assign_fold
+from recipes.celeba.paths import celeba_folder, table_path
 from recipes.celeba.training import CelebACLI, fit, test
 from recipes.common.runs import RunError, RunFolder
+from recipes.common.settings import differences
 
 METRICS = ("accuracy", "f1_macro", "auroc", "loss")
 NOTE = "crossval.json"  # the settings that all folds share
@@ -65,12 +66,30 @@ def _require_same_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Finished folds may only be joined by folds with the same settings."""
     path = folder / NOTE
     if path.is_file() and (old := json.loads(path.read_text(encoding="utf-8"))) != settings:
+        there, here = ({"folds": s["folds"], **options_by_name(s["options"])} for s in (old, settings))
+        differ = "; ".join(differences(there, here)) or "their order, in which the later one wins"
         raise RunError(
-            f"{folder} holds folds with other settings: {old}, and now {settings} came. Give another --experiment, or "
-            "the same options."
+            f"{folder} holds folds with other settings ({differ}). Give another --experiment, or the same options."
         )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def options_by_name(argv: list[str]) -> dict[str, Any]:
+    """The options of a command line, ``--name=value`` and ``--name value`` alike.
+
+    >>> options_by_name(["--model.lr", "0.1", "--data.limit=5", "--debug"])
+    {'model.lr': '0.1', 'data.limit': '5', 'debug': 'given'}
+    """
+    found: dict[str, Any] = {}
+    name = None
+    for word in argv:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            found[name] = value if equals else "given"
+        elif name is not None:
+            found[name] = word if found[name] == "given" else f"{found[name]} {word}"
+    return found
 
 
 def _summarise(folder: Path, results: dict[tuple[str, int], dict[str, Any]], arms: list[str], folds: int) -> None:

@@ -4,53 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fusionconv.errors import TableError
-from fusionconv.tabular import CovariateEncoder, read_celeba_attributes, read_celeba_partition, require_columns
-from recipes.celeba.folds import assign_fold
-from recipes.celeba.images import FaceImages, augmentation, collate
+from fusionconv.tabular import (
+    CovariateEncoder,
+    check_leakage,
+    read_celeba_attributes,
+    read_celeba_partition,
+    require_columns,
+)
+from fusionconv.tabular.sides import left_right_columns, mirroring_note
+from recipes.celeba.folds import assign_fold, who_is_who
+from recipes.celeba.images import FaceImages, augmentation, rows_by_file
 from recipes.celeba.objective import target_names
+from recipes.celeba.paths import celeba_folder, few, table_path
 from recipes.common.resuming import ResumableOrder
 
 log = logging.getLogger("recipes.celeba")
 
 SPLITS_OF_STAGE = {"fit": ("train", "valid"), "validate": ("valid",), "test": ("test",)}
-
-
-def celeba_folder(root: str | Path) -> Path:
-    """The folder with img_align_celeba/ in it: ``root`` itself or ``root/celeba``, as in torchvision."""
-    for folder in (Path(root) / "celeba", Path(root)):
-        if (folder / "img_align_celeba").is_dir():
-            return folder
-    raise TableError(
-        f"--data.root {root}: expected a folder that holds celeba/img_align_celeba/ (torchvision's layout) or "
-        "img_align_celeba/ itself, and found neither. `python -m recipes.celeba download --root DIR` fetches CelebA; "
-        "`python -m recipes.celeba verify --root DIR` says what is there."
-    )
-
-
-def table_path(folder: Path, stem: str) -> Path:
-    """``stem``.txt, or the CSV edition of it."""
-    for path in (folder / f"{stem}.txt", folder / f"{stem}.csv"):
-        if path.is_file():
-            return path
-    raise TableError(
-        f"expected {stem}.txt or {stem}.csv in {folder}, and found neither. "
-        "`python -m recipes.celeba verify --root DIR` lists what is missing and where to get it."
-    )
-
-
-def few(names: list[str], count: int = 3) -> str:
-    """The first few names of a long list, for a message."""
-    return ", ".join(names[:count]) + (f", ... ({len(names):,d} in all)" if len(names) > count else "")
 
 
 class CelebAData(LightningDataModule):
@@ -72,6 +50,8 @@ class CelebAData(LightningDataModule):
             "test", from 0; the official test split is left alone. A tenth of the rest chooses the checkpoint.
         folds: how many folds.
         constant: give the network this number in place of every encoded covariate, in all splits (a control).
+        leaks: what to do where people (identity file) are in training and in another split, or a covariate gives the
+            answer away: stop, or warn and go on.
     """
 
     def __init__(
@@ -89,6 +69,7 @@ class CelebAData(LightningDataModule):
         fold: int | None = None,
         folds: int = 5,
         constant: float | None = None,
+        leaks: Literal["fail", "warn"] = "fail",
     ) -> None:
         super().__init__()
         self.targets = target_names(target)
@@ -105,7 +86,7 @@ class CelebAData(LightningDataModule):
         self.root, self.target, self.covariates = root, target, list(covariates)
         self.augment, self.prefetch_factor, self.fold, self.folds = augment, prefetch_factor, fold, folds
         self.image_size, self.batch_size, self.on_error, self.limit = image_size, batch_size, on_error, limit
-        self.constant = constant
+        self.constant, self.leaks = constant, leaks
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.num_workers = min(8, cores) if num_workers is None else num_workers
         self.frames: dict[str, pd.DataFrame] = {}  # split -> rows, index = file name
@@ -142,6 +123,42 @@ class CelebAData(LightningDataModule):
             self.frames[split] = rows
         if self.encoder is None and self.covariates and "train" in self.frames:
             self.encoder = CovariateEncoder(self.covariates).fit(self.frames["train"])
+        train = self.frames.get("train", attributes.loc[partition.index[partition == "train"]][: self.limit])
+        people = who_is_who(folder)
+        for split in needed:
+            if split != "train" and len(train):
+                self._check_leaks(train, split, people, fitted_here="train" in needed)
+        if self.augment and "train" in needed:
+            mirrored = left_right_columns(self.frames["train"][[*self.covariates, *self.targets]])
+            if note := mirroring_note(mirrored, "--data.augment false"):
+                log.warning("%s", note)
+
+    def _check_leaks(self, train: pd.DataFrame, split: str, people: pd.Series | None, fitted_here: bool) -> None:
+        """Whatever `check_leakage` finds between the training rows and those of another split.
+
+        The images' contents are left to `verify`: reading 200,000 files takes longer than a short training.
+        """
+        sides = []
+        for side, rows in (("train", train), (split, self.frames[split])):
+            # Without identities nobody can be on both sides: the partition has each file once.
+            subject = pd.Series(side, rows.index) if people is None else people.reindex(rows.index)
+            if unknown := rows.index[subject.isna()].tolist():
+                log.warning("%s: the identity file does not say who is on %s", side, few(unknown))
+            sides.append(rows[[*self.covariates, *self.targets]].assign(subject=subject.fillna(f"unknown in {side}")))
+        encoder = self.encoder if fitted_here else None
+        for target in self.targets if self.covariates else self.targets[:1]:
+            kept = [*self.covariates, target, "subject"]
+            try:
+                check_leakage(
+                    sides[0][kept], sides[1][kept], encoder=encoder, covariates=self.covariates, target=target,
+                    image=None, raise_on="error" if self.leaks == "fail" else "never",
+                )  # fmt: skip
+            except TableError as error:
+                raise TableError(
+                    f"train and {split}: {error}. Mend the tables, or go on all the same with --data.leaks warn."
+                ) from None
+            encoder = None  # encoder and people once
+            sides = [rows.assign(subject=side) for side, rows in zip(("train", split), sides, strict=True)]
 
     def _without_absent(self, rows: pd.DataFrame, split: str, present: set[str]) -> pd.DataFrame:
         absent = [name for name in rows.index if name not in present]
@@ -158,15 +175,10 @@ class CelebAData(LightningDataModule):
     def dataset(self, split: str) -> FaceImages:
         """The rows of a split, with covariates encoded by the encoder (the checkpoint's, when one was loaded)."""
         rows = self.frames[split]
-        encoded = np.zeros((len(rows), 0), dtype=np.float32)
-        if self.covariates:
-            assert self.encoder is not None, "setup('fit') or a checkpoint gives the encoder"
-            encoded = self.encoder.transform(rows)
-        if self.constant is not None:
-            encoded = np.full_like(encoded, self.constant)
-        answers = rows[self.targets].to_numpy() if len(self.targets) > 1 else rows[self.targets[0]].to_numpy()
+        assert self.encoder is not None or not self.covariates, "setup('fit') or a checkpoint gives the encoder"
+        table = rows_by_file(rows, self.encoder if self.covariates else None, self.constant)
         transform = augmentation(self.image_size) if self.augment and split == "train" else None
-        return FaceImages(self.images, rows.index.tolist(), encoded, answers, transform)
+        return FaceImages(self.images, table, rows[self.targets], transform)
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader[dict[str, Any]]:
         images = self.dataset(split)
@@ -177,7 +189,7 @@ class CelebAData(LightningDataModule):
             # Torch's own random numbers are the network's alone: see ExactResume. This one seeds the workers' crops.
             generator=torch.Generator().manual_seed(int(os.environ.get("PL_GLOBAL_SEED", 0))),
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=images.collate,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=self.num_workers > 0,
             prefetch_factor=self.prefetch_factor if self.num_workers > 0 else None,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,13 +18,15 @@ from torch.nn import functional as F
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import require_columns
-from recipes.celeba.data import few
 from recipes.celeba.images import NORMALISATION, decode, prepare
+from recipes.celeba.paths import few, images_folder
 from recipes.celeba.predict import SUFFIXES, read_covariates
 from recipes.celeba.study import CelebAStudy
 from recipes.celeba.trained import open_study
 from recipes.common.figures import STYLE, blank, save
 from recipes.common.runs import RunError
+
+COARSE = 4  # maps with fewer pixels each way are drawn as the squares that they are
 
 
 def explain(argv: list[str]) -> None:
@@ -53,8 +58,7 @@ def explain(argv: list[str]) -> None:
     if target not in study.targets:
         raise RunError(f"--target {target}: this network answers {few(study.targets)}.")
 
-    if not options.images.is_dir():
-        raise TableError(f"--images {options.images} should be a folder of images, and is none. Check the path.")
+    images_folder(options.images)
     present = [name for name in sorted(os.listdir(options.images)) if Path(name).suffix.lower() in SUFFIXES]
     files = options.files or present
     files = files if options.files else files[: options.count]
@@ -74,9 +78,13 @@ def explain(argv: list[str]) -> None:
         rows = study.encoder.transform(frame) if hybrid else np.zeros((len(files), 0), np.float32)
         covariates = torch.as_tensor(rows, device=study.device)
         found[name] = (camera.answer(images, covariates), *camera(images, covariates))
+    title = f"{target}: Grad-CAM of {camera.layer}, guided backpropagation"
+    if note_on_map := camera.too_coarse(study.hparams.image_size):
+        print(f"note: {note_on_map}")
+        title += f"\n{note_on_map}"
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in NORMALISATION[note["mode"]])
     shown = (images.cpu() * std + mean).clamp(0, 1)
-    draw(shown, files, found, f"{target}: Grad-CAM of {camera.layer}, guided backpropagation", options.out)
+    draw(shown, files, found, title, options.out)
     print(f"wrote {options.out}: {len(files)} images, {len(settings)} covariate settings, Grad-CAM of {camera.layer}")
 
 
@@ -160,6 +168,7 @@ class Camera:
         if layer is None and not convolutions:
             raise RunError("the network has no 2-D convolution: say with --layer whose maps to look at.")
         self.layer = convolutions[-1] if layer is None else layer
+        self.finer = _last_with_maps(study, [modules[name] for name in convolutions], convolutions)
         if self.layer not in modules:
             raise RunError(f"--layer {layer}: expected the name of a module, such as {few(convolutions[::-1])}.")
         if not any(isinstance(module, nn.ReLU) for module in modules.values()):
@@ -168,6 +177,7 @@ class Camera:
         self.wrapped = LogOdds(study, place)
         self.grad_cam = LayerGradCam(self.wrapped, modules[self.layer])
         self.guided = GuidedBackprop(self.wrapped)
+        self.map_size: tuple[int, int] | None = None  # of the layer's maps, once it has run
 
     def answer(self, images: Tensor, covariates: Tensor) -> np.ndarray:
         """The probability of the target, (N,)."""
@@ -175,14 +185,58 @@ class Camera:
             outputs = self.study(images, covariates)
         return self.study.objective.probability(outputs)[:, self.place].cpu().numpy()
 
+    def too_coarse(self, image_size: int) -> str | None:
+        """What to say of maps with so few pixels that they hardly tell a place; None where they have enough."""
+        if self.map_size is None or min(self.map_size) >= COARSE:
+            return None
+        height, width = self.map_size
+        return (
+            f"the maps of {self.layer} have {height} x {width} pixels: a square is {image_size // height} pixels of "
+            f"the image wide, too coarse to say where; try --layer with an earlier one{self._finer()}"
+        )
+
+    def _finer(self) -> str:
+        """The last convolution before a reduction that leaves fewer than COARSE pixels, where there is one."""
+        return f" ({self.finer})" if self.finer else ""
+
     def __call__(self, images: Tensor, covariates: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Grad-CAM (N, S, S), at least 0, and guided backpropagation (N, 3, S, S), both as they come."""
         coarse = self.grad_cam.attribute(images, additional_forward_args=(covariates,), relu_attributions=True)
         if coarse.dim() != 4:
             raise RunError(f"--layer {self.layer} gives no maps (N, C, H, W). Choose a convolution.")
-        fine = F.interpolate(coarse.detach(), images.shape[2:], mode="bilinear")[:, 0]
+        self.map_size = coarse.shape[2], coarse.shape[3]
+        if min(self.map_size) < 2:
+            raise RunError(
+                f"--layer {self.layer} has maps of {self.map_size[0]} x {self.map_size[1]}, which say nothing of "
+                f"where. Choose an earlier layer{self._finer()}, or a network trained on larger images."
+            )
+        # A few large squares, drawn smoothly, would look like a place that was found.
+        mode = "nearest" if min(self.map_size) < COARSE else "bilinear"
+        fine = F.interpolate(coarse.detach(), images.shape[2:], mode=mode)[:, 0]
         guided = self.guided.attribute(images.clone().requires_grad_(), additional_forward_args=(covariates,))
         return fine.cpu().numpy(), guided.detach().cpu().numpy()
+
+
+@torch.inference_mode()
+def _last_with_maps(study: CelebAStudy, layers: list[nn.Module], names: list[str]) -> str | None:
+    """The last of the layers, in the order in which they run, whose maps have COARSE pixels or more each way."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, maps: Any) -> None:
+            if isinstance(maps, Tensor) and maps.dim() == 4 and min(maps.shape[2:]) >= COARSE:
+                found.append(name)
+
+        return hook
+
+    hooks = [layer.register_forward_hook(look(name)) for layer, name in zip(layers, names, strict=True)]
+    size, rows = study.hparams.image_size, len(study.hparams.covariates)  # CelebA's are binary: a number each
+    try:
+        study(torch.zeros(1, 3, size, size, device=study.device), torch.zeros(1, rows, device=study.device))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return found[-1] if found else None
 
 
 @mpl.rc_context(STYLE)
@@ -198,7 +252,7 @@ def draw(
     Overlays of a row share a scale, so that settings can be compared; likewise the pixels.
     """
     columns = 1 + 2 * len(found)
-    figure = blank(1.7 * columns, 1.9 * len(files) + 0.5)
+    figure = blank(1.7 * columns, 1.9 * len(files) + 0.5 + 0.2 * (len(title) // (20 * columns)))
     panels = figure.subplots(len(files), columns, squeeze=False)
     for row, file in enumerate(files):
         picture = images[row].permute(1, 2, 0).numpy()
@@ -214,5 +268,5 @@ def draw(
             right.imshow((0.5 + 0.5 * pixels[row] / strongest).transpose(1, 2, 0))
     for axes in panels.flat:
         axes.set_axis_off()
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle("\n".join(textwrap.fill(line, 20 * columns) for line in title.splitlines()), fontsize=9)
     save(figure, path)

@@ -10,8 +10,8 @@ from typing import Literal
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_celeba_attributes, read_celeba_identity, read_celeba_partition
-from recipes.celeba.data import celeba_folder, few, table_path
 from recipes.celeba.images import decode
+from recipes.celeba.paths import celeba_folder, few, table_path
 
 OFFICIAL_IMAGES = 202_599
 TEXT_MD5 = {  # of the official files, which have CRLF line ends (torchvision lists the same)

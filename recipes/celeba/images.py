@@ -1,4 +1,4 @@
-"""Images: decoded in the loader's workers to uint8 at their own size, resized and normalised on the training device."""
+"""Images and their rows, by file name: decoded to uint8 by the workers, resized and normalised on the device."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
+
+from fusionconv.errors import TableError
+from fusionconv.tabular import CovariateEncoder, CovariateTable
+from recipes.celeba.paths import few
 
 # What the study did, and what torchvision's ImageNet weights were trained with.
 NORMALISATION = {
@@ -32,51 +37,108 @@ def decode(path: Path) -> Tensor:
     return torch.from_numpy(array.copy()).permute(2, 0, 1)
 
 
+def rows_by_file(
+    frame: pd.DataFrame, encoder: CovariateEncoder | None, constant: float | None = None
+) -> CovariateTable:
+    """The encoded covariates of each file.
+
+    Args:
+        frame: its index are file names; the encoder's columns are among its columns.
+        encoder: fitted on training rows; None: no covariates, rows of length 0.
+        constant: this number in place of every encoded covariate.
+    """
+    columns = [] if encoder is None else list(encoder.columns)
+    named = frame[columns].assign(file=frame.index)
+    return CovariateTable(named, _Encoding(encoder, constant), id="file")
+
+
+class _Encoding:
+    """What a row holds: the encoder's numbers, one constant for all, or nothing."""
+
+    def __init__(self, encoder: CovariateEncoder | None, constant: float | None) -> None:
+        self.encoder, self.constant = encoder, constant
+
+    def transform(self, frame: pd.DataFrame) -> np.ndarray:
+        if self.encoder is None:
+            return np.zeros((len(frame), 0), dtype=np.float32)
+        encoded = self.encoder.transform(frame)
+        return encoded if self.constant is None else np.full_like(encoded, self.constant)
+
+
 class FaceImages(Dataset[dict[str, Any]]):
-    """Rows of image, covariates and target. A file that does not decode comes out as ``image=None`` with the reason."""
+    """Image, covariates, target and id (the file's name) of each row; `collate` looks every row up by its id.
+
+    A file that does not decode comes out as ``image=None`` with the reason.
+
+    Args:
+        folder: where the files are.
+        table: the covariates by file name (`rows_by_file`).
+        targets: 0 or 1 by file name, one column or several, with the very files of ``table``; None: all 0 (predict).
+        transform: of a decoded image.
+    """
 
     def __init__(
         self,
         folder: Path,
-        files: list[str],
-        covariates: np.ndarray,
-        targets: np.ndarray,
+        table: CovariateTable,
+        targets: pd.DataFrame | None = None,
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.folder = folder
-        self.files = files
-        self.covariates = torch.tensor(covariates, dtype=torch.float32)
-        self.targets = torch.tensor(np.ascontiguousarray(targets), dtype=torch.int64)  # (rows,), or (rows, targets)
-        self.transform = transform
+        if targets is None:
+            targets = pd.DataFrame({"target": 0}, index=list(table.ids))
+        if sorted(targets.index) != sorted(table.ids):
+            raise TableError(
+                f"expected targets of the table's {len(table):,d} files, got {len(targets):,d} rows of other files; "
+                "take both from one frame"
+            )
+        values = targets.loc[list(table.ids)].to_numpy(dtype=np.int64)
+        self.folder, self.table, self.transform = folder, table, transform
+        self.answers = torch.from_numpy(values[:, 0].copy() if values.shape[1] == 1 else values)  # in the table's order
+        # What items are made of is kept apart from what they are compared with.
+        self.files = list(table.ids)
+        self.covariates, self.targets = table.covariates.clone(), self.answers.clone()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = {"index": index, "covariates": self.covariates[index], "target": self.targets[index]}
+        file = self.files[index]
+        row: dict[str, Any] = {"id": file, "covariates": self.covariates[index], "target": self.targets[index]}
         try:
-            image = decode(self.folder / self.files[index])
+            image = decode(self.folder / file)
             row["image"] = image if self.transform is None else self.transform(image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all that PIL raises
-            row["image"], row["failure"] = None, (self.files[index], str(error))
+            row["image"], row["failure"] = None, (file, str(error))
         return row
 
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch. Images of one size become one uint8 tensor (N, 3, H, W), images of several sizes stay a list.
 
-def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch. Images of one size become one uint8 tensor (N, 3, H, W), images of several sizes stay a list."""
-    good = [row for row in rows if row["image"] is not None]
-    images: Any = [row["image"] for row in good]
-    if len({image.shape for image in images}) == 1:
-        images = torch.stack(images)
-    return {
-        "images": images,
-        "covariates": torch.stack([row["covariates"] for row in rows])[
-            torch.tensor([r["image"] is not None for r in rows])
-        ],
-        "targets": torch.stack([row["target"] for row in rows])[torch.tensor([r["image"] is not None for r in rows])],
-        "index": torch.tensor([row["index"] for row in good], dtype=torch.int64),
-        "failures": [row["failure"] for row in rows if row["image"] is None],
-    }
+        Raises:
+            TableError: the covariates or the target of a row are not those of the file that its image came from.
+        """
+        ids = [row["id"] for row in rows]
+        covariates = torch.stack([row["covariates"] for row in rows])
+        targets = torch.stack([row["target"] for row in rows])
+        self.table.require(ids, covariates)
+        places = torch.tensor(self.table.places(ids), dtype=torch.int64)
+        own = self.answers[places]
+        if wrong := [name for name, mine, its in zip(ids, targets, own, strict=True) if not torch.equal(mine, its)]:
+            raise TableError(
+                f"expected each file's own target, got others for {len(wrong)} of {len(ids)}: {few(wrong)}; rows were "
+                "shifted or put in another order than the images: take both by file name"
+            )
+        kept = torch.tensor([row["image"] is not None for row in rows])
+        images: Any = [row["image"] for row in rows if row["image"] is not None]
+        if len({image.shape for image in images}) == 1:
+            images = torch.stack(images)
+        return {
+            "images": images,
+            "covariates": covariates[kept],
+            "targets": targets[kept],
+            "index": places[kept],  # the row in the table, for predictions
+            "failures": [row["failure"] for row in rows if row["image"] is None],
+        }
 
 
 def to_device(images: Tensor | list[Tensor], device: torch.device | str) -> Tensor | list[Tensor]:

@@ -17,9 +17,9 @@ from fusionconv.errors import TableError
 from fusionconv.tabular import read_celeba_attributes, require_columns
 from fusionconv.tabular.datafile import read_text
 from recipes.celeba.attributes import answers_frame
-from recipes.celeba.data import few
-from recipes.celeba.images import FaceImages, collate, to_device
+from recipes.celeba.images import FaceImages, rows_by_file, to_device
 from recipes.celeba.objective import target_names
+from recipes.celeba.paths import few, images_folder
 from recipes.celeba.trained import open_study
 from recipes.common.runs import RunError
 
@@ -31,8 +31,7 @@ def predict(argv: list[str]) -> None:
     options = _options(argv)
     if options.out.exists() and not options.overwrite:
         raise RunError(f"{options.out} exists already. Give another --out, or --overwrite to write over it.")
-    if not options.images.is_dir():
-        raise TableError(f"--images {options.images} should be a folder of images, and is none. Check the path.")
+    images_folder(options.images)
 
     # The model, with its image size, target and covariates, all from the checkpoint.
     study, note = open_study(options.checkpoint, options.device)
@@ -41,7 +40,7 @@ def predict(argv: list[str]) -> None:
     # Images and rows, matched by file name.
     files = sorted(path.name for path in options.images.iterdir() if path.suffix.lower() in SUFFIXES)
     if note["arm"] == "plain":
-        covariates = np.zeros((len(files), 0), dtype=np.float32)  # the plain arm looks at the image only
+        table = pd.DataFrame(index=files)  # the plain arm looks at the image only
     else:
         if options.table is None:
             raise TableError(
@@ -55,17 +54,15 @@ def predict(argv: list[str]) -> None:
             print(f"{len(without_row):,d} images have no row in {options.table} and are left out: {few(without_row)}")
         if without_image:
             print(f"{len(without_image):,d} rows of {options.table} have no image: {few(without_image)}")
-        covariates = study.encoder.transform(table.loc[files]) if files else np.zeros((0, 0), dtype=np.float32)
-        if note.get("constant") is not None:  # trained with this number in place of every covariate
-            covariates = np.full_like(covariates, note["constant"])
     if not files:
         raise TableError(
             f"nothing to predict: {options.images} has no image ({' '.join(sorted(SUFFIXES))}) with a row in it. "
             "File names in the table must be those in the folder, with their suffix."
         )
 
-    images = FaceImages(options.images, files, covariates, np.zeros(len(files), dtype=np.int64))
-    loader = DataLoader(images, options.batch_size, num_workers=options.num_workers, collate_fn=collate)
+    encoder = None if note["arm"] == "plain" else study.encoder
+    images = FaceImages(options.images, rows_by_file(table.loc[files], encoder, note.get("constant")))
+    loader = DataLoader(images, options.batch_size, num_workers=options.num_workers, collate_fn=images.collate)
     targets = target_names(note["target"])
     probability = np.full((len(files), len(targets)), np.nan)
     skipped = 0

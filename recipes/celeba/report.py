@@ -22,7 +22,7 @@ from recipes.celeba.compare import (
     p_value,
     wilson_interval,
 )
-from recipes.celeba.data import celeba_folder, table_path
+from recipes.celeba.paths import celeba_folder, table_path
 from recipes.celeba.report_examples import example_cards
 from recipes.common.page import figure_html, style
 

@@ -56,6 +56,21 @@ def measure_all(rows: pd.DataFrame, targets: Sequence[str]) -> dict[str, float]:
     return means(per_attribute(rows, targets), float(rows["loss"].mean()))
 
 
+def one_class_answers(rows: pd.DataFrame, targets: Sequence[str]) -> list[str]:
+    """A line for each target of which every answer is the same class: an accuracy that says nothing of the images."""
+    lines = []
+    for target in targets:
+        prefix = "" if len(targets) == 1 else f"{target}_"
+        answers, truth = rows[f"{prefix}probability"] > 0.5, rows[f"{prefix}target"]
+        if len(rows) > 1 and answers.nunique() == 1:
+            answer = int(answers.iloc[0])
+            lines.append(
+                f"{target}: all {len(rows):,d} answers are {answer}, so the accuracy is the share of {answer} "
+                f"({(truth == answer).mean():.4f}), whatever the images show; look at auroc, or train for longer"
+            )
+    return lines
+
+
 def write_results(
     folder: Path,
     split: str,

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from fusionconv.evaluation import wilson
 from recipes.celeba.balance import mean_majority_accuracy
 from recipes.celeba.data import CelebAData
-from recipes.celeba.images import collate, prepare, to_device
+from recipes.celeba.images import prepare, to_device
 from recipes.celeba.trained import open_study
 from recipes.common.figures import COLOURS, FAINT, STYLE, blank, save
 from recipes.common.runs import RunError
@@ -68,7 +68,8 @@ def robustness(argv: list[str]) -> None:
     right = dict.fromkeys([*degrees, "shuffled"], 0.0)  # images, or for several attributes their mean share
     count = 0
     generator = torch.Generator().manual_seed(options.seed)
-    loader = DataLoader(data.dataset(split), options.batch_size, num_workers=options.num_workers, collate_fn=collate)
+    faces = data.dataset(split)
+    loader = DataLoader(faces, options.batch_size, num_workers=options.num_workers, collate_fn=faces.collate)
     for batch in tqdm(loader, desc="robustness", unit="batch"):
         data.on_before_batch_transfer(batch, 0)
         images = prepare(to_device(batch["images"], study.device), study.hparams.image_size, note["mode"])

@@ -30,14 +30,6 @@ from recipes.common.gathering import gather_rows
 from recipes.common.runs import RunError
 
 log = logging.getLogger("recipes.celeba")
-# What a checkpoint from before an option existed would say of it.
-ADDED_LATER: dict[str, Any] = {
-    "method": "hybrid",
-    "method_options": {},
-    "constant": None,
-    "arch": "vgg16_bn",
-    "loss": "cross_entropy",
-}
 
 
 class CelebAStudy(LightningModule):
@@ -346,7 +338,7 @@ class CelebAStudy(LightningModule):
     def require_same(self, note: dict[str, Any]) -> None:
         """Raise unless a checkpoint's note is of a model like this one."""
         for key, mine in self.identity.items():
-            its = note.get(key, ADDED_LATER.get(key))
+            its = note.get(key)
             if its != mine:
                 side = "data" if key in ("target", "covariates", "constant") else "model"
                 raise CheckpointError(

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fusionconv.study.curves import CurvesLogger
 from recipes.celeba.balance import describe, mean_majority_accuracy
 from recipes.celeba.data import CelebAData
-from recipes.celeba.results import write_results
+from recipes.celeba.results import one_class_answers, write_results
 from recipes.celeba.study import CelebAStudy
 from recipes.common.checkpoint import check_checkpoint
 from recipes.common.checkpoint_io import WholeCheckpoints
@@ -24,15 +23,18 @@ from recipes.common.gathering import gather
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.resuming import ExactResume
 from recipes.common.runs import RunError, RunFolder, is_rank_zero
+from recipes.common.trainer import EpochLog, RunCheckpoint, as_list, best_checkpoint, hide_advertisements
 
 log = logging.getLogger("recipes.celeba")
-# jsonargparse 4.49 renames what Lightning 2.6, and fit() below for older versions' sake, call by the old names.
+# jsonargparse 4.49 renames what Lightning 2.6, and fit() below, call by the old names.
 warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|skip_none|JsonargparseDeprecationWarning)")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it is: ResumableOrder
 warnings.filterwarnings(
     "ignore", message=".*Be aware that when using `ckpt_path`.*"
 )  # test and validate need no callback
+
+hide_advertisements()
 
 CONFIGS = Path(__file__).parent / "configs"
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1_macro", "val/auroc")
@@ -91,16 +93,19 @@ class CelebACLI(LightningCLI):
         """Know the run's folder, and whether a fit may use it, before anything is built."""
         self.folder = RunFolder(Path(self.config.root_dir), self.config.experiment)
         self.resume = self.config.resume or self.config.ckpt_path == "last"
+        measured = [name for name in CURVES if name.startswith("val/")]
+        if self.command == "fit" and self.config.monitor not in measured:
+            raise RunError(f"--monitor: expected one of {', '.join(measured)}, got {self.config.monitor!r}. Change it.")
         if self.command == "fit" and is_rank_zero():
             self.folder.claim(self.resume, self.config.overwrite)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add this recipe's loggers and checkpoints to what the configuration says of the trainer."""
-        callbacks = list(self.config_init.trainer.callbacks or [])
+        callbacks = as_list(self.config_init.trainer.callbacks)
         kwargs["logger"] = False
         kwargs["default_root_dir"] = str(self.folder.path)
         if self.command == "fit":
-            best = ModelCheckpoint(
+            best = RunCheckpoint(
                 dirpath=self.folder.checkpoints,
                 filename=f"{self.folder.experiment}-best",
                 monitor=self.config.monitor,
@@ -108,14 +113,14 @@ class CelebACLI(LightningCLI):
                 enable_version_counter=False,
             )
             # A callback of its own: `save_last` of the one above would follow the best epoch, not the last.
-            last = ModelCheckpoint(
+            last = RunCheckpoint(
                 dirpath=self.folder.checkpoints,
                 filename=f"{self.folder.experiment}-last",
                 enable_version_counter=False,
             )
             within = ExactResume(self.folder.checkpoint("last"), self.config.save_every_minutes)
-            callbacks += [within, best, last]
-            kwargs["plugins"] = [*_as_list(self.config_init.trainer.plugins), WholeCheckpoints()]
+            callbacks += [within, best, last, EpochLog(log, CURVES)]
+            kwargs["plugins"] = [*as_list(self.config_init.trainer.plugins), WholeCheckpoints()]
             kwargs["logger"] = [
                 CurvesLogger(self.folder.path, CURVES, self.resume),
                 TensorBoardLogger(self.folder.path / "tensorboard", name="", version="", default_hp_metric=False),
@@ -131,17 +136,13 @@ class CelebACLI(LightningCLI):
         return str(path)
 
 
-def _as_list(plugins: Any) -> list[Any]:
-    return [] if plugins is None else list(plugins) if isinstance(plugins, (list, tuple)) else [plugins]
-
-
 def fit(argv: list[str]) -> None:
     """Train one arm; choose the best checkpoint on the validation split."""
     early = early_options(argv, "celeba")
     if early.resume and not early.config:
         argv = with_own_config(early, argv)
     cli = CelebACLI("fit", argv)
-    with cli.folder.logging():
+    with cli.folder.logging(begun=lambda: cli.trainer.global_step > 0):
         checkpoint = cli.checkpoint("last" if cli.resume else cli.config.ckpt_path)
         if is_rank_zero():
             log.info("fit %s: arm %s, mode %s", cli.folder.path, cli.model.hparams.arm, cli.model.hparams.mode)
@@ -161,16 +162,27 @@ def fit(argv: list[str]) -> None:
                 if isinstance(logger, CurvesLogger):
                     logger.forget_from(steps)
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-        if is_rank_zero() and cli.trainer.checkpoint_callback is not None:
-            best = cli.trainer.checkpoint_callback
-            judge = "test" if cli.model.hparams.mode == "corrected" else "validate"
-            where = f"--experiment {cli.folder.experiment} --root_dir {cli.folder.root_dir}"
-            if best.best_model_path:
-                log.info("best %s: %.4f (%s)", cli.config.monitor, float(best.best_model_score), best.best_model_path)
-                log.info("now: python -m recipes.celeba %s %s", judge, where)
-            else:
-                log.info("no epoch was finished and validated, so there is no best checkpoint")
-                log.info("now: python -m recipes.celeba %s %s --ckpt_path last", judge, where)
+        if is_rank_zero():
+            _say_what_now(cli)
+
+
+def _say_what_now(cli: CelebACLI) -> None:
+    """The best checkpoint, and the command that judges it: one that works on what this fit has left."""
+    best = best_checkpoint(cli.trainer)
+    command = "test" if cli.model.hparams.mode == "corrected" else "validate"
+    now = (
+        f"now: python -m recipes.celeba {command} --experiment {cli.folder.experiment} --root_dir {cli.folder.root_dir}"
+    )
+    if best is not None and best.best_model_path and best.best_model_score is not None:
+        log.info("best %s: %.4f (%s)", best.monitor, float(best.best_model_score), best.best_model_path)
+        log.info(now)
+    elif cli.folder.checkpoint("last").is_file():
+        log.info("no epoch was finished and validated, so there is no best checkpoint")
+        log.info("%s --ckpt_path last", now)
+    elif cli.trainer.fast_dev_run:
+        log.info("fast_dev_run: everything ran; nothing was saved, and there is nothing to judge")
+    else:
+        log.info("nothing was trained or saved, so there is nothing to judge")
 
 
 def validate(argv: list[str]) -> None:
@@ -220,4 +232,6 @@ def _judge(command: str, argv: list[str]) -> None:
         )
         for line in describe({split: frame}, data.targets, data.covariates):
             log.info(line)
+        for line in one_class_answers(model.predictions, data.targets):
+            log.warning(line)
         log.info("wrote results-%s.json and predictions-%s.csv to %s", split, split, cli.folder.path)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import VGG, VGG16_BN_Weights
 
 from fusionconv.errors import CheckpointError
+from recipes.celeba.paths import weights_file
 
+log = logging.getLogger("recipes.celeba")
 # The convolutions among features.*: torchvision's vgg16 has (conv, relu), vgg16_bn has (conv, norm, relu).
 VGG16_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 VGG16_BN_CONVS = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
@@ -40,7 +42,12 @@ def load_weights(network: VGG, weights: str, images: Callable[[], Tensor] | None
                 f"{weights} has no batch norms; they are calibrated on training images: give `images`."
             )
         classifier = _copy(network, _renamed(state), weights)
-        calibrate_batch_norms(network.features, images(), keep_scale=classifier)
+        shown = images()
+        calibrate_batch_norms(network.features, shown, keep_scale=classifier)
+        log.info(
+            "%s has no batch norms: those of the network were calibrated on %d training images. It is not the "
+            "VGG16-BN of ImageNet; say so beside its results", weights, len(shown),
+        )  # fmt: skip
     else:
         raise CheckpointError(
             f"{weights}: expected a state dict of torchvision's vgg16_bn, or the features.* of its vgg16, and found "
@@ -59,12 +66,8 @@ def _imagenet() -> dict[str, Tensor]:
 
 def read_state(path: str) -> dict[str, Tensor]:
     """The state dict in a file, without executing anything in it."""
-    if not Path(path).is_file():
-        raise CheckpointError(
-            f"--model.weights should be 'imagenet', 'none' or a file, and {path!r} is no file. Check the path."
-        )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(weights_file(path), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(
             f"{path} does not load as a state dict of tensors ({str(error).splitlines()[0]}). "

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,26 @@ log = logging.getLogger("recipes")  # the parent of every recipe's own
 
 class RunError(FusionError, ValueError):
     """A run cannot start or go on as asked: its folder is taken, nothing to resume, the loss is not a number."""
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Raise unless ``folder`` is one that can be written to, or could be made; nothing is made.
+
+    Args:
+        folder: need not exist.
+        option: which one says where it is, for the message.
+    """
+    there = folder.absolute()
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+    except OSError as error:
+        raise RunError(f"{option}: {folder} cannot be made ({error.strerror}). Give another {option}.") from None
+    if not there.is_dir():
+        raise RunError(f"{option}: {folder} cannot be made, since {there} is a file. Give another {option}.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if folder.exists() else f"cannot be made: {there} is not writable"
+        raise RunError(f"{option}: {folder} {what}. Give another {option}, or mend its permissions.")
 
 
 def is_rank_zero() -> bool:
@@ -65,15 +85,15 @@ class RunFolder:
         return (self.path / "metrics.csv").exists() or any(self.checkpoints.glob("*.ckpt"))
 
     def claim(self, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready for a fit, or say why not. Nothing in it is changed yet."""
+        """Raise where a fit may not use this folder. Nothing is made or changed: `logging` makes it."""
         if resume and overwrite:
             raise RunError("--resume and --overwrite exclude each other: the one goes on, the other starts anew.")
+        require_writable(self.path, "--root_dir")
         if self.is_taken() and not resume and not overwrite:
             raise RunError(
                 f"{self.path} already holds a run, and a fit would write over it. Give another --experiment NAME, "
                 "or --resume to go on from its last checkpoint, or --overwrite to throw it away."
             )
-        self.path.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
         """Remove what an earlier run left, and nothing else; log.txt goes on."""
@@ -88,12 +108,26 @@ class RunFolder:
         for old in (self.checkpoints, self.path / "tensorboard"):
             shutil.rmtree(old, ignore_errors=True)
 
+    def forget(self, made: list[Path]) -> None:
+        """Remove the files of a run that was refused, and those of the folders ``made`` that are empty then."""
+        self.clear()
+        (self.path / "log.txt").unlink(missing_ok=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+
     @contextlib.contextmanager
-    def logging(self) -> Iterator[None]:
-        """Send the recipes', Lightning's and Python's warnings' messages to log.txt, with time stamps (rank 0)."""
+    def logging(self, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Send the recipes', Lightning's and Python's warnings' messages to log.txt, with time stamps (rank 0).
+
+        Makes the folder. Where an error comes before ``begun()`` holds, and nothing was there before, it is removed.
+        """
         handlers: list[tuple[logging.Logger, logging.Handler]] = []
-        level = log.level
+        level, refused = log.level, False
+        made: list[Path] = []
         if is_rank_zero():
+            require_writable(self.path, "--root_dir")
+            made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             to_file = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
             to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -111,7 +145,9 @@ class RunFolder:
         try:
             yield
         except Exception as error:
-            log.error("stopped: %s", error) if is_rank_zero() and not isinstance(error, FusionError) else None
+            if is_rank_zero():
+                refused = self.path in made and not begun() and not self.is_taken()
+                log.error("stopped: %s", error) if not isinstance(error, FusionError) or not refused else None
             raise
         finally:
             logging.captureWarnings(False)
@@ -119,3 +155,5 @@ class RunFolder:
                 logger.removeHandler(handler)
                 handler.close()
             log.setLevel(level)
+            if refused:
+                self.forget(made)

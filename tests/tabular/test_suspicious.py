@@ -228,6 +228,21 @@ def test_dates_that_programs_fill_holes_with(dates, codes, stored):
         )
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 2, 3, 9, 1, 2, 3, -9], "categorical"),
+        (pd.Categorical([1, 2, 1, 2, -9, 9]), None),
+        ([101, 102, 103, 999, -9, 9], "categorical"),
+    ],
+)
+def test_codes_among_categories_of_numbers(values, kind):
+    frame = pd.DataFrame({"race": values})
+    with pytest.warns(UserWarning, match="race: -9 in 1 row"):
+        encoder = CovariateEncoder(["race"], {"race": kind} if kind else {}).fit(frame)
+    assert {-9} < {s.value for s in encoder.suspects["race"]} <= {-9, 9, 999}
+
+
 def test_a_code_among_censored_numbers_is_found():
     with pytest.warns(UserWarning, match="tau: -9999 in 2 rows"):
         CovariateEncoder(["tau"]).fit(pd.DataFrame({"tau": [">1700", "203", "-9999", "150", "-9999", "<80"]}))
@@ -267,6 +282,7 @@ def test_a_truth_value_is_no_number(dtype, codes, lost):
         [float(np.float32(14.62)), 14.62] * 10,
         [1e9 + 0.1, 1e9 + 0.1 + 1e-6] * 10,
         [0.0, 1e-17, -2e-17, 0.0] * 5,
+        np.array([14.62] * 50 + [14.620002], dtype="float32"),
         [1e300, 1e300 * (1 + 1e-15)] * 5,
     ],
 )
@@ -320,3 +336,5 @@ def test_a_code_that_only_new_rows_have_is_warned_of_by_transform(code, scaling)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.transform(pd.DataFrame({"score": [25, 40, 12, 5000]}))  # far, and no code's shape
+        looked = CovariateEncoder(["score"], {"score": Numeric(scaling, missing_codes=[])})
+        looked.fit(pd.DataFrame({"score": range(20, 32)})).transform(pd.DataFrame({"score": [code]}))

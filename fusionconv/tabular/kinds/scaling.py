@@ -16,7 +16,8 @@ from fusionconv.tabular.columns import require_names
 __all__ = ["Scale", "Scaling", "as_scaling"]
 
 Scaling: TypeAlias = Literal["zscore", "robust", "minmax", "none"]
-_NOISE = 2.0**-23  # relative spread of numbers that are one in float32
+# by the bytes of a number: a spread, as a share of the value, that is rounding (doubles may have been floats)
+_NOISE = {8: 2.0**-23, 4: 2.0**-21, 2: 2.0**-8}
 _WORDS = {"robust": ("median", "interquartile range"), "minmax": ("min", "range"), "zscore": ("mean", "scale")}
 
 
@@ -30,10 +31,12 @@ def as_scaling(scaling: Any) -> Scaling:
     return scaling  # type: ignore[no-any-return]
 
 
-def _noise(low: float, high: float, known: npt.NDArray[np.float64]) -> bool:
+def _noise(low: float, high: float, known: npt.NDArray[np.float64], column: Column) -> bool:
     """Whether low and high differ as a constant does after arithmetic: one in float32, or 0 but for the last bits."""
     whole = not bool((known % 1).any()) and max(abs(low), abs(high)) < 2**53
-    return not whole and high - low <= max(_NOISE * max(abs(low), abs(high)), 1e-14 if 0 in known else 0)
+    return not whole and high - low <= max(
+        _NOISE[column.precision.itemsize] * max(abs(low), abs(high)), 1e-14 if 0 in known else 0
+    )
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,9 @@ class Scale:
                 center, scale = low, high - low
             else:
                 center, scale = 0.0, 1.0
-        flat = scaling == "robust" and low < high and not _noise(low, high, known)
+        flat = scaling == "robust" and low < high and not _noise(low, high, known, column)
         first, third = (float(q) for q in np.percentile(known, (25, 75)))
-        noise = _noise(first, third, known) if flat else _noise(low, high, known)
+        noise = _noise(first, third, known, column) if flat else _noise(low, high, known, column)
         if (scaling != "none" and (low == high or noise)) or not (0 < scale < math.inf and math.isfinite(mean)):
             told = "interquartile range" if flat else "standard deviation"
             raise TableError(

@@ -104,6 +104,7 @@ def do_run(run: Run, settings: Settings, place: Place) -> dict[str, Any]:
         "metrics": {split: _metrics(folder, split) for split in ("valid", "test")},
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    folder.path.mkdir(parents=True, exist_ok=True)  # a fit that was refused leaves none
     write_text(folder.path / "result.json", json.dumps(result, indent=2) + "\n")
     if result["status"] == "finished":
         _keep(folder, place.keep)

@@ -16,9 +16,10 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_celeba_attributes, read_celeba_partition, require_columns
-from recipes.celeba.data import table_path
 from recipes.celeba.grid.rows import ROWS, Row
+from recipes.celeba.paths import table_path
 from recipes.common.runs import RunError
+from recipes.common.settings import differences
 
 MODES = ("as_published", "corrected")
 PART = ".part"  # ends the name of a file that is being written
@@ -175,10 +176,7 @@ def claim(out: Path, settings: Settings, write: bool = True) -> None:
             raise RunError(
                 f"{path} is no plan of a grid ({error!r}): it was damaged. Give another --out, or put the file back."
             ) from None
-        differs = [
-            f"{key}: {its.get(key, 'absent')} there, {mine.get(key, 'absent')} here"
-            for key in {**mine, **its} if its.get(key, "absent") != mine.get(key, "absent")
-        ]  # fmt: skip
+        differs = differences(its, mine)
         if differs:
             raise RunError(
                 f"{out} holds the results of another grid ({'; '.join(differs)}); figures of two settings do not "

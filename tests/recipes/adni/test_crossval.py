@@ -116,7 +116,11 @@ def test_another_setting_is_not_mixed_in(finished, tmp_path, capsys):
     _, options = copy(finished, tmp_path)
     with pytest.raises(SystemExit):
         main(["crossval", *options, "--experiment", "cv", "--model.lr", "0.5"])
-    assert "other settings" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "other settings" in said
+    assert "config.model.lr: " in said
+    assert "0.5 here" in said
+    assert said.count(" there, ") == 1
 
 
 def test_changed_covariates_in_the_table_are_not_mixed_in(finished, tmp_path, bids, capsys):
@@ -128,7 +132,7 @@ def test_changed_covariates_in_the_table_are_not_mixed_in(finished, tmp_path, bi
     options[options.index("--data.source.images") + 1] = str(tmp_path / "bids")
     with pytest.raises(SystemExit):
         main(["crossval", *options, "--experiment", "cv"])
-    assert "other settings" in capsys.readouterr().err
+    assert "other settings than these (rows: " in capsys.readouterr().err
     assert folder.is_dir()
 
 

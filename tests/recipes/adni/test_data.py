@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from fusionconv.errors import TableError
 from fusionconv.study.volumes import VolumeError
 from recipes.adni.data import BrainData
-from recipes.adni.preparation import Preparation
+from recipes.adni.preparation import Preparation, augmentation
 from recipes.adni.sources import Source
 from recipes.adni.tasks import Task
 from tests.recipes.adni.conftest import write_bids, write_volume
@@ -67,7 +71,7 @@ def test_each_volume_comes_with_its_own_row_in_every_batch(tmp_path):
             nib.Nifti1Image(data, np.eye(4)),
             root / row["participant_id"] / "anat" / f"{row['participant_id']}_T1w.nii.gz",
         )
-    data = make(root, tmp_path, covariates=["age"], augment="light")
+    data = make(root, tmp_path, covariates=["age"], augment="light+flip")
     data.setup("fit")
     mean, sd = data.part("train")["age"].mean(), data.part("train")["age"].std(ddof=0)
     seen = 0
@@ -168,3 +172,34 @@ def test_two_rows_that_name_one_image_are_not_used(tmp_path):
     data.read()
     assert data.frame["subject"].tolist() == ["b"]
     assert data.report["reason"].str.contains("one of several").all()
+
+
+@pytest.mark.parametrize("strength", ["none", "light", "strong", "flip", "light+flip", "strong+flip"])
+def test_left_and_right_are_exchanged_only_where_that_is_said(strength):
+    """A volume that is bright on its left: on which side is it bright after each of 20 draws?"""
+    from monai.transforms import Compose
+    from monai.utils import set_determinism
+
+    set_determinism(0)
+    volume = torch.zeros(1, 16, 16, 16)
+    volume[:, :6] = 1
+    steps = Compose(augmentation(strength, (16, 16, 16)))
+    drawn = [steps({"image": volume.clone()})["image"] for _ in range(20)]
+    right = [bool(image[:, 8:].mean() > image[:, :8].mean()) for image in drawn]
+    assert any(right) == ("flip" in strength)
+    assert not all(right)
+    assert inspect.signature(BrainData).parameters["augment"].default == "light"
+
+
+@pytest.mark.parametrize(("augment", "warned"), [("light", False), ("light+flip", True), ("flip", True)])
+@pytest.mark.parametrize("column", ["side", "eye", "where"])
+def test_mirrored_volumes_beside_a_covariate_that_says_left(tmp_path, caplog, augment, warned, column):
+    root = tmp_path / "bids"
+    write_bids(root, 20)
+    table = pd.read_csv(root / "participants.tsv", sep="\t")
+    table[column] = (["L", "L", "R", "R"] * len(table))[: len(table)]  # unlike the diagnoses, which alternate
+    table.to_csv(root / "participants.tsv", sep="\t", index=False)
+    data = make(root, tmp_path, covariates=["age", column], augment=augment)
+    with caplog.at_level(logging.WARNING, logger="recipes.adni"):
+        data.setup("fit")
+    assert (f"mirrored at random, and {column} says left or right" in caplog.text) == warned

@@ -313,7 +313,7 @@ def test_help_names_every_command_and_an_unknown_one_is_refused(capsys):
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_loads(path, tmp_path, celeba):
     cli = CelebACLI("fit", [f"--config={path}", f"--data.root={celeba}", f"--root_dir={tmp_path}"])
-    assert set(Path(tmp_path).iterdir()) == {tmp_path / cli.config.experiment}
+    assert not any(Path(tmp_path).iterdir())  # a run that is refused now leaves no folder
     assert cli.model.hparams.covariates == cli.datamodule.covariates
     assert (cli.model.hparams.mode == "as_published") == path.stem.startswith("as-published")
     assert cli.model.hparams.constant == cli.datamodule.constant

@@ -3,7 +3,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from fusionconv.errors import TableError
+from fusionconv.errors import LeakageWarning, TableError
 from recipes.celeba.balance import covariates_only_accuracy, describe, majority_accuracy
 from recipes.celeba.data import CelebAData
 from tests.recipes.celeba.conftest import write_celeba
@@ -112,3 +112,42 @@ def test_what_can_be_had_without_an_image():
     lines = describe({"train": train, "valid": judged}, "Attractive", ["Male", "Young"])
     assert "0.5000" in lines[2]
     assert "covariates alone" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "stage"), [(1, 25, "fit"), (24, 32, "fit"), (7, 40, "test"), (3, 26, "validate")]
+)
+@pytest.mark.parametrize("people", ["there", "some"])
+def test_a_person_on_both_sides_is_an_error(tmp_path, one, other, stage, people):
+    root = write_celeba(tmp_path)
+    ids = {number: number for number in range(1, 41) if people == "there" or number in (one, other)}
+    ids[other] = ids[one]
+    lines = [f"{number:06d}.jpg {who}" for number, who in ids.items()]
+    (root / "celeba/identity_CelebA.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(TableError, match=rf"shared subject: {one}: on both sides.*{one:06d}\.jpg.*{other:06d}\.jpg"):
+        data(root).setup(stage)
+    with pytest.warns(LeakageWarning, match="shared subject"):
+        data(root, leaks="warn").setup(stage)
+
+
+def test_other_splits_may_be_one_persons(tmp_path):
+    """valid and test are not training: people there may be the same. Without identities nothing is said."""
+    root = write_celeba(tmp_path)
+    data(root).setup("fit")
+    lines = [f"{number:06d}.jpg {99 if number in (26, 38) else number}" for number in range(1, 41)]
+    (root / "celeba/identity_CelebA.txt").write_text("\n".join(lines) + "\n")
+    for stage in ("fit", "validate", "test"):
+        data(root).setup(stage)
+
+
+@pytest.mark.parametrize("target", ["Attractive", ["Smiling", "Attractive"]])
+def test_a_covariate_that_is_the_answer_is_an_error(tmp_path, target):
+    root = write_celeba(tmp_path)
+    table = root / "celeba/list_attr_celeba.txt"
+    rows = [line.split() for line in table.read_text().splitlines()]
+    for row in rows[2:]:
+        row[21] = row[3]  # Male is a copy of Attractive
+    table.write_text("\n".join(" ".join(row) for row in rows))
+    with pytest.raises(TableError, match=r"(?s)Male.*--data\.leaks warn"):
+        data(root, target=target, covariates=["Male"]).setup("fit")
+    data(root, target=target, covariates=["Young"]).setup("fit")

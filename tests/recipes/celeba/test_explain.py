@@ -7,6 +7,7 @@ from fusionconv.errors import TableError
 from recipes.celeba.__main__ import main
 from recipes.celeba.explain import Camera, covariate_settings
 from recipes.celeba.study import CelebAStudy
+from recipes.common.runs import RunError
 
 pytestmark = pytest.mark.usefixtures("tiny_vgg")
 
@@ -121,3 +122,36 @@ def test_the_command(run_folder, celeba, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main([*argv, *more])
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("image_size", "pixels"), [(32, 2), (48, 3), (64, 4), (128, 8)])
+def test_a_map_of_a_few_pixels_is_drawn_as_what_it_is(image_size, pixels):
+    """2 x 2 gives four squares, not a smooth hill, and a note that names a layer with more."""
+    pytest.importorskip("captum")
+    torch.manual_seed(0)
+    study = CelebAStudy(weights="none", classifier_width=16, image_size=image_size)
+    study.configure_model()
+    camera = Camera(study.eval(), 0, None)
+    maps, _ = camera(torch.randn(1, 3, image_size, image_size), torch.zeros(1, 1))
+    assert camera.map_size == (pixels, pixels)
+    blocks = maps[0].reshape(pixels, image_size // pixels, pixels, image_size // pixels)
+    constant = bool((blocks == blocks[:, :1, :, :1]).all())
+    note = camera.too_coarse(image_size)
+    if pixels >= 4:
+        assert note is None
+        assert not constant
+        return
+    assert constant
+    assert f"{pixels} x {pixels} pixels" in note
+    finer = Camera(study, 0, camera.finer)
+    finer(torch.randn(1, 3, image_size, image_size), torch.zeros(1, 1))
+    assert camera.finer in note
+    assert finer.too_coarse(image_size) is None
+
+
+def test_a_map_of_one_pixel_is_refused():
+    pytest.importorskip("captum")
+    study = CelebAStudy(weights="none", arch="resnet18", image_size=32)
+    study.configure_model()
+    with pytest.raises(RunError, match="say nothing of where"):
+        Camera(study.eval(), 0, None)(torch.randn(1, 3, 32, 32), torch.zeros(1, 1))

@@ -1,14 +1,26 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from recipes.celeba.images import NORMALISATION, FaceImages, collate, decode, prepare
+from fusionconv.errors import TableError
+from fusionconv.tabular import CovariateEncoder
+from fusionconv.tabular.kinds import Numeric
+from recipes.celeba.images import NORMALISATION, FaceImages, decode, prepare, rows_by_file
 from recipes.celeba.synthetic import draw_face, sample_face
 
 
 def noise(height, width, seed=0, channels=3):
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def face_images(folder, files):
+    """A and B count up from row to row, so that no two rows are alike; targets 1, 0, 0, 1."""
+    rows = pd.DataFrame({"A": np.arange(0, 8, 2), "B": np.arange(1, 9, 2)}, index=files)
+    encoder = CovariateEncoder(["A", "B"], kinds={"A": Numeric("none"), "B": Numeric("none")}).fit(rows)
+    return FaceImages(folder, rows_by_file(rows, encoder), pd.DataFrame({"target": [1, 0, 0, 1]}, index=files))
 
 
 def test_decode_gives_three_channels_of_any_kind_of_image(tmp_path):
@@ -27,14 +39,14 @@ def test_a_file_that_does_not_decode_comes_out_with_its_reason(tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "good.jpg").read_bytes()[:800])
     (tmp_path / "page.jpg").write_text("<html>quota exceeded</html>")
     files = ["good.jpg", "cut.jpg", "page.jpg", "absent.jpg"]
-    rows = FaceImages(tmp_path, files, np.arange(8, dtype=np.float32).reshape(4, 2), np.array([1, 0, 0, 1]))
-    batch = collate([rows[i] for i in range(4)])
+    rows = face_images(tmp_path, files)
+    batch = rows.collate([rows[i] for i in range(4)])
     assert [file for file, _ in batch["failures"]] == files[1:]
     assert "truncated" in batch["failures"][0][1]
     assert batch["covariates"].tolist() == [[0, 1]]
     assert batch["targets"].tolist() == [1]
     assert batch["index"].tolist() == [0]
-    nothing = collate([rows[i] for i in (1, 2)])
+    nothing = rows.collate([rows[i] for i in (1, 2)])
     assert nothing["covariates"].shape == (0, 2)
     assert prepare(nothing["images"], 32, "corrected").shape == (0, 3, 32, 32)
 
@@ -70,3 +82,33 @@ def test_files_with_the_wrong_ending_and_cut_files(tmp_path):
             decode(tmp_path / "cut.jpg")
     with pytest.raises(FileNotFoundError):
         decode(tmp_path / "absent.jpg")
+
+
+def shifted(values):
+    return [*values[1:], values[0]] if isinstance(values, list) else values.roll(1, 0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("part", ["files", "covariates", "targets"])
+def test_a_row_shifted_by_one_raises(tmp_path, part, workers):
+    """Whatever of a row is moved against the rest of it: the batch says so, also from a worker."""
+    files = ["a.png", "b.png", "c.png", "d.png"]
+    for seed, file in enumerate(files):
+        Image.fromarray(noise(8, 8, seed)).save(tmp_path / file)
+    faces = face_images(tmp_path, files)
+    (batch,) = DataLoader(faces, 4, collate_fn=faces.collate)
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+    setattr(faces, part, shifted(getattr(faces, part)))
+    with pytest.raises(TableError, match=r"each (id|file)'s own"):
+        list(DataLoader(faces, 4, collate_fn=faces.collate, num_workers=workers))
+
+
+def test_rows_meet_images_by_file_name(tmp_path):
+    """The order of the tables does not matter; other files than the table's are refused."""
+    files = ["a.png", "b.png", "c.png", "d.png"]
+    faces = face_images(tmp_path, files)
+    targets = pd.DataFrame({"target": [1, 0, 0, 1]}, index=files)
+    again = FaceImages(tmp_path, faces.table, targets.iloc[[2, 0, 3, 1]])
+    assert torch.equal(again.targets, faces.targets)
+    with pytest.raises(TableError, match="targets of the table's 4 files"):
+        FaceImages(tmp_path, faces.table, targets.iloc[:3])

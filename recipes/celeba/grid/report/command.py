@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 
 from fusionconv.errors import TableError
 from fusionconv.tabular import read_celeba_attributes
-from recipes.celeba.data import table_path
 from recipes.celeba.folds import who_is_who
 from recipes.celeba.grid.report import figures, groups
 from recipes.celeba.grid.report.covariates import control_accuracies, controlled, covariate_effect, gain_split
@@ -24,6 +23,7 @@ from recipes.celeba.grid.report.folder import Grid, read_grid, short
 from recipes.celeba.grid.report.kernels import draw_kernels, kernels_of
 from recipes.celeba.grid.report.latex import latex_table
 from recipes.celeba.grid.report.page import MARK, page
+from recipes.celeba.paths import table_path
 from recipes.common.figures import save
 from recipes.common.runs import RunError
 
