@@ -124,7 +124,9 @@ ROOT = Path(__file__).parents[2]
 
 def started(out, call="t.go(out, jobs=1)"):
     """A process of its own that launches; its standard error is in OUT/stderr."""
-    code = f"import logging, tests.study.test_launch as t; logging.basicConfig(level='INFO'); out = {str(out)!r}; {call}"
+    code = (
+        f"import logging, tests.study.test_launch as t; logging.basicConfig(level='INFO'); out = {str(out)!r}; {call}"
+    )
     with (Path(out) / "stderr").open("ab") as errors:
         return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=errors, start_new_session=True)
 
