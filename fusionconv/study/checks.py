@@ -14,6 +14,7 @@ from fusionconv.study.folds import PARTS, fold_data
 from fusionconv.study.rows import Rows
 from fusionconv.study.settings import Settings
 from fusionconv.tabular import check_leakage
+from fusionconv.tabular.sides import left_right_columns, mirroring_note
 
 if TYPE_CHECKING:
     from fusionconv.study.images import ImageStore
@@ -36,6 +37,10 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
         TableError: a fold that cannot be run; covariates that tell the target and are not allowed.
     """
     said: dict[str, int] = {}
+    if "hflip" in settings.augment:
+        used = dict.fromkeys([*settings.covariates, *(n for names in covariates for n in names), *settings.target])
+        if note := mirroring_note(left_right_columns(rows.frame[list(used)]), "other --augment without hflip"):
+            said[note] = 1
     for fold in folds.columns:
         for names in covariates or [()]:
             data = fold_data(rows, folds[fold], settings, None, covariates=names)

@@ -14,7 +14,7 @@ COMMANDS = {
     "compare": "train and judge every arm on the same folds; tables, tests, controls and a report",
     "fit": "train one arm on one hold-out and keep its network",
     "predict": "answers of a finished study's networks for new rows",
-    "report": "write the tables and the report of a study again",
+    "report": "write the tables and the report of a study again; or test two studies against each other",
     "explain": "what an arm's network does with image and covariates, as figures",
     "demo": "a whole study on synthetic images with known rates, without data",
 }
@@ -86,6 +86,14 @@ def _run(command: str, words: list[str]) -> int:
     elif command == "report":
         from fusionconv.study.study import Comparison
 
+        if own["against"] is not None:
+            from fusionconv.study.against import compare_studies
+
+            table, path = compare_studies(own["out"], own["against"])
+            shown = ["arm", "reference", "metric", "difference", "low", "high", "p", "p_holm", "test", "n", "quote"]
+            print(table[shown].to_string(index=False, float_format="{:.4g}".format))
+            print(path)
+            return 0
         comparison = Comparison(own["out"])
         print(comparison.summarise().report())
     elif command == "explain":

@@ -45,12 +45,16 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "images": (None, "folder of their images; default: the table's folder"),
         "out": ("predictions.csv", "file of the answers"),
     },
-    "report": {"out": (None, "folder of a comparison")},
+    "report": {
+        "out": (None, "folder of a comparison; with --against also of one arm, OUT/runs/ARM"),
+        "against": (None, "another one on the same rows and folds: paired tests of each arm, in against-NAME.csv"),
+    },
     "explain": {
         "study": (None, "folder of a finished comparison"),
         "arm": (None, "whose network is looked at (needed)"),
         "fold": (None, "which fold's network; default: the first"),
         "rows": (6, "so many test images"),
+        "layer": (None, "layer whose feature maps are drawn too, such as layer4.1"),
         "out": (None, "folder of the figures; default: STUDY/explain/ARM"),
     },
     "demo": {

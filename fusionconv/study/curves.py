@@ -25,11 +25,14 @@ class CurvesLogger(Logger):
         columns: what is kept, such as ``"train/loss"`` and ``"val/accuracy"``, in this order; a panel for each name
             behind the slash.
         resume: keep the rows that metrics.csv already holds.
+        fine_tuning: epoch at which frozen parts begin to be trained; a line in the curves.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str], resume: bool = False) -> None:
+    def __init__(
+        self, folder: Path, columns: Sequence[str], resume: bool = False, fine_tuning: int | None = None
+    ) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self.fine_tuning = folder, fine_tuning
         self.columns = ["epoch", "step", *columns]
         self.rows: dict[tuple[int, int], dict[str, float]] = {}
         if resume and (folder / "metrics.csv").is_file():
@@ -78,7 +81,7 @@ class CurvesLogger(Logger):
         """Write metrics.csv and curves.png."""
         self._written = time.monotonic()
         if self.rows:
-            draw_curves(self.write_table(), self.folder / "curves.png")
+            draw_curves(self.write_table(), self.folder / "curves.png", self.fine_tuning)
 
     def forget_from(self, step: int) -> None:
         """Drop the rows of ``step`` and later, which a run that goes on from there will write again."""
@@ -95,11 +98,18 @@ class CurvesLogger(Logger):
         return table
 
 
-def draw_curves(table: pd.DataFrame, path: Path) -> None:
-    """A panel for each metric against the step: training as a line, validation as points on a line."""
+def draw_curves(table: pd.DataFrame, path: Path, fine_tuning: int | None = None) -> None:
+    """A panel for each metric against the step: training as a line, validation as points on a line; rate and momentum.
+
+    A dashed line marks the step at which epoch ``fine_tuning`` begins, where the table reaches it.
+    """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     metrics = list(dict.fromkeys(column.split("/", 1)[1] for column in map(str, table) if "/" in column))
+    metrics += [name for name in ("lr", "momentum") if name in table and table[name].notna().any()]
+    start = None
+    if fine_tuning is not None and (table["epoch"] >= fine_tuning).any():
+        start = table.loc[table["epoch"] < fine_tuning, "step"].max()
     rows = -(-len(metrics) // 2)
     figure = Figure(figsize=(11, 3.5 * rows))
     panels = figure.subplots(
@@ -109,15 +119,18 @@ def draw_curves(table: pd.DataFrame, path: Path) -> None:
         if metric is None:
             axes.set_axis_off()
             continue
-        for side, style in (("train", {"color": "C0"}), ("val", {"color": "C1", "marker": "o"})):
-            column = f"{side}/{metric}"
+        kinds: list[tuple[str, dict[str, Any]]] = [("train", {"color": "C0"}), ("val", {"color": "C1", "marker": "o"})]
+        for side, style in [("", {"color": "C2"})] if metric in table else kinds:
+            column = f"{side}/{metric}" if side else metric
             if column in table and table[column].notna().any():
                 shown = table[["step", column]].dropna()
                 if len(shown) <= FEW_POINTS:  # one point makes no line
                     style = {**style, "marker": "o"}
-                axes.plot(shown["step"], shown[column], label=side, **style)
+                axes.plot(shown["step"], shown[column], label=side or None, **style)
         axes.set(title=metric, xlabel="step")
         axes.grid(alpha=0.3)
-        if axes.has_data():
+        if start is not None:
+            axes.axvline(start, color="0.4", ls="--", lw=1, label="fine-tuning begins")
+        if axes.get_legend_handles_labels()[0]:
             axes.legend()
     figure.savefig(path, dpi=110)

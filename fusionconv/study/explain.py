@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import find_arm
+from fusionconv.study.feature_maps import feature_maps
 from fusionconv.study.folds import FoldData, fold_data
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
@@ -18,7 +19,9 @@ from fusionconv.study.study import Study
 __all__ = ["attributions", "covariate_effects", "explain_arm", "kernel_figure"]
 
 
-def explain_arm(study: str, arm: str, fold: str | None = None, rows: int = 6, out: str | None = None) -> list[Path]:
+def explain_arm(
+    study: str, arm: str, fold: str | None = None, rows: int = 6, layer: str | None = None, out: str | None = None
+) -> list[Path]:  # fmt: skip
     """Draw kernels, effects of covariates and attributions of one network of a finished study.
 
     Args:
@@ -26,10 +29,15 @@ def explain_arm(study: str, arm: str, fold: str | None = None, rows: int = 6, ou
         arm: an arm with an image.
         fold: whose network; default: the first.
         rows: test images of the attributions.
+        layer: whose feature maps are drawn, by its name, such as ``layer4.1``.
         out: folder of the figures; default: ``STUDY/explain/ARM``.
 
     Returns:
-        The files: ``attribution.png`` always; ``kernels.png`` and ``effects.png`` where the network takes covariates.
+        The files: ``attribution.png`` always; ``kernels.png`` and ``effects.png`` where the network takes covariates;
+        ``features-LAYER.png`` where a layer is named.
+
+    Raises:
+        StudyError: no such arm, fold, network or layer.
     """
     opened, arms = Study.open(study)
     chosen_arm = find_arm(arm, [a for a in arms if a.kind in ("image", "fusion")])
@@ -47,7 +55,10 @@ def explain_arm(study: str, arm: str, fold: str | None = None, rows: int = 6, ou
                      covariates=() if predictor.encoder is None else None)  # fmt: skip
     folder = Path(out) if out else Path(study) / "explain" / name
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {"attribution": attributions(predictor, data, rows)}
+    figures = {}
+    if layer is not None:
+        figures[f"features-{layer}"] = feature_maps(predictor, data, layer, rows)
+    figures |= {"attribution": attributions(predictor, data, rows)}
     if predictor.encoder is not None:
         figures["effects"] = covariate_effects(predictor, data)
         if (

@@ -114,8 +114,11 @@ def _unique(axes: Any) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-def curves_figure(curves: dict[str, list[pd.DataFrame]], metric: str) -> Any:
-    """Training and validation loss, and the metric on validation, of every run (thin) by arm."""
+def curves_figure(curves: dict[str, list[pd.DataFrame]], metric: str, fine_tuning: int | None = None) -> Any:
+    """Training and validation loss, and the metric on validation, of every run (thin) by arm.
+
+    A dashed line marks the epoch at which frozen parts begin to be trained.
+    """
     columns = [
         c for c in ("train/loss", "val/loss", f"val/{metric}") if any(c in f for fs in curves.values() for f in fs)
     ]
@@ -131,6 +134,8 @@ def curves_figure(curves: dict[str, list[pd.DataFrame]], metric: str) -> Any:
                               label=arm if number == 0 else None)  # fmt: skip
         axes.set(title=column, xlabel="epoch")
         axes.grid(alpha=0.3)
+        if fine_tuning is not None:
+            axes.axvline(fine_tuning - 0.5, color="0.4", ls="--", lw=1, label="fine-tuning begins")
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(fontsize=7)
     return figure

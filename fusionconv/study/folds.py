@@ -139,6 +139,11 @@ class FoldData:
         """K, after encoding."""
         return 0 if self.encoder is None else int(self.encoder.num_covariates)
 
+    def batch(self, part: str, ids: Sequence[str], augment: Any = None) -> dict[str, Any]:
+        """The batch of some rows of a part, as training sees it: image, covariates, target, id."""
+        rows = _Rows(self, part, augment)
+        return checked(rows.__getitems__([rows.ids.index(i) for i in ids]), self.tables[part])
+
     def loader(
         self, part: str, batch_size: int, *, train: bool = False, augment: Any = None, workers: int = 0, seed: int = 0,
         epoch: int = 0, rank: tuple[int, int] = (0, 1),

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from fusionconv.errors import SurgeryError
 
-__all__ = ["freeze", "frozen_modules"]
+__all__ = ["freeze", "frozen_modules", "frozen_parameters"]
 
 
 def freeze(network: nn.Module, names: Sequence[str]) -> int:
@@ -53,6 +53,12 @@ def frozen_modules(network: nn.Module, names: Sequence[str]) -> tuple[nn.Module,
     """
     prefixes = _prefixes(network, names)
     return tuple(m for n, m in network.named_modules() if isinstance(m, _NormBase) and n and _below(n, prefixes))
+
+
+def frozen_parameters(network: nn.Module, names: Sequence[str]) -> tuple[nn.Parameter, ...]:
+    """The parameters that `freeze` took out of training; what covariates brought into these parts is not among them."""
+    prefixes = _prefixes(network, names)
+    return tuple(p for name, p in network.named_parameters() if _below(name, prefixes) and not p.requires_grad)
 
 
 def _prefixes(network: nn.Module, names: Sequence[str]) -> list[str]:

@@ -30,6 +30,7 @@ class ImageOptions:
         foreground: 3-D: crop to what is above zero first (skull-stripped volumes).
         percentiles: 3-D: intensities between these become 0 to 1; None leaves them.
         allow_unknown_orientation: 3-D: take volumes whose header does not say which side is left.
+        shuffle: seed of one permutation of all images' pixels, done when a decoded image is read; None: none.
     """
 
     dims: Literal[2, 3] = 2
@@ -42,6 +43,7 @@ class ImageOptions:
     foreground: bool = False
     percentiles: tuple[float, float] | None = (0.5, 99.5)
     allow_unknown_orientation: bool = False
+    shuffle: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("size", "crop", "spacing", "percentiles"):  # lists, from JSON or YAML
@@ -118,6 +120,7 @@ def image_options(settings: Any, channels: int | None = None) -> ImageOptions:
         foreground=settings.foreground,
         percentiles=tuple(settings.percentiles) or None,
         allow_unknown_orientation=settings.unknown_orientation,
+        shuffle=settings.seed if settings.shuffle_pixels else None,
     )
 
 

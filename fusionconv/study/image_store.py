@@ -12,6 +12,7 @@ import numpy as np
 
 from fusionconv.errors import StudyError
 from fusionconv.study.image_options import ImageOptions
+from fusionconv.study.shuffled import shuffled
 
 if TYPE_CHECKING:
     import torch
@@ -61,13 +62,15 @@ class ImageStore:
             name = error.args[0]
             why = self.failed.get(name, "an id that is not in the table")
             raise StudyError(f"expected ids of usable images, got {name!r} ({why}); leave it out") from None
-        base = self.array.view(np.ndarray)
+        found = self.array.view(np.ndarray)[places]
+        if self.options.shuffle is not None:
+            found = shuffled(found, self.options.shuffle)
         if self.array.dtype.kind == "u":
             largest = np.float32(np.iinfo(self.array.dtype).max)
-            images = base[places].astype(np.float32)
+            images = found.astype(np.float32)
             images /= largest
             return torch.from_numpy(images)
-        return torch.from_numpy(base[places].astype(np.float32, copy=False))
+        return torch.from_numpy(found.astype(np.float32, copy=False))
 
     def mean_std(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel over these rows, float64 (C,), as :meth:`read` scales them.

@@ -30,15 +30,21 @@ class StudyModule(LightningModule):
         takes_covariates: whether the network does.
         seed: of the run; each epoch draws its random numbers from (seed, epoch).
         controls: name -> id -> covariates to give in place of the true ones at test.
+        frozen: modules with running statistics that stay as they are while their part is frozen.
+        later: frozen parameters that are trained from epoch ``settings.unfreeze_epoch`` on.
     """
 
     def __init__(
         self, network: nn.Module, data: FoldData, settings: Settings, takes_covariates: bool, seed: int,
         controls: Mapping[str, Mapping[str, Tensor]] | None = None, frozen: tuple[nn.Module, ...] = (),
+        later: tuple[nn.Parameter, ...] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.data, self.settings, self.takes_covariates = network, data, settings, takes_covariates
         self.seed, self.controls, self.frozen = seed, dict(controls or {}), frozen
+        self._later = later
+        for parameter in later:
+            parameter.requires_grad_(True)  # known to the optimizer and to DDP from the start
         self.task = data.task
         weights = self.task.class_weights(data.targets["train"])
         self.class_weights: Tensor | None
@@ -91,7 +97,18 @@ class StudyModule(LightningModule):
         torch.manual_seed((1_000_003 * (self.seed + 1) + self.current_epoch) % 2**63)
         self._sum, self._rows = torch.zeros(()), 0
         for module in self.frozen:
-            module.eval()
+            module.train(self._thawed)
+
+    @property
+    def _thawed(self) -> bool:
+        start = self.settings.unfreeze_epoch
+        return start is not None and self.current_epoch >= start
+
+    def on_after_backward(self) -> None:
+        """What is still frozen has no gradient: the optimizer, its decay and clipping leave it alone."""
+        if not self._thawed:
+            for parameter in self._later:
+                parameter.grad = None
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The task's loss."""

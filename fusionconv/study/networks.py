@@ -11,11 +11,11 @@ from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.errors import StudyError, SurgeryError
 from fusionconv.study.first_weights import load_weights
-from fusionconv.study.freezing import freeze, frozen_modules
+from fusionconv.study.freezing import freeze, frozen_modules, frozen_parameters
 from fusionconv.study.heads import HeadOptions, find_head, last_linear, put_head, read_head
 from fusionconv.study.network_makers import LIBRARIES, make_network
 
-__all__ = ["HeadOptions", "build_network", "check_network", "freeze", "frozen_modules"]
+__all__ = ["HeadOptions", "build_network", "check_network", "freeze", "frozen_modules", "frozen_parameters"]
 
 
 def build_network(

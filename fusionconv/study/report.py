@@ -79,8 +79,11 @@ class _Page:
         self.html.append(f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{body}</table>")
 
     def figure(self, name: str, figure: Any, caption: str) -> None:
+        figure.savefig(self.folder / f"{name}.png", dpi=120, facecolor="white")
+        self.drawn(name, caption)
+
+    def drawn(self, name: str, caption: str) -> None:
         path = self.folder / f"{name}.png"
-        figure.savefig(path, dpi=120, facecolor="white")
         data = base64.b64encode(path.read_bytes()).decode()
         self.markdown.append(f"![{caption}](figures/{name}.png)\n")
         self.html.append(f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
@@ -114,7 +117,7 @@ def write_report(out: str | Path) -> Path:
     _arms(page, tables, arms)
     _comparisons(page, tables, metric.name, reference)
     _controls(page, tables)
-    _diagnostics(page, out, tables, task, metric.name, arms)
+    _diagnostics(page, out, tables, task, metric.name, arms, settings.unfreeze_epoch)
     _rows(page, out, tables, notes, settings, task)
     _training(page, out, tables, saved, metric.name)
     _checklist(page, settings, task)
@@ -223,8 +226,9 @@ def _controls(page: _Page, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def _diagnostics(
-    page: _Page, out: Path, tables: dict[str, pd.DataFrame], task: Task, metric: str, arms: list[str]
-) -> None:
+    page: _Page, out: Path, tables: dict[str, pd.DataFrame], task: Task, metric: str, arms: list[str],
+    fine_tuning: int | None,
+) -> None:  # fmt: skip
     page.title("Answers in detail")
     captions = {
         "roc": "ROC and precision-recall of all out-of-fold rows.", "calibration": "Calibration of all out-of-fold "
@@ -244,8 +248,9 @@ def _diagnostics(
         curves.setdefault(path.parent.parent.name, []).append(pd.read_csv(path))
     if curves:
         page.figure(
-            "curves", curves_figure({a: curves[a] for a in arms if a in curves}, metric), "Training of every run."
-        )
+            "curves", curves_figure({a: curves[a] for a in arms if a in curves}, metric, fine_tuning),
+            "Training of every run."
+        )  # fmt: skip
 
 
 def _rows(
@@ -264,6 +269,10 @@ def _rows(
         study, _ = Study.open(out)
         data = _first_fold(study)
         page.code(data.encoder.summary() if data.encoder is not None else "none")
+    if (page.folder / "inputs.png").is_file():
+        page.title("What the network sees", 3)
+        page.drawn("inputs", "Training images of the first fold as decoded, and as they enter the network: augmented "
+                             "anew in each epoch, normalised. Of volumes the middle slice.")  # fmt: skip
     page.list([*notes.get("notes", []), *notes.get("warnings", []),
                f"rows with a category that training does not have, over all runs: "
                f"{int(tables['runs']['unknown'].sum())}"])  # fmt: skip

@@ -40,6 +40,7 @@ _ELSEWHERE = (
     "subgroups",
     "resamples",
     "keep",
+    "tensorboard",
     "limit",
     "table",
     "images",
@@ -184,7 +185,7 @@ def _train(run: Run, data: FoldData, settings: Settings, progress: bool) -> tupl
     folder = outcome.pop("folder")
     predictions = read_predictions(folder / "trial.csv")
     if folder != run.folder:
-        for name in ("model", "metrics.csv"):
+        for name in ("model", "metrics.csv", "curves.png", "epochs", "tensorboard"):
             _move(folder / name, run.folder / name)
         shutil.rmtree(run.folder / "trials", ignore_errors=True)
     for name in ("trial.csv", "trial.json", "last.ckpt", "best.ckpt"):
@@ -201,8 +202,10 @@ def _trial(
     import torch
     from lightning.pytorch import seed_everything
 
+    from fusionconv.study.every_epoch import EveryEpoch
     from fusionconv.study.module import StudyModule
-    from fusionconv.study.networks import frozen_modules
+    from fusionconv.study.networks import frozen_modules, frozen_parameters
+    from fusionconv.study.saved import save_network
     from fusionconv.study.training import make_trainer, quiet
 
     arm, settings = run.arm.with_options(chosen), replace(settings, **_only_settings(chosen))
@@ -213,9 +216,15 @@ def _trial(
         network = make_network(arm, data, settings)
         controls: Mapping[str, Any] = control_rows_of(data, settings, run.seed) if arm.takes_covariates else {}
         frozen = frozen_modules(network, settings.freeze)
-        module = StudyModule(network, data, settings, arm.takes_covariates, seed, controls, frozen)
+        later = frozen_parameters(network, settings.freeze) if settings.unfreeze_epoch is not None else ()
+        module = StudyModule(network, data, settings, arm.takes_covariates, seed, controls, frozen, later)
         validates = bool(len(data.frames["val"])) and not data.task.absent(data.targets["val"])
-        trainer, best = make_trainer(folder, data.task, settings, validates, f"{run.name}", progress)
+
+        def save(one: nn.Module, where: Path, threshold: float = 0.5) -> None:
+            save_network(one, where, arm, data, settings, threshold)
+
+        each = [EveryEpoch(folder, save)] if settings.keep == "every" else []
+        trainer, best = make_trainer(folder, data.task, settings, validates, f"{run.name}", progress, each)
         augment = _augment(data, settings)
         rank = (trainer.global_rank, trainer.world_size)
         loaders: Any = [
@@ -224,6 +233,11 @@ def _trial(
             for part in ("train", *(["val"] if validates else []))
         ]  # fmt: skip
         last = folder / "last.ckpt"
+        if settings.tensorboard and trainer.is_global_zero and not last.is_file():
+            from fusionconv.study.board import draw_graph
+
+            few = [data.tables["train"].ids[n] for n in range(2)]
+            draw_graph(trainer.loggers[-1], network, data.batch("train", few), arm.takes_covariates)
         with _memory_errors(settings):
             val = loaders[1] if validates else None
             trainer.fit(module, loaders[0], val, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
@@ -255,10 +269,8 @@ def _trial(
         "hardware": hardware(trainer.strategy.root_device, trainer.world_size),
     }  # fmt: skip
     if trainer.is_global_zero:
-        if settings.keep == "best":
-            from fusionconv.study.saved import save_network
-
-            save_network(network, folder / "model", arm, data, settings, threshold)
+        if settings.keep != "none":
+            save(network, folder / "model", threshold)
         _write_csv(folder / "trial.csv", predictions)
         write_json(folder / "trial.json", outcome)
     return outcome

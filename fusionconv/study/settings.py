@@ -54,6 +54,7 @@ class Settings:
         unknown_orientation: 3-D: take volumes whose header does not say which side is left.
         normalize: 2-D: subtract mean and divide by standard deviation: train, imagenet or none; auto: train in 2-D.
         augment: none, light, strong, or names such as hflip vflip rotate.
+        shuffle_pixels: all images' pixels in one other order, drawn by the seed: does the network need neighbours?
         cache: folder of decoded images; default: OUT/cache.
         on_error: an image that cannot be used: fail, or skip (counted and listed).
         network: torchvision:NAME, timm:NAME, monai:NAME, fusionconv:NAME or package.module:function.
@@ -62,6 +63,7 @@ class Settings:
         weights: a file of weights to start from.
         head: last layer of every arm: linear; mlp (one hidden layer); norm (batch norm, dropout, hidden layer).
         freeze: parts that are not trained, by name, or first:N children.
+        unfreeze_epoch: epoch (from 0) at which the frozen parts begin to be trained too; default: never.
         epochs: passes over the training rows.
         batch_size: images per step and device.
         lr: learning rate, the same for every arm.
@@ -77,6 +79,7 @@ class Settings:
         seed: of splits, weights and order.
         tune: values to try, such as lr=1e-3,3e-3 rank=2,4; chosen on the validation part of each fold.
         trainer: options of Lightning's Trainer; --help trainer lists them.
+        tensorboard: also write losses, metrics, rates and the graph for TensorBoard, in runs/ARM/FOLD/tensorboard.
         folds: number of test folds; 1: one hold-out.
         repeats: of the cross-validation, each with folds of its own.
         seeds: trainings of each arm and fold; their predictions are averaged.
@@ -90,7 +93,7 @@ class Settings:
         threshold: of the positive class: 0.5, or validation (best balanced accuracy there).
         subgroups: columns for the table of subgroups; default: the covariates.
         resamples: bootstrap resamples of subjects.
-        keep: which networks are kept: best or none.
+        keep: which networks are kept: best, every (also each epoch's) or none.
     """
 
     table: str | None = None
@@ -124,6 +127,7 @@ class Settings:
     unknown_orientation: bool = False
     normalize: Literal["auto", "train", "imagenet", "none"] = "auto"
     augment: list[str] = field(default_factory=lambda: ["none"])
+    shuffle_pixels: bool = False
     cache: str | None = None
     on_error: Literal["fail", "skip"] = "fail"
     network: str = "torchvision:resnet18"
@@ -132,6 +136,7 @@ class Settings:
     weights: str | None = None
     head: Literal["linear", "mlp", "norm"] = "linear"
     freeze: list[str] = field(default_factory=list)
+    unfreeze_epoch: int | None = None
     epochs: int = 20
     batch_size: int = 32
     lr: float = 1e-3
@@ -147,6 +152,7 @@ class Settings:
     seed: int = 0
     tune: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
+    tensorboard: bool = False
     folds: int = 5
     repeats: int = 1
     seeds: int = 1
@@ -160,7 +166,7 @@ class Settings:
     threshold: float | Literal["validation"] = 0.5
     subgroups: list[str] = field(default_factory=list)
     resamples: int = 2000
-    keep: Literal["best", "none"] = "best"
+    keep: Literal["best", "every", "none"] = "best"
 
     def __post_init__(self) -> None:
         counts = {"epochs": 1, "batch_size": 2, "folds": 1, "repeats": 1, "seeds": 1, "controls": 0, "resamples": 1}
@@ -179,6 +185,17 @@ class Settings:
                 f"image_size: expected one number or {self.dims} (dims is {self.dims}), got {list(self.image_size)}; "
                 "for 3-D images give --dims 3"
             )
+        if self.unfreeze_epoch is not None and not (self.freeze and 1 <= self.unfreeze_epoch < self.epochs):
+            raise StudyError(
+                f"unfreeze_epoch: expected an epoch from 1 to {self.epochs - 1} (epochs is {self.epochs}) and parts "
+                f"that are frozen before it, got {self.unfreeze_epoch} and freeze {self.freeze or 'none'}; give "
+                "--freeze PARTS, or leave --unfreeze-epoch out"
+            )
+        if self.shuffle_pixels and (moves := [name for name in self.augment if name not in _MOVES_NOTHING]):
+            raise StudyError(
+                f"shuffle_pixels: expected random transforms that leave every pixel where it is (noise, contrast), got "
+                f"--augment {' '.join(moves)}, whose results would no longer have the same permutation; leave it out"
+            )
         if isinstance(self.threshold, float) and not 0 < self.threshold < 1:
             raise StudyError(f"threshold: expected a number between 0 and 1 or 'validation', got {self.threshold}")
 
@@ -192,12 +209,14 @@ class Settings:
         return dataclasses.asdict(self)
 
 
+_MOVES_NOTHING = ("none", "noise", "contrast")
+
 #: The options by subject, in the order of the help.
 GROUPS: dict[str, tuple[str, str]] = {
     "table": ("table", "sheet"),
     "images": ("task", "on_error"),
-    "network": ("network", "freeze"),
-    "training": ("epochs", "trainer"),
+    "network": ("network", "unfreeze_epoch"),
+    "training": ("epochs", "tensorboard"),
     "protocol": ("folds", "keep"),
 }
 _LISTS = {f.name for f in dataclasses.fields(Settings) if str(f.type).startswith("list")}

@@ -22,6 +22,7 @@ import yaml
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import Arm, find_arm, head_of_all, parse_arm
+from fusionconv.study.board import require_tensorboard
 from fusionconv.study.checks import check_arms, check_images, check_rows
 from fusionconv.study.folds import FoldData, fold_data, make_folds
 from fusionconv.study.rows import Rows, read_rows
@@ -186,6 +187,8 @@ class Study:
 
     def _plan(self, arms: Sequence[Arm], out: Path, minutes: float | None, progress: bool) -> list[Run]:
         """Check everything, write study.yaml, rows.csv and folds.csv, and list the runs, fold by fold."""
+        if self.settings.tensorboard:
+            require_tensorboard()
         covariates = {tuple(self.of_arm(arm).covariates) for arm in arms if arm.takes_covariates}
         warned = check_rows(self.rows, self.folds, self.settings, sorted(covariates))
         store = self.store if any(arm.takes_image for arm in arms) else None
@@ -203,7 +206,17 @@ class Study:
                                         "task": self.rows.task.settings, "flow": self.rows.flow.lines})  # fmt: skip
         self.rows.frame.to_csv(out / "rows.csv", index=False)
         self.rows.frame[["id", "subject"]].join(self.folds).to_csv(out / "folds.csv", index=False)
+        self._draw_inputs(arms, out / "figures/inputs.png")
         return self.plan(arms, out)
+
+    def _draw_inputs(self, arms: Sequence[Arm], path: Path) -> None:
+        """Some training images of the first fold, as the first arm with an image sees them."""
+        arm = next((arm for arm in arms if arm.kind in ("image", "fusion")), None)
+        if arm is None or path.is_file():
+            return
+        from fusionconv.study.inputs import draw_inputs
+
+        draw_inputs(path, self.data(arm, str(self.folds.columns[0])), self.of_arm(arm))
 
     def plan(self, arms: Sequence[Arm], out: Path) -> list[Run]:
         """All runs, fold by fold, so that a study that is stopped has every arm of the folds that it finished."""
@@ -463,7 +476,18 @@ def require_same_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> No
     if not (out / "study.yaml").is_file():
         return
     saved = read_study(out)
-    free = {"cache", "workers", "reference", "metric", "subgroups", "resamples", "keep", "repeats", "seeds"}
+    free = {
+        "cache",
+        "workers",
+        "reference",
+        "metric",
+        "subgroups",
+        "resamples",
+        "keep",
+        "tensorboard",
+        "repeats",
+        "seeds",
+    }
     old, new = dict(saved["settings"]), settings.to_dict()
     differ = {k: v for k, v in differences(old, new).items() if k not in free}
     if differ:

@@ -6,14 +6,16 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.logger import Logger
 
 from fusionconv.errors import StudyError
+from fusionconv.study.board import board_logger
 from fusionconv.study.curves import CurvesLogger
 from fusionconv.study.settings import Settings
 from fusionconv.study.tasks import Task
@@ -22,7 +24,13 @@ __all__ = ["make_trainer", "quiet"]
 
 
 def make_trainer(
-    folder: Path, task: Task, settings: Settings, validates: bool, name: str, progress: bool
+    folder: Path,
+    task: Task,
+    settings: Settings,
+    validates: bool,
+    name: str,
+    progress: bool,
+    more: Sequence[Callback] = (),
 ) -> tuple[Trainer, ModelCheckpoint | None]:
     """A trainer, and the callback that knows the best epoch (None: the last epoch counts).
 
@@ -33,8 +41,9 @@ def make_trainer(
         validates: whether there is a validation part to choose on.
         name: for the progress bar.
         progress: show it.
+        more: callbacks that are called before the epoch's checkpoint is written.
     """
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [*more]
     best = None
     if validates and settings.select != "last":
         name_of, greater = task.chooses(settings.select)
@@ -47,10 +56,13 @@ def make_trainer(
     if progress:
         callbacks.append(_Bar(name))
     columns = ["train/loss", "val/loss", *(f"val/{m.name}" for m in task.metrics), "lr", "momentum"]
+    loggers: list[Logger] = [CurvesLogger(folder, columns, (folder / "last.ckpt").is_file(), settings.unfreeze_epoch)]
+    if settings.tensorboard:
+        loggers.append(board_logger(folder))
     given: dict[str, Any] = {
         "accelerator": "auto", "devices": 1, "max_epochs": settings.epochs, "callbacks": callbacks,
         "deterministic": "warn",
-        "logger": CurvesLogger(folder, columns, (folder / "last.ckpt").is_file()), "enable_progress_bar": False,
+        "logger": loggers, "enable_progress_bar": False,
         "enable_model_summary": False, "num_sanity_val_steps": 0, "default_root_dir": str(folder),
         "use_distributed_sampler": False, "log_every_n_steps": 1_000_000, "barebones": False,
     }  # fmt: skip

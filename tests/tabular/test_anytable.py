@@ -191,11 +191,11 @@ def test_what_only_a_program_takes_for_a_number_is_text(write, odd):
 def test_a_name_twice_a_long_row_and_a_short_row_are_refused(write):
     with pytest.raises(TableError, match=r"came 'age' in columns \[2, 4\]; rename or remove"):
         read_table(write("id,age,sex,age\n1,2,3,4\n"))
-    with pytest.raises(TableError, match=r"line 3: expected 3 values .*\('id', 'age', 'sex'\), came 4"):
+    with pytest.raises(TableError, match=r"line 3: expected 3 values .*\('id', 'age', 'sex'\), got 4"):
         read_table(write("id,age,sex\na,1,m\nb,2,f,x\n"))
-    with pytest.raises(TableError, match=r"line 3: expected 3 values .*came 2"):
+    with pytest.raises(TableError, match=r"line 3: expected 3 values .*got 2"):
         read_table(write("id\tage\tsex\na\t1\tm\nb\t2\n"))
-    with pytest.raises(TableError, match=r"line 5: .*came 2"):  # the line of the file, with a field of two lines before
+    with pytest.raises(TableError, match=r"line 5: .*got 2"):  # the line of the file, with a field of two lines before
         read_table(write('id,age,note\na,1,"x\ny"\nb,2,z\nc,3\n'))
     with pytest.raises(TableError, match=r"line 2: expected 1 values .*; is the separator another"):
         read_table(write("a b\n1,2\n"), sep=",")
@@ -322,3 +322,31 @@ def test_suffix_completes_paths(tmp_path):
     frame, report = read_paths_table(tmp_path / "t.csv", "image_id", subject="lesion", suffix=".jpg", report=True)
     assert [str(v).rpartition("/")[2] for v in frame["image"]] == ["ISIC_1.jpg", "ISIC_2.jpg", "nan", "nan"]
     assert report["reason"].tolist() == ["there is no file ISIC_3.jpg", "the table has no path"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('id,age,note\n1,60,"x\n2,61,y\n3,62,z\n', 2),
+        ('id,age,note\n1,60,a\n2,61,"y\n3,62,z\n', 3),
+        ('id,age,note\n1,60,"x\n2,61,y"\n3,62,z\n', 2),
+        ('id,age,note\n1,60,"x\n2,61,y\n3,62,"z"\n4,63,w\n', 2),
+        ('id,age,note\n"1,60,x\n2,61,y\n3,62,z\n', 2),
+        ('id,age,note\n1,60,"x" y\n2,61,z\n', 2),
+        ('id\tage\tnote\n1\t60\t"x\n2\t61\ty\n', 2),
+        ("id,age,note\n1,60,x,\n2,61,y,\n", 2),
+        ("id,age,note\n1,60,x\n2,61\n3,62,z\n", 3),
+        ("id,age,note\n1,60,x\n# a comment\n3,62,z\n", 3),
+        ("id,age,note\n1,60,x\nid,age,note\n3,62,z\n", 3),
+    ],
+)
+def test_no_row_vanishes_and_the_error_names_the_line(write, text, line):
+    with pytest.raises(TableError, match=rf", line {line}: expected"):
+        read_table(write(text))
+
+
+def test_values_with_line_ends_separators_and_quotes_are_read(write):
+    text = '\ufeffid,age,note\n1,60,"two\nlines"\n2,61,"a, b"\n\n3,62,"say ""x"""\n4,63, "spaced, out"\n5,64,6" wide\n'
+    frame = read_table(write(text))
+    assert frame["id"].tolist() == [1, 2, 3, 4, 5]
+    assert frame["note"].tolist() == ["two\nlines", "a, b", 'say "x"', "spaced, out", '6" wide']
