@@ -352,14 +352,14 @@ def test_a_study_by_processes_and_parts_is_the_study(tmp_path, small):
     from fusionconv.study import Study
 
     arms, whole, cut = ["covariates", "hybrid@first"], tmp_path / "whole", tmp_path / "cut"
-    Study(**small).compare(arms, out=whole, progress=False, report=False)
-    Study(**small).compare(arms, out=cut, progress=False, report=False, part="1/2", jobs=2)
+    Study(**small | {"epochs": 1}).compare(arms, out=whole, progress=False, report=False)
+    Study(**small | {"epochs": 1}).compare(arms, out=cut, progress=False, report=False, part="1/2", jobs=2)
     assert sorted(p.name for p in cut.glob("runs/*/*")) == 2 * ["repeat0-fold0"]
     assert not (cut / "results.csv").exists()
     with pytest.raises(StudyError, match=r"overwrite: expected part 1/1, got 2/2"):
-        Study(**small).compare(arms, out=cut, part="2/2", overwrite=True)
+        Study(**small | {"epochs": 1}).compare(arms, out=cut, part="2/2", overwrite=True)
     before = {p: p.stat().st_mtime_ns for p in cut.glob("runs/*/*/result.json")}
-    Study(**small).compare(arms, out=cut, progress=False, report=False, part="2/2")
+    Study(**small | {"epochs": 1}).compare(arms, out=cut, progress=False, report=False, part="2/2")
     assert {p: p.stat().st_mtime_ns for p in before} == before
     for name in ("results.csv", "predictions.csv", "comparisons.csv"):
         assert (whole / name).read_text() == (cut / name).read_text()
