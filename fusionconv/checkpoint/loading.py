@@ -63,7 +63,7 @@ def load(path: str | os.PathLike[str], backbone: nn.Module | None = None) -> tup
         ...     fusionconv.load(path, network(stride=1))  # the same keys and shapes
         Traceback (most recent call last):
             ...
-        fusionconv.errors.CheckpointError: ... layer '0' (Conv2d): stride expected [2, 2], came [1, 1]. ...
+        fusionconv.errors.CheckpointError: ... layer '0' (Conv2d): stride expected [2, 2], got [1, 1]. ...
         >>> model(torch.randn(4, 3, 9, 9), torch.randn(4, 2)).shape
         torch.Size([4, 8, 4, 4])
     """
@@ -79,7 +79,7 @@ def load(path: str | os.PathLike[str], backbone: nn.Module | None = None) -> tup
     if problems:
         raise CheckpointError(
             f"{type(backbone).__name__} is not the network of the checkpoint {folder}: {'; '.join(problems)}. Build "
-            "the backbone as it was when the model was saved (expected: the checkpoint; came: this backbone); nothing "
+            "the backbone as it was when the model was saved (expected: the checkpoint; got: this backbone); nothing "
             "was changed"
         )
     _fuse_and_fill(backbone, manifest, tensors)
@@ -117,7 +117,7 @@ def _encoder(manifest: Manifest, folder: Path) -> CovariateEncoder | None:
     encoder = CovariateEncoder.from_dict(manifest.encoder)
     if encoder.num_covariates != manifest.num_covariates:
         raise CheckpointError(
-            f"{folder}: expected an encoder of {manifest.num_covariates} covariate(s), as its model takes, came one of "
+            f"{folder}: expected an encoder of {manifest.num_covariates} covariate(s), as its model takes, got one of "
             f"{encoder.num_covariates}; fusion.json is damaged: copy it again or save again"
         )
     return encoder
@@ -128,7 +128,7 @@ def _require_plain(backbone: object) -> None:
         raise TypeError(f"backbone must be a torch.nn.Module, got {type(backbone).__name__}")
     if is_fused_root(backbone):
         raise CheckpointError(
-            f"expected a plain network, came {type(backbone).__name__}, which is fused already; load fuses it itself: "
+            f"expected a plain network, got {type(backbone).__name__}, which is fused already; load fuses it itself: "
             "pass a new network, or fusionconv.unfuse(model)"
         )
 
@@ -138,13 +138,13 @@ def _problems(backbone: nn.Module, manifest: Manifest, tensors: dict[str, Tensor
     if type(backbone).__name__ != manifest.model:
         inner = next((a for a in ("_orig_mod", "module") if a in backbone._modules), None)
         hint = f" (a wrapper? then load into its .{inner}, and wrap it afterwards)" if inner else ""
-        return [f"expected the class {manifest.model}, came {type(backbone).__name__}{hint}"]
+        return [f"expected the class {manifest.model}, got {type(backbone).__name__}{hint}"]
     problems = []
     modules = modules_by_key(backbone)
     for plan in manifest.layers:
         kind = module_kind(modules[plan.name][1]) if plan.name in modules else "no such layer"
         if kind != plan.kind:
-            problems.append(f"fused layer {plan.name!r}: expected a {plan.kind}, came {kind}")
+            problems.append(f"fused layer {plan.name!r}: expected a {plan.kind}, got {kind}")
     if problems:
         return problems
     expected = {key: (tuple(t.shape), t.dtype) for key, t in tensors.items()}
@@ -156,8 +156,8 @@ def _problems(backbone: nn.Module, manifest: Manifest, tensors: dict[str, Tensor
     if extra:
         problems.append(f"{len(extra)} key(s) of the backbone are missing in the checkpoint: {some(extra)}")
     both = [key for key in came if key in expected]
-    shapes = [f"{k!r} expected {expected[k][0]}, came {came[k][0]}" for k in both if expected[k][0] != came[k][0]]
-    dtypes = [f"{k!r} expected {expected[k][1]}, came {came[k][1]}" for k in both if expected[k][1] != came[k][1]]
+    shapes = [f"{k!r} expected {expected[k][0]}, got {came[k][0]}" for k in both if expected[k][0] != came[k][0]]
+    dtypes = [f"{k!r} expected {expected[k][1]}, got {came[k][1]}" for k in both if expected[k][1] != came[k][1]]
     if shapes:
         problems.append(f"{len(shapes)} shape(s) differ: {some(shapes)}")
     if dtypes:

@@ -85,11 +85,11 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         came = "a file" if folder.exists() else "no such folder"
         raise CheckpointError(
-            f"expected a checkpoint folder at {folder}, came {came}; give what fusionconv.save returned"
+            f"expected a checkpoint folder at {folder}, got {came}; give what fusionconv.save returned"
         )
     if not path.is_file():
         raise CheckpointError(
-            f"expected {MANIFEST_FILE} in {folder}, came no such file; it is no folder that fusionconv.save wrote (or "
+            f"expected {MANIFEST_FILE} in {folder}, got no such file; it is no folder that fusionconv.save wrote (or "
             "the save was interrupted)"
         )
     try:
@@ -110,13 +110,13 @@ class _DamagedError(Exception):
 
 def _parse(saved: Any) -> Manifest:
     if type(saved) is not dict:
-        raise _DamagedError(f"expected an object, came {_words(saved)}")
+        raise _DamagedError(f"expected an object, got {_words(saved)}")
     if saved.get("format") != FORMAT:
-        raise _DamagedError(f"expected the format {FORMAT!r}, came {_words(saved.get('format'))}")
+        raise _DamagedError(f"expected the format {FORMAT!r}, got {_words(saved.get('format'))}")
     version = _field(saved, "version", int)
     if version != VERSION:
         raise _DamagedError(
-            f"expected version {VERSION}, came version {version}, which another fusionconv wrote "
+            f"expected version {VERSION}, got version {version}, which another fusionconv wrote "
             f"({_words(saved.get('made_with'))}): install that one"
         )
     k = _field(saved, "num_covariates", int)
@@ -130,9 +130,9 @@ def _parse(saved: Any) -> Manifest:
     settings, versions = _field(saved, "settings", dict), _field(saved, "module_versions", dict)
     for name, values in settings.items():
         if type(values) is not dict or type(values.get("kind")) is not str:
-            raise _DamagedError(f"the settings of {name!r} must be an object with a kind, came {_words(values)}")
+            raise _DamagedError(f"the settings of {name!r} must be an object with a kind, got {_words(values)}")
     if not all(type(v) is int for v in versions.values()):
-        raise _DamagedError(f"'module_versions' must hold integers, came {_words(versions)}")
+        raise _DamagedError(f"'module_versions' must hold integers, got {_words(versions)}")
     weights = _field(saved, "weights", dict)
     return Manifest(
         model=_field(saved, "model", str),
@@ -149,11 +149,11 @@ def _parse(saved: Any) -> Manifest:
 
 def _layer(saved: Any, num_covariates: int) -> LayerPlan:
     if type(saved) is not dict:
-        raise _DamagedError(f"every entry of 'layers' must be an object, came {_words(saved)}")
+        raise _DamagedError(f"every entry of 'layers' must be an object, got {_words(saved)}")
     name, kind, method = (_field(saved, field, str) for field in ("name", "kind", "method"))
     if method not in METHODS:
         raise _DamagedError(
-            f"layer {name!r}: method must be one of {', '.join(map(repr, METHODS))}, came {method!r}, which a newer "
+            f"layer {name!r}: method must be one of {', '.join(map(repr, METHODS))}, got {method!r}, which a newer "
             "fusionconv may have written"
         )
     options = {option: _field(saved, option, *o.kinds) for option, o in METHODS[method].OPTIONS.items()}
@@ -170,7 +170,7 @@ def _field(record: dict[str, Any], name: str, *types: type) -> Any:
         raise _DamagedError(f"the field {name!r} is missing")
     if type(record[name]) not in types:
         expected = " or ".join("null" if t is type(None) else t.__name__ for t in types)
-        raise _DamagedError(f"the field {name!r} must be {expected}, came {_words(record[name])}")
+        raise _DamagedError(f"the field {name!r} must be {expected}, got {_words(record[name])}")
     return record[name]
 
 

@@ -130,7 +130,7 @@ def _encoder_dict(encoder: CovariateEncoder, owner: Owner) -> dict[str, Any]:
         raise TypeError(f"encoder must be a fusionconv.tabular.CovariateEncoder, got {type(encoder).__name__}")
     if encoder.num_covariates != owner.num_covariates:
         raise CheckpointError(
-            f"expected an encoder of {owner.num_covariates} covariate(s), as the model takes, came one of "
+            f"expected an encoder of {owner.num_covariates} covariate(s), as the model takes, got one of "
             f"{encoder.num_covariates} ({', '.join(encoder.columns)}); save the encoder that the model was trained with"
         )
     return encoder.to_dict()
@@ -148,7 +148,7 @@ def _plan(model: nn.Module, owner: Owner, tensors: dict[str, Tensor]) -> tuple[L
                 what = "none" if came is None else f"{tuple(came.shape)} {came.dtype}"
                 raise CheckpointError(
                     f"layer {name!r}: expected {parameter} in the state dict as {shape} {layer.weight.dtype}, to fit "
-                    f"its weight, came {what}; fusing again could not restore this"
+                    f"its weight, got {what}; fusing again could not restore this"
                 )
         layers.append(plan)
     return tuple(layers)
@@ -169,7 +169,7 @@ def _own_version() -> str:
 def _require_free(folder: Path) -> None:
     """Raise unless the folder can take the checkpoint without harm to files of somebody else."""
     if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"expected a folder, or nothing yet, at {folder}, came a file; give another path")
+        raise CheckpointError(f"expected a folder, or nothing yet, at {folder}, got a file; give another path")
     manifest, weights = folder / MANIFEST_FILE, folder / WEIGHTS_FILE
     strange = [p for p, ours in ((manifest, is_manifest), (weights, is_ours)) if os.path.lexists(p) and not ours(p)]
     if strange and not is_manifest(manifest):

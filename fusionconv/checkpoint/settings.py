@@ -55,12 +55,12 @@ def differences(saved: dict[str, dict[str, Any]], came: dict[str, dict[str, Any]
         a, b = saved.get(name), came.get(name)
         if a is None or b is None:
             there, here = ("none" if s is None else f"a {s['kind']}" for s in (a, b))
-            found.append(f"layer {name!r}: expected {there}, came {here}")
+            found.append(f"layer {name!r}: expected {there}, got {here}")
         elif a["kind"] != b["kind"]:
-            found.append(f"layer {name!r}: expected a {a['kind']}, came a {b['kind']}")
+            found.append(f"layer {name!r}: expected a {a['kind']}, got a {b['kind']}")
         else:
             both = [s for s in a if s in b and not _same(a[s], b[s])]
-            found += [f"layer {name!r} ({a['kind']}): {s} expected {a[s]!r}, came {b[s]!r}" for s in both]
+            found += [f"layer {name!r} ({a['kind']}): {s} expected {a[s]!r}, got {b[s]!r}" for s in both]
     return found
 
 

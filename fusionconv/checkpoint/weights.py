@@ -110,13 +110,13 @@ def read_verified(folder: Path, name: str, size: int, sha256: str) -> dict[str, 
     if name in ("", ".", "..") or set(name) & set("/\\:\0"):
         raise CheckpointError(f"{folder}: the weights' file must lie in this folder, fusion.json names {name!r}")
     if not path.is_file():
-        raise CheckpointError(f"expected the weights at {path}, came no such file; copy the whole folder")
+        raise CheckpointError(f"expected the weights at {path}, got no such file; copy the whole folder")
     if path.resolve().parent != folder.resolve():
         raise CheckpointError(f"{path} is a link that leaves the folder, to {path.resolve()}; copy the file itself")
     data = path.read_bytes()
     if len(data) != size:
         came = "an empty file" if not data else f"{len(data)} bytes"
-        raise CheckpointError(f"{path}: expected {size} bytes, came {came}; {_AGAIN}")
+        raise CheckpointError(f"{path}: expected {size} bytes, got {came}; {_AGAIN}")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CheckpointError(f"{path}: its sha256 is not the one in fusion.json, so the bytes changed; {_AGAIN}")
     return from_bytes(data, path)

@@ -16,11 +16,9 @@ import pandas as pd
 from fusionconv.errors import StudyError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fusionconv.study.study import Comparison
 
-__all__ = ["demo", "small_network", "write_images"]
+__all__ = ["demo", "write_images"]
 
 _SIZE = {2: 32, 3: 20}
 _SUBJECTS = {2: 600, 3: 240}
@@ -45,8 +43,8 @@ def demo(dims: int = 2, out: str | None = None, seed: int = 0, overwrite: bool =
     study = Study(
         table=str(table), image_column="file", subject="patient", target="disease", positive="yes",
         covariates=["scanner", "age"], dims=dims, image_size=_SIZE[dims], channels=1, percentiles=[],
-        network="fusionconv.study.demo:small_network", network_options={"dims": dims}, epochs=_EPOCHS[dims],
-        batch_size=32, lr=3e-3, folds=3, seed=seed, controls=3,
+        network="fusionconv:small_cnn", network_options={"channels": [4, 8, 16], "first_stride": 1},
+        epochs=_EPOCHS[dims], batch_size=32, lr=3e-3, folds=3, seed=seed, controls=3,
     )  # fmt: skip
     comparison = study.compare(
         ["image", "covariates", "stacked", "concat", "hybrid@first"], out=folder, overwrite=overwrite
@@ -99,14 +97,3 @@ def _write(path: Path, image: Any) -> None:
         import nibabel as nib
 
         nib.save(nib.Nifti1Image(image, np.eye(4)), path)
-
-
-def small_network(num_outputs: int, in_channels: int = 1, dims: int = 2) -> nn.Module:
-    """Three convolutions, the first with 4 channels only; global pooling, one linear layer."""
-    from torch import nn
-
-    conv, norm, pool = (getattr(nn, f"{kind}{dims}d") for kind in ("Conv", "BatchNorm", "AdaptiveAvgPool"))
-    layers: list[nn.Module] = []
-    for inputs, outputs, stride in ((in_channels, 4, 1), (4, 8, 2), (8, 16, 2)):
-        layers += [conv(inputs, outputs, 5 if inputs == in_channels else 3, stride, 1), norm(outputs), nn.ReLU()]
-    return nn.Sequential(*layers, pool(1), nn.Flatten(), nn.Linear(16, num_outputs))

@@ -108,8 +108,8 @@ def last_linear(
     Raises:
         SurgeryError: there is none.
     """
-    linear = {name: m for name, m in network.named_modules() if isinstance(m, nn.Linear)}
-    found = [name for name, m in linear.items() if m.out_features == num_outputs]
+    linear: dict[str, nn.Linear] = {name: m for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+    found: list[str] = [name for name, m in linear.items() if m.out_features == num_outputs]
     if not found:
         widths = ", ".join(f"{name} ({m.out_features})" for name, m in list(linear.items())[-3:]) or "none at all"
         raise SurgeryError(
@@ -117,8 +117,9 @@ def last_linear(
             "head=linear, or another network"
         )
     if len(found) > 1 and in_channels is not None:
-        return _that_answers(network, found, torch.zeros(2, in_channels, *image_size)) or found[-1]
-    return str(found[-1])
+        answers = _that_answers(network, found, torch.zeros(2, in_channels, *image_size))
+        return found[-1] if answers is None else answers
+    return found[-1]
 
 
 def _that_answers(network: nn.Module, names: Sequence[str], images: Tensor) -> str | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fusionconv.errors import StudyError
+from fusionconv.errors import FusionError, StudyError
 
 if TYPE_CHECKING:
     from fusionconv.study.runs import Run
@@ -127,7 +128,19 @@ class Task:
         if self.folder not in sys.path:
             sys.path.append(self.folder)  # networks that are named package.module:function
         run = self.run
-        return once(run, lambda: self.do(self.out, run.arm.name, run.fold, run.number))
+        with _naming(run):
+            return once(run, lambda: self.do(self.out, run.arm.name, run.fold, run.number))
+
+
+@contextlib.contextmanager
+def _naming(run: Run) -> Iterator[None]:
+    """Errors say which run they are of."""
+    try:
+        yield
+    except FusionError as error:
+        if run.name in str(error):
+            raise
+        raise type(error)(f"{run.name}: {error}") from error
 
 
 # ---- all runs ----
@@ -163,17 +176,27 @@ def launch(
     return _launch(list(runs), out, launcher, jobs, do, progress, options)
 
 
+def _here(
+    runs: Sequence[Run], do: Callable[..., dict[str, Any]], progress: bool
+) -> Generator[tuple[Run, dict[str, Any]]]:
+    """One run after another in this process."""
+    for run in runs:
+        with _naming(run):
+            result = once(run, functools.partial(do, run, progress))
+        yield run, result
+
+
 def _launch(
     runs: list[Run], out: Path, launcher: str, jobs: int, do: Callable[..., dict[str, Any]], progress: bool,
     options: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     from tqdm import tqdm
 
-    results: Iterator[tuple[Run, dict[str, Any]]]
+    results: Generator[tuple[Run, dict[str, Any]]]
     if not runs:
         return
     if launcher == "local" and jobs == 1:
-        results = ((run, once(run, lambda run=run: do(run, progress))) for run in runs)  # type: ignore[misc]
+        results = _here(runs, do, progress)
     else:
         tasks = [Task(run, do, str(Path(out).resolve()), os.getcwd()) for run in runs]
         if launcher == "local":
@@ -185,7 +208,7 @@ def _launch(
 
             results = (in_ray if launcher == "ray" else in_slurm)(tasks, jobs, options)
     with (
-        contextlib.closing(results),  # type: ignore[type-var]
+        contextlib.closing(results),
         tqdm(total=len(runs), desc="runs", unit="run", smoothing=0, disable=None if progress else True) as bar,
     ):
         for run, result in results:

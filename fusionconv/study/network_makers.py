@@ -58,8 +58,8 @@ def _torchvision(
         raise _unknown("torchvision", name, known)
     _require_2d(f"torchvision:{name}", image_size)
     arguments: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):  # no second outputs for training
-        arguments = {"aux_logits": False} if pretrained else {"aux_logits": False, "init_weights": True}
+    if name in ("googlenet", "inception_v3"):  # second outputs are left out
+        arguments = {} if pretrained else {"aux_logits": False, "init_weights": True}
         if in_channels != 3:
             arguments["transform_input"] = False
     if name.startswith("vit_") and not pretrained:
@@ -77,6 +77,10 @@ def _torchvision(
             f"torchvision:{name}", weights.url,
             lambda: _call(f"torchvision:{name}", models.get_model, name, weights=weights, **{**arguments, **options}),
         )  # fmt: skip
+        for auxiliary in ("AuxLogits", "aux1", "aux2"):
+            if hasattr(network, auxiliary):
+                setattr(network, auxiliary, None)
+                network.__dict__["aux_logits"] = False
         _replace_last(network, len(weights.meta["categories"]), num_outputs)
     _set_channels(network, in_channels, f"torchvision:{name}", pretrained)
     return network
@@ -220,10 +224,11 @@ def _brain(
     name: str, num_outputs: int, in_channels: int, image_size: tuple[int, ...], options: Options, pretrained: bool
 ) -> nn.Module:
     from fusionconv.study.brain_networks import BRAIN_NETWORKS
+    from fusionconv.study.small_cnn import SmallCNN
 
-    if name not in BRAIN_NETWORKS:
-        raise _unknown("fusionconv", name, list(BRAIN_NETWORKS))
-    if len(image_size) != 3:
+    if name not in BRAIN_NETWORKS and name != "small_cnn":
+        raise _unknown("fusionconv", name, ["small_cnn", *BRAIN_NETWORKS])
+    if len(image_size) != 3 and name != "small_cnn":
         raise SurgeryError(
             f"network fusionconv:{name}: expected 3-D images, got {_by(image_size)}; give another network"
         )
@@ -232,7 +237,9 @@ def _brain(
             f"pretrained: expected a library's network, got fusionconv:{name}, which has no published weights; give "
             "weights=FILE"
         )
-    given = {"num_outputs": num_outputs, "in_channels": in_channels}
+    given: dict[str, Any] = {"num_outputs": num_outputs, "in_channels": in_channels}
+    if name == "small_cnn":
+        return _call("fusionconv:small_cnn", SmallCNN, **{**given, "image_size": image_size, **options})
     return _call(f"fusionconv:{name}", BRAIN_NETWORKS[name], **{**given, **options})
 
 
@@ -322,8 +329,7 @@ def _call(name: str, maker: Callable[..., Any], *positional: Any, **arguments: A
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise StudyError(
             f"network {name}: expected arguments that it takes, got {said or 'none'} ({why}); correct "
-            f"network_options, or the "
-            "image size"
+            "network_options, or the image size"
         ) from error
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -26,7 +26,7 @@ __all__ = ["in_processes"]
 log = logging.getLogger("fusionconv.study")
 
 
-def in_processes(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Run, dict[str, Any]]]:
+def in_processes(tasks: Sequence[Task], jobs: int) -> Generator[tuple[Run, dict[str, Any]]]:
     """Do the tasks, ``jobs`` at the same time; yields each result as it ends.
 
     A task whose process is killed is done again, once. When one fails, or at Ctrl-C, the processes are stopped: runs

@@ -26,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("file", metavar="FILE", help="CSV, TSV (the separator is found out), Excel or Parquet")
     command.add_argument("--target", metavar="COL", help="the column to predict")
     command.add_argument("--columns", metavar="COL", nargs="+", help="look at these columns only")
+    command.add_argument("--sheet", metavar="NAME", help="the sheet of an Excel file that has several")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:
-        frame = read_table(options.file, numbers=False, missing=())  # all of it as text, nothing taken for missing yet
+        frame = read_table(
+            options.file, numbers=False, missing=(), sheet=options.sheet
+        )  # all of it as text, nothing taken for missing yet
         report = inspect_table(frame, options.target, options.columns)
     except (TableError, OSError) as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)

@@ -24,7 +24,8 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.anytable import read_table
 from fusionconv.tabular.columns import require_columns, require_names
 from fusionconv.tabular.images import require_subjects, require_unique, tidy
-from fusionconv.tabular.numerals import few_rows, infer_numbers, require_codes, require_dates, require_numbers
+from fusionconv.tabular.text import read_cell
+from fusionconv.tabular.textcolumn import few_rows, infer_numbers, require_codes, require_dates, require_numbers
 
 __all__ = ["Censored", "read_adnimerge", "viscode_months"]
 
@@ -90,7 +91,7 @@ def read_adnimerge(path: str | os.PathLike[str], *, censored: Censored = "text")
     require_codes(frame["DX"].where(unknown), ("CN", "MCI", "Dementia"), where)
     frame["DX"] = later
     for name in ("EXAMDATE", "EXAMDATE_bl"):
-        frame[name] = require_dates(frame[name], where)
+        frame[name] = require_dates(frame[name], where, month_first=True)
     _require_baseline_age(frame, where)
     for name in bounded:
         value, beyond = _bounds(frame[name], where)
@@ -135,8 +136,8 @@ def _require_baseline_age(frame: pd.DataFrame, where: str) -> None:
 
 def _bounds(column: pd.Series[Any], where: str) -> tuple[pd.Series[Any], pd.Series[Any]]:
     """The numbers of a column with bounds in it, and -1 where one is an upper bound ("<8"), 1 a lower, 0 neither."""
-    text = column.astype(object).map(lambda v: v.replace(" ", "") if isinstance(v, str) else v)
-    sign = text.map(lambda v: {"<": -1.0, ">": 1.0}.get(v[:1], 0.0) if isinstance(v, str) else np.nan)
-    plain = text.map(lambda v: re.sub(r"^[<>]=?", "", v) if isinstance(v, str) else v)
-    plain.name = column.name
-    return require_numbers(plain, where, low=0), sign.astype(float)
+    cells = [read_cell(v) if isinstance(v, str) else None for v in column.astype(object)]
+    sign = pd.Series([np.nan if c is None else float(c.side) for c in cells], index=column.index)
+    values = [str(c.number) if c is not None and c.shape == "bound" else v for c, v in zip(cells, column, strict=True)]
+    plain = pd.Series(values, index=column.index, name=column.name, dtype=object)
+    return require_numbers(plain, where, low=0), sign

@@ -18,7 +18,7 @@ import pandas as pd
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import require_names
 from fusionconv.tabular.datafile import decode_text, read_data
-from fusionconv.tabular.numerals import infer_numbers, settle
+from fusionconv.tabular.textcolumn import infer_numbers, settle
 
 __all__ = ["MISSING", "read_table"]
 
@@ -50,8 +50,9 @@ def read_table(
 
     Args:
         path: the file.
-        numbers: make columns numbers where every value is one (:func:`~fusionconv.tabular.numerals.infer_numbers` says
-            when a column stays text). ``False`` leaves every column text.
+        numbers: make columns numbers where every value is one
+            (:func:`~fusionconv.tabular.textcolumn.infer_numbers` says when a column stays text). ``False`` leaves every
+            column text.
         text: names of columns that stay text whatever they hold, such as ids and codes.
         missing: what stands for a missing value.
         decimal: ``","`` where numbers have decimal commas.
@@ -152,31 +153,50 @@ def _separator(text: str, where: str) -> str:
 
 
 def _text_rows(text: str, where: str, sep: str | None) -> list[list[Any]]:
-    reader = csv.reader(io.StringIO(text), delimiter=_separator(text, where) if sep is None else sep)
+    sep = _separator(text, where) if sep is None else sep
+    lines = text.split("\n")
+    reader = csv.reader(io.StringIO(text), delimiter=sep, strict=True, skipinitialspace=True)
     rows: list[list[Any]] = []
+    start = 1  # the line where the row begins
     try:
         for row in reader:
+            start, first = reader.line_num + 1, start
             if not row or (len(row) == 1 and not row[0].strip()):
                 if rows and len(rows[0]) == 1:
                     rows.append([""])
                 continue
             if rows and len(row) != len(rows[0]):
                 hint = (
-                    "is the separator another? Give sep=..."
+                    "is the separator another, or the first line a comment? Give sep=..., or take that line out"
                     if len(rows) == 1
                     else "a separator or a quote too many or too few: mend that line"
                 )
                 raise TableError(
-                    f"{where}, line {reader.line_num}: expected {len(rows[0])} values as the header has "
-                    f"({', '.join(map(repr, rows[0][:4]))}{', ...' if len(rows[0]) > 4 else ''}), came {len(row)}: "
+                    f"{where}, line {first}: expected {len(rows[0])} values as the header has "
+                    f"({', '.join(map(repr, rows[0][:4]))}{', ...' if len(rows[0]) > 4 else ''}), got {len(row)}: "
                     f"{_short(row)}; {hint}"
                 )
+            if rows and row == rows[0]:
+                raise TableError(f"{where}, line {first}: expected a row, got the header again; remove that line")
+            _refuse_swallowed(lines, first, reader.line_num, sep, row, where)
             rows.append(row)
     except csv.Error as error:
         raise TableError(
-            f"{where}, line {reader.line_num}: expected rows of a table, came {error}; is a quote not closed?"
+            f"{where}, line {start}: expected rows of a table, got {error} (read to line {reader.line_num}); is a "
+            "quote not closed, or not doubled inside a value? Mend that line"
         ) from None
     return rows
+
+
+def _refuse_swallowed(lines: list[str], first: int, last: int, sep: str, row: list[str], where: str) -> None:
+    """Raise where a value in quotes that runs over several lines holds what looks like a row of its own."""
+    for number in range(first + 1, last + 1):
+        if len(row) > 1 and len(lines[number - 1].split(sep)) == len(row):
+            raise TableError(
+                f"{where}, line {first}: expected a row, got a value in quotes that goes on to line {last} and would "
+                f"swallow line {number}, with {len(row)} values, as a row has: {_short([lines[number - 1]])}; close "
+                "or remove the quote, or take the line end out of the value"
+            )
 
 
 def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> list[list[Any]]:
@@ -190,7 +210,7 @@ def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> lis
             io.BytesIO(data), sheet_name=None, header=None, dtype=object, keep_default_na=False, na_values=[]
         )
     except ImportError as error:
-        package = "xlrd" if "xlrd" in str(error) else '"fusionconv[tabular]"'
+        package = '"fusionconv[tabular]"' if data[:2] == b"PK" else "xlrd"
         raise TableError(
             f"{where}: expected the package that reads this kind of Excel file, came none; pip install {package}, or "
             "save the table as CSV"

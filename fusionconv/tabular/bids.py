@@ -33,7 +33,7 @@ from fusionconv.tabular.images import (
     require_unique,
     tidy,
 )
-from fusionconv.tabular.numerals import infer_numbers
+from fusionconv.tabular.textcolumn import infer_numbers
 
 __all__ = ["Entities", "find_bids", "images_folder", "read_bids"]
 
@@ -91,7 +91,8 @@ def read_bids(
     Returns:
         A tidy frame. ``subject`` and ``session`` are BIDS' own, ``"sub-01"`` and ``"ses-M006"``. Covariates are the
         columns of ``participants.tsv`` and ``sessions.tsv`` (of one name in both, the visit's is meant and the other
-        is called ``<name>_participant``), then ``scans.tsv``'s (``<name>_scan`` if taken).
+        is called ``<name>_participant``, as are its columns ``subject``, ``session`` and ``image``), then
+        ``scans.tsv``'s (``<name>_scan`` if taken).
 
     Raises:
         FileNotFoundError: no such folder, or no ``participants.tsv``.
@@ -184,7 +185,11 @@ def _table(path: Path, column: str, prefix: str, name: str, *, numbers: bool = T
     """One of BIDS' tables with its id column as ``name``, each id with its prefix."""
     frame = read_table(path, sep="\t", text=[column] if numbers else [], numbers=numbers)
     require_columns(frame, [column], str(path))
-    if taken := [c for c in ("subject", "session", "image") if c in frame.columns]:
+    taken = [c for c in ("subject", "session", "image") if c in frame.columns]
+    if name == "subject":
+        frame = frame.rename(columns={c: f"{c}_participant" for c in taken})
+        require_columns(frame, [f"{c}_participant" for c in taken], str(path))
+    elif taken:
         raise TableError(f"{path}: expected {taken} to be free for the tidy frame's own columns; rename them there")
     frame = frame.rename(columns={column: name})
     require_subjects(frame.rename(columns={name: "subject"}), str(path))

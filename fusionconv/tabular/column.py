@@ -18,7 +18,7 @@ import pandas as pd
 from fusionconv.errors import TableError
 from fusionconv.tabular.labels import Label, is_label, plain_label, positions
 from fusionconv.tabular.missing import is_code, is_date_code
-from fusionconv.tabular.textnumbers import advice
+from fusionconv.tabular.text import advice, read_cell, shape_of
 
 __all__ = ["Column", "RowsError"]
 
@@ -105,8 +105,9 @@ class Column:
             values = np.empty(len(self.values), dtype=object)
             values[:] = list(self.values)
             codes = np.arange(len(values))
-        if self.missing_codes and len(values):
-            lost = self._lost(values)
+        if len(values):
+            lost = np.array([isinstance(v, str) and not v.strip() for v in values], dtype=bool)  # as a reader has it
+            lost |= self._lost(values) if self.missing_codes else False
             if lost.any():
                 codes = np.where((codes >= 0) & lost[codes], -1, codes)
         return codes.astype(np.intp, copy=False), values
@@ -155,8 +156,18 @@ class Column:
         codes = np.where(self.present, self.factors[0], -1)
         return np.append(of_values, np.array([missing], dtype=of_values.dtype))[codes]
 
-    def numbers(self) -> npt.NDArray[np.float64]:
-        """The values as float64, NaN where missing; text that looks like a number is text.
+    @cached_property
+    def holds_ages(self) -> bool:
+        """Whether there is text that is an age as DICOM writes it, such as 045Y."""
+        return not (self.is_numbers or self.is_dates) and any(
+            isinstance(v, str) and shape_of(v) == "age" for v in self.distinct
+        )
+
+    def numbers(self, *, years: bool = False) -> npt.NDArray[np.float64]:
+        """The values as float64, NaN where missing; text as :func:`~fusionconv.tabular.text.read_cell` reads it.
+
+        Args:
+            years: text are ages (045Y) and no numbers, and become years.
 
         Raises:
             TableError: a value that is there is no finite number, or a whole number that float64 cannot hold.
@@ -169,14 +180,21 @@ class Column:
         else:
             values = self.factors[1]
             long = np.array([isinstance(v, Integral) and abs(int(v)) >= _EXACT for v in values], dtype=bool)
-            real = [isinstance(v, (Real, np.bool_)) for v in values]
-            floats = [0.0 if far else float(v) if ok else np.nan for v, ok, far in zip(values, real, long, strict=True)]
+            shape = "age" if years else "number"
+
+            def number(value: Any) -> float:
+                if isinstance(value, str):
+                    reading = read_cell(value)
+                    return reading.number if reading.shape == shape and reading.number is not None else np.nan
+                return float(value) if isinstance(value, (Real, np.bool_)) else np.nan
+
+            floats = [0.0 if far else number(v) for v, far in zip(values, long, strict=True)]
             numbers = self.rows_of(np.array(floats, dtype=np.float64), np.nan)
             inexact = self.rows_of(long, False)
         bad = self.present & ~np.isfinite(numbers)
         if bad.any():
             texts = [v for v in self.values.loc[bad].iloc[:1000] if isinstance(v, str)]
-            expected = "finite numbers (pandas.to_numeric reads numbers from text)"
+            expected = "ages such as '045Y', or years as numbers" if years else "finite numbers"
             self.refuse(bad, expected, do=advice(texts, self.name) or _DO)
         self.refuse(
             inexact,

@@ -27,7 +27,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import require_columns, require_names
-from fusionconv.tabular.numerals import few_rows, settle
+from fusionconv.tabular.textcolumn import few_rows, settle
 
 __all__ = [
     "NIFTI",

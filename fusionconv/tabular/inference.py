@@ -28,7 +28,7 @@ from fusionconv.tabular.labels import is_label, listed
 from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, number_codes
 from fusionconv.tabular.suspicious import Suspicion, suspicious_dates, suspicious_numbers
-from fusionconv.tabular.textnumbers import Shape, advice, shape_of
+from fusionconv.tabular.text import ODD_SHAPES, Shape, advice, shape_of
 
 __all__ = ["MOST_CATEGORIES", "doubts", "infer_kind"]
 
@@ -46,7 +46,8 @@ def infer_kind(column: Column) -> Kind:
     other numbers                                      numeric, z-scored
     two different texts                                binary, the first in sorted order 0
     3 to 50 different texts                            categorical, sorted
-    text that is all numbers, some as ">1700" or "<8"  censored
+    text that is all numbers, some as ">1700" or "89+" censored
+    text that is all ages as DICOM writes them (045Y)  numeric, in years
     an ordered pandas categorical                      ordinal, the levels as declared
     another pandas categorical                         binary or categorical, by the values that occur
     ================================================== ============================================
@@ -82,17 +83,24 @@ def infer_kind(column: Column) -> Kind:
 
 def _of_texts(column: Column, texts: dict[str, int]) -> Kind:
     shapes: Counter[Shape] = Counter(shape_of(text) for text in texts)
-    words = shapes["text"] + shapes["blank"]
-    if shapes["censored"] and shapes["censored"] + shapes["number"] == len(texts):
+    if shapes["bound"] and shapes["bound"] + shapes["number"] == len(texts):
         return Censored()
-    if 2 * (len(texts) - words) >= len(texts):
-        codes = [t for t in texts if shape_of(t) in ("text", "blank")]
-        others = [t for t in texts if t not in set(codes)]
+    if shapes["age"] == len(texts):
+        return Numeric()
+    words = shapes["text"]
+    if 2 * (len(texts) - words) >= len(texts) or not ODD_SHAPES.isdisjoint(shapes):
+        odd = [t for t in texts if shape_of(t) in ODD_SHAPES] or [t for t in texts if shape_of(t) != "text"]
+        codes = [t for t in texts if shape_of(t) == "text"]
         also = f" beside {listed(codes, 3)} (missing_codes={codes[:3]!r} if they mean a missing value)" if codes else ""
+        if 2 * words > len(texts):  # words in the main
+            also = (
+                f" beside words ({listed(codes, 3)}): missing_codes={odd[:3]!r} if it means a missing value, declare "
+                "the column 'categorical' if not"
+            )
         column.fail(
             "numbers as numbers, or words",
-            f"text that looks like numbers or dates, such as {others[0]!r}{also}",
-            advice(others, column.name),
+            f"text that looks like numbers or dates, such as {odd[0]!r}{also}",
+            advice([t for t in texts if shape_of(t) != "text"], column.name),
         )
     if len(texts) == 1:
         column.fail(
@@ -113,7 +121,7 @@ def _of_texts(column: Column, texts: dict[str, int]) -> Kind:
 def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[list[Suspicion], list[str]]:
     """What a person should look at: values that may mean "missing", and whole numbers that may be codes."""
     if isinstance(learnt, LearntNumeric):
-        numbers = column.numbers()
+        numbers = column.numbers(years=learnt.years)
         suspects = suspicious_numbers(numbers, column.name)
         rest = np.where(np.isin(numbers, [s.value for s in suspects]), np.nan, numbers)
         values = number_codes(rest, column.name) if inferred else []

@@ -19,11 +19,11 @@ from fusionconv.tabular.encoder import CovariateEncoder
 from fusionconv.tabular.labels import plain_label
 from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, coded_kind, number_codes
-from fusionconv.tabular.numerals import infer_numbers, is_text, settle
 from fusionconv.tabular.proposal import is_word, require_different, suggest
 from fusionconv.tabular.suspicious import suspicious_numbers
 from fusionconv.tabular.tablereport import ColumnReport, TableReport
-from fusionconv.tabular.textnumbers import shape_of
+from fusionconv.tabular.text import read_cell, shape_of
+from fusionconv.tabular.textcolumn import infer_numbers, is_text, settle
 
 _LONG = 2**53
 
@@ -145,6 +145,9 @@ def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     gone = np.array([t in words for t in texts] + [True], dtype=bool)
     report.missing = int(gone[codes].sum())
     report.type = _type_of(shapes)
+    if report.type == "age":
+        report.type = "number"
+        report.notes.append("ages such as 045Y and 006M: read as years")
     if report.type in ("number", "number with decimal comma"):
         as_numbers = [_to_number(t) if not g else np.nan for t, g in zip(texts, gone[:-1], strict=True)]
         values: pd.Series[Any] = pd.Series(np.append(as_numbers, np.nan)[codes], index=column.index)
@@ -158,7 +161,7 @@ def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
         report.warn("decimal commas: read the table with decimal=','")
     elif shapes["decimal comma"]:
         report.warn("decimal commas in some rows")
-    if shapes["thousands dots"]:
+    if any(isinstance(t, str) and t.count(".") > 1 and shape_of(t) == "thousands" for t in texts):
         report.warn("numbers such as 1.743.000: a spreadsheet may have rewritten them")
     if report.type == "text" and shapes["number"]:
         report.warn(f"text and numbers mixed ({shapes['number']} of {sum(shapes.values())} different values)")
@@ -171,8 +174,14 @@ def _type_of(shapes: Counter[str]) -> str:
         ("empty", set()),
         ("number", {"number"}),
         ("number with decimal comma", {"number", "decimal comma"}),
-        ("censored number", {"number", "censored"}),
+        ("age", {"age"}),
+        ("censored number", {"number", "bound"}),
         ("date", {"date"}),
+        ("date not as ISO", {"date", "other date"}),
+        ("range", {"range", "bound", "number"}),
+        ("pair of numbers", {"pair", "number"}),
+        ("number with unit", {"unit", "number"}),
+        ("number with thousands marks", {"thousands", "number"}),
     ):
         if found <= allowed:
             return name
@@ -191,7 +200,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _to_number(value: Any) -> float:
-    return float(value.replace(".", "").replace(",", ".") if isinstance(value, str) and "," in value else value)
+    if not isinstance(value, str):
+        return float(value)
+    number = read_cell(value.replace(",", ".")).number
+    return np.nan if number is None else number
 
 
 def _never_there(values: pd.Series[Any], aim: pd.Series[Any], report: ColumnReport, target: str) -> None:

@@ -21,7 +21,7 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.anytable import read_table
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.images import Line, Several, find_files, give, make_report, match_images, tidy
-from fusionconv.tabular.numerals import few_rows, require_codes, require_dates, require_numbers
+from fusionconv.tabular.textcolumn import few_rows, require_codes, require_dates, require_numbers
 
 __all__ = ["read_ixi"]
 

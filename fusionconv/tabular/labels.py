@@ -13,7 +13,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 
-__all__ = ["Label", "is_label", "listed", "plain_label", "plain_labels", "positions"]
+__all__ = ["Label", "is_label", "listed", "plain_label", "plain_labels", "positions", "refuse_blank"]
 
 Label: TypeAlias = str | int | float | bool
 
@@ -55,6 +55,15 @@ def plain_labels(values: Iterable[Any], what: str, least: int = 1) -> tuple[Labe
             f"expected at least {least} different values for {what}, came {list(labels)!r}; name each once"
         )
     return labels
+
+
+def refuse_blank(labels: Iterable[Label], what: str) -> None:
+    """Raise where a label is blank text, which is a missing value in every column."""
+    if found := [v for v in labels if isinstance(v, str) and not v.strip()]:
+        raise TableError(
+            f"expected {what} with something in them, got {found[0]!r}; blank text is a missing value: say with "
+            "missing= what becomes of it, or write a word in its place"
+        )
 
 
 def listed(labels: Sequence[Any], most: int = 12) -> str:

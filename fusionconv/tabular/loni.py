@@ -17,7 +17,7 @@ import pandas as pd
 from fusionconv.errors import TableError
 from fusionconv.tabular.anytable import read_table
 from fusionconv.tabular.images import NIFTI, find_files, require_subjects
-from fusionconv.tabular.numerals import few_rows, infer_numbers, require_dates
+from fusionconv.tabular.textcolumn import few_rows, infer_numbers, require_dates
 
 __all__ = ["find_loni", "read_loni_search"]
 
@@ -77,7 +77,7 @@ def read_loni_search(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{where}: expected each image id once, came several {few_rows(frame['image_id'], again)}; remove the "
             "repeated rows"
         )
-    frame["date"] = require_dates(frame["date"], where)
+    frame["date"] = require_dates(frame["date"], where, month_first=True)
     return infer_numbers(frame, where, text=[c for c in frame.columns if c != "age_in_search"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 from fusionconv.tabular.labels import Label, plain_label, plain_labels, positions
-from fusionconv.tabular.textnumbers import ISO_DATE, shape_of
+from fusionconv.tabular.text import ISO_DATE, read_cell
 
 __all__ = ["INDICATORS", "Indicator", "Missing", "as_codes", "as_indicator", "as_missing", "is_code", "is_date_code"]
 
@@ -21,7 +20,6 @@ __all__ = ["INDICATORS", "Indicator", "Missing", "as_codes", "as_indicator", "as
 Missing: TypeAlias = Label
 Indicator: TypeAlias = Literal["auto", "always", "never"]
 INDICATORS = ("auto", "always", "never")
-LEADING_ZERO = re.compile(r"\s*[+-]?0\d")
 
 
 def as_missing(missing: Any) -> Missing:
@@ -82,8 +80,10 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
     >>> is_code(np.array([0, False, True, "0"], dtype=object), (0,)).tolist()
     [True, False, False, True]
     """
-    spelled = (c for c in codes if not isinstance(c, bool))
-    numbers = [float(c) for c in spelled if (shape_of(c) == "number" if isinstance(c, str) else abs(c) < 1e300)]
+    spelled = [c for c in codes if not isinstance(c, bool)]
+    numbers = [
+        n for c in spelled if (n := _number(c) if isinstance(c, str) else float(c)) is not None and abs(n) < 1e300
+    ]
     if values.dtype != object:
         return np.isin(values, np.array(numbers, dtype=values.dtype))
     truth = np.array([isinstance(v, (bool, np.bool_)) for v in values], dtype=bool)
@@ -104,9 +104,8 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
 
 def _number(value: Any) -> float | None:
     """The number that a text spells; None for other text, and for other objects."""
-    if not isinstance(value, str) or shape_of(value) != "number" or LEADING_ZERO.match(value):
-        return None
-    return float(value)
+    reading = read_cell(value) if isinstance(value, str) else None
+    return reading.number if reading is not None and reading.shape == "number" else None
 
 
 def _date(value: Any) -> Any:

@@ -26,6 +26,7 @@ def read_paths_table(
     subject: str = "subject",
     session: str | None = None,
     target: str | None = None,
+    suffix: str = "",
     report: Literal[False] = False,
     **options: Any,
 ) -> pd.DataFrame: ...
@@ -38,6 +39,7 @@ def read_paths_table(
     subject: str = "subject",
     session: str | None = None,
     target: str | None = None,
+    suffix: str = "",
     report: Literal[True],
     **options: Any,
 ) -> tuple[pd.DataFrame, pd.DataFrame]: ...
@@ -49,6 +51,7 @@ def read_paths_table(
     subject: str = "subject",
     session: str | None = None,
     target: str | None = None,
+    suffix: str = "",
     report: bool = False,
     **options: Any,
 ) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
@@ -61,6 +64,8 @@ def read_paths_table(
         subject: the column that says whose image it is, needed to split by subject.
         session: the column that names the visit; without it ``session`` is "".
         target: the column to predict; it becomes ``target``.
+        suffix: what the table leaves out at the end of the paths: ``".jpg"`` where it has ``ISIC_0027419``. A path that
+            ends in it already stays as it is.
         report: give ``(frame, report)``, see :mod:`fusionconv.tabular.images`.
         options: for ``read_table``: ``sep``, ``encoding``, ``decimal``, ``missing``, ``text``, ``sheet``.
 
@@ -87,6 +92,8 @@ def read_paths_table(
     [{'kind': 'row without image', 'subject': 'p2', 'reason': 'there is no file scans/p2.nii'}]
     """
     where = str(path)
+    if not isinstance(suffix, str):
+        raise TableError(f"suffix: expected text such as '.jpg', got {suffix!r}; give one suffix")
     roles = {image_column: "image", subject: "subject", **({session: "session"} if session else {})}
     if len(roles) < 2 + bool(session):
         raise TableError(f"{where}: expected different columns for image, subject and session, came {list(roles)}")
@@ -103,6 +110,10 @@ def read_paths_table(
     frame = frame.rename(columns=roles)
     require_subjects(frame, where)
     frame["session"] = frame["session"].astype(object).where(frame["session"].notna(), "") if session else ""
+    if suffix:
+        frame["image"] = [
+            v if pd.isna(v) or str(v).endswith(suffix) else f"{v}{suffix}" for v in frame["image"].tolist()
+        ]
     inside = [None if pd.isna(v) else _inside(str(v)) for v in frame["image"]]
     _refuse_outside(frame["image"], inside, base, where)
     images, lines = _found(frame, inside, base)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fusionconv.errors import TableError, TableWarning
+from fusionconv.errors import TableError
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.images import Line, make_report, require_subjects
-from fusionconv.tabular.numerals import few_rows, require_dates
+from fusionconv.tabular.textcolumn import require_dates
 
 __all__ = ["match_visits"]
 
@@ -38,8 +36,7 @@ def match_visits(
 
     Args:
         images: columns ``subject``, ``session`` ("" or missing where unknown), ``date`` (datetimes, or text as
-            :func:`~fusionconv.tabular.numerals.require_dates` reads it; slashes are month/day/year, with a warning
-            where no row shows it), ``image`` if there is one, and any others.
+            2005-09-08; text in another order is refused), ``image`` if there is one, and any others.
         visits: columns ``subject``, ``session`` and ``date``, one row for each visit.
         tolerance_days: how many days a visit may be away, 0 for the same day only.
         date: the name of the date in both tables.
@@ -128,28 +125,12 @@ def match_visits(
 def _keys(frame: pd.DataFrame, date: str, where: str) -> list[tuple[str, str, int | None]]:
     """Subject, session ("" for none) and the day as a number (None for none) of each row."""
     days = require_dates(frame[date], where)
-    _warn_of_two_readings(frame[date], days, where)
     numbers = [
         None if missing else int(d)
         for d, missing in zip(days.to_numpy("M8[D]").view(np.int64), days.isna(), strict=True)
     ]
     text = [["" if pd.isna(v) else str(v) for v in frame[n].tolist()] for n in ("subject", "session")]
     return list(zip(*text, numbers, strict=True))
-
-
-def _warn_of_two_readings(column: pd.Series[Any], days: pd.Series[Any], where: str) -> None:
-    """Where every date with slashes could be day/month/year as well, and would then be another day."""
-    slashes = column.map(lambda v: isinstance(v, str) and "/" in v).to_numpy(bool)
-    if (days[slashes].dt.day > 12).any():  # a 29th month there is not: this is month/day/year
-        return
-    other = slashes & (days.dt.day != days.dt.month).to_numpy(bool)
-    if other.any():
-        warnings.warn(
-            f"{where}: column {str(column.name)!r}: dates are read as month/day/year, and no row shows that this is "
-            f"right {few_rows(column, other)}; write them as year-month-day",
-            TableWarning,
-            stacklevel=4,
-        )
 
 
 def _nearest(

@@ -11,6 +11,7 @@ from recipes.adni.configuration import BrainCLI
 from recipes.adni.data import BrainData
 from recipes.adni.inspection import inspect_volumes
 from recipes.adni.training import describe
+from recipes.adni.volumes import VolumeError
 
 log = logging.getLogger("recipes.adni")
 
@@ -52,6 +53,7 @@ def prepare(argv: list[str]) -> None:
     cli = BrainCLI("prepare", argv)
     with cli.folder.logging():
         data = cli.datamodule
+        asked = data.on_error
         data.on_error = "skip"  # list all that fail, not the first
         data.read()
         try_rows(data)
@@ -77,3 +79,9 @@ def prepare(argv: list[str]) -> None:
                 len(data.skipped),
                 skipped,
             )
+            if asked == "fail":
+                raise VolumeError(
+                    f"{len(data.skipped):,d} of {len(data.skipped) + len(data.prepared.files):,d} volumes cannot be "
+                    f"used, see {skipped}; what could be prepared is in the "
+                    "cache. Correct them, or give --data.on_error skip."
+                )

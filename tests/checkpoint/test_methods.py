@@ -43,9 +43,9 @@ def test_round_trip(tmp_path, method, options) -> None:
     ("method", "options", "change", "words"),
     [
         ("film", {}, {"hidden": 3}, "covariate_hidden_weight|shape"),
-        ("film", {}, {"hidden": "3"}, "the field 'hidden' must be int or null, came '3'"),
+        ("film", {}, {"hidden": "3"}, "the field 'hidden' must be int or null, got '3'"),
         ("film", {}, {"method": "concat"}, "'concat' takes only|shape"),
-        ("film", {}, {"method": "flim"}, "method must be one of 'hybrid'.*came 'flim', which a newer"),
+        ("film", {}, {"method": "flim"}, "method must be one of 'hybrid'.*got 'flim', which a newer"),
         ("film", {}, {"method": "daft"}, "the field 'bottleneck' is missing"),
         ("daft", {}, {"activation": "os.system"}, "activation must be one of"),
         ("daft", {}, {"bottleneck": 0}, "bottleneck must be"),

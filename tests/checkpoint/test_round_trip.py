@@ -316,9 +316,9 @@ def test_torchvision_resnet_and_the_wrong_one(tmp_path) -> None:
         fusionconv.CheckpointError, match=r"96 key\(s\) of the backbone are missing in the checkpoint: "
     ):
         fusionconv.load(tmp_path, torchvision.models.resnet34(num_classes=3))
-    with pytest.raises(fusionconv.CheckpointError, match=r"'fc.weight' expected \(3, 512\), came \(1000, 512\)"):
+    with pytest.raises(fusionconv.CheckpointError, match=r"'fc.weight' expected \(3, 512\), got \(1000, 512\)"):
         fusionconv.load(tmp_path, torchvision.models.resnet18())
-    with pytest.raises(fusionconv.CheckpointError, match="expected the class ResNet, came VGG"):
+    with pytest.raises(fusionconv.CheckpointError, match="expected the class ResNet, got VGG"):
         fusionconv.load(tmp_path, torchvision.models.vgg11())
 
 

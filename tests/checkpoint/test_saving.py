@@ -77,8 +77,8 @@ def test_the_encoder_comes_back(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("encoder", "error", "words"),
     [
-        (lambda: CovariateEncoder(["age"]).fit(TRAIN), CheckpointError, r"encoder of 2 .*came one of 1 \(age\)"),
-        (lambda: CovariateEncoder(["age", "sex", "site"]).fit(TRAIN), CheckpointError, "came one of 3"),
+        (lambda: CovariateEncoder(["age"]).fit(TRAIN), CheckpointError, r"encoder of 2 .*got one of 1 \(age\)"),
+        (lambda: CovariateEncoder(["age", "sex", "site"]).fit(TRAIN), CheckpointError, "got one of 3"),
         (lambda: CovariateEncoder(["age", "sex"]), TableError, "fitted encoder"),
         (lambda: {"columns": []}, TypeError, "CovariateEncoder, got dict"),
     ],
@@ -174,8 +174,8 @@ class Strange(torch.Tensor):
         (lambda: with_buffer(torch.eye(3).to_sparse()), CheckpointError, "'odd'.*sparse_coo.*to_dense"),
         (lambda: with_buffer(torch.zeros(3).as_subclass(Strange)), CheckpointError, "'odd'.*class Strange"),
         (lambda: with_buffer(torch.zeros(3, dtype=torch.complex128)), CheckpointError, "complex128"),
-        (other_dtype, CheckpointError, r"'0': expected covariate_weight .*float32.*came .*float64"),
-        (without_v_in_the_state, CheckpointError, "'0': expected covariate_weight .*came none"),
+        (other_dtype, CheckpointError, r"'0': expected covariate_weight .*float32.*got .*float64"),
+        (without_v_in_the_state, CheckpointError, "'0': expected covariate_weight .*got none"),
     ],
 )
 def test_refused(tmp_path, make, error, words) -> None:
@@ -219,7 +219,7 @@ dist.destroy_process_group()
     lines = [line for line in done.stdout.splitlines() if line.startswith("error:")]  # gloo may print too
     assert len(lines) == 2, done.stderr
     assert "sharded over processes (a DTensor)" in lines[0]
-    assert "expected the class Sequential, came FSDPSequential" in lines[1]
+    assert "expected the class Sequential, got FSDPSequential" in lines[1]
     assert not (tmp_path / "a").exists()
 
 
@@ -260,7 +260,7 @@ def test_files_of_somebody_else_are_not_overwritten(tmp_path, name, content) -> 
 
 def test_a_path_that_is_a_file(tmp_path) -> None:
     (tmp_path / "model.pt").write_text("x")
-    with pytest.raises(CheckpointError, match=r"expected a folder.*came a file"):
+    with pytest.raises(CheckpointError, match=r"expected a folder.*got a file"):
         fusionconv.save(fused_net(), tmp_path / "model.pt")
     assert (tmp_path / "model.pt").read_text() == "x"
 

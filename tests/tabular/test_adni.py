@@ -120,14 +120,14 @@ def edited(i, **more):
         ),
         (
             edited(1, DX="CI"),
-            r"column 'DX': expected one of 'CN', 'MCI', 'Dementia' or nothing, came others in 1 of 9 rows",
+            r"column 'DX': expected one of 'CN', 'MCI', 'Dementia' or nothing, got others in 1 of 9 rows",
         ),
         (edited(1, DX="MCI to Dementa"), r"column 'DX': .* at 1: 'MCI to Dementa'"),
         (edited(1, DX_bl="LMCl"), r"column 'DX_bl': expected one of"),
         (edited(1, APOE4=3), r"column 'APOE4': expected numbers from 0 to 2"),
         (edited(1, APOE4=0.5), r"column 'APOE4': expected one of 0, 1, 2"),
         (edited(1, EXAMDATE="12.07.2006"), r"column 'EXAMDATE': expected dates"),
-        (edited(1, AGE="74,3"), r"column 'AGE': expected numbers with a decimal point, came commas"),
+        (edited(1, AGE="74,3"), r"column 'AGE': expected numbers with a decimal point, got commas"),
         (edited(1, Hippocampus="1.743.000"), r"column 'Hippocampus': .* several marks"),
         (
             edited(1, VISCODE="bl"),
@@ -143,7 +143,7 @@ def test_what_cannot_be_is_refused(merge, visits, says):
 
 
 def test_a_bound_that_is_none_and_an_absent_column(merge):
-    with pytest.raises(TableError, match=r"column 'ABETA': expected numbers, came others .* 'high'"):
+    with pytest.raises(TableError, match=r"column 'ABETA': expected numbers, got others .* 'high'"):
         read_adnimerge(merge(edited(0, ABETA="high")))
     with pytest.raises(TableError, match=r"unknown column 'EXAMDATE_bl'"):
         read_adnimerge(merge(columns=[c for c in COLUMNS if c != "EXAMDATE_bl"]))

@@ -11,7 +11,7 @@ import pytest
 
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular import read_table
-from fusionconv.tabular.numerals import require_dates, require_numbers
+from fusionconv.tabular.textcolumn import require_dates, require_numbers
 
 ROWS = [["p1", "61", "72.5", "a, b"], ["p2", "70", "", 'say "hm"'], ["p3", "55", "80.25", "two\nlines; or\tmore"]]
 HEADER = ["id", "age", "weight", "note"]
@@ -152,11 +152,11 @@ def test_a_number_that_a_spreadsheet_changed_is_refused(write, value):
 def test_decimal_commas_are_refused_until_stated(write):
     path = write('id;age\na;61,5\nb;"70,25"\nc;\n')
     with pytest.raises(
-        TableError, match=r"column 'age': .* came commas in 2 of 3 rows, first at 0: '61,5'.*decimal=','"
+        TableError, match=r"column 'age': .* got commas in 2 of 3 rows, first at 0: '61,5'.*decimal=','"
     ):
         read_table(path)
     assert values(read_table(path, decimal=",")) == {"id": ["a", "b", "c"], "age": [61.5, 70.25, None]}
-    with pytest.raises(TableError, match="decimal comma, came numbers with several marks"):
+    with pytest.raises(TableError, match="decimal comma, got numbers with several marks"):
         read_table(write("id;age\na;61,5\nb;1.743.000\n"), decimal=",")
     mixed = write("id;age\na;61,5\nb;1.743\nc;60,0\n")  # a thousand and more, or a number with a point?
     with pytest.warns(TableWarning, match="mixes 2 numbers with text"):
@@ -191,11 +191,11 @@ def test_what_only_a_program_takes_for_a_number_is_text(write, odd):
 def test_a_name_twice_a_long_row_and_a_short_row_are_refused(write):
     with pytest.raises(TableError, match=r"came 'age' in columns \[2, 4\]; rename or remove"):
         read_table(write("id,age,sex,age\n1,2,3,4\n"))
-    with pytest.raises(TableError, match=r"line 3: expected 3 values .*\('id', 'age', 'sex'\), came 4"):
+    with pytest.raises(TableError, match=r"line 3: expected 3 values .*\('id', 'age', 'sex'\), got 4"):
         read_table(write("id,age,sex\na,1,m\nb,2,f,x\n"))
-    with pytest.raises(TableError, match=r"line 3: expected 3 values .*came 2"):
+    with pytest.raises(TableError, match=r"line 3: expected 3 values .*got 2"):
         read_table(write("id\tage\tsex\na\t1\tm\nb\t2\n"))
-    with pytest.raises(TableError, match=r"line 5: .*came 2"):  # the line of the file, with a field of two lines before
+    with pytest.raises(TableError, match=r"line 5: .*got 2"):  # the line of the file, with a field of two lines before
         read_table(write('id,age,note\na,1,"x\ny"\nb,2,z\nc,3\n'))
     with pytest.raises(TableError, match=r"line 2: expected 1 values .*; is the separator another"):
         read_table(write("a b\n1,2\n"), sep=",")
@@ -282,20 +282,20 @@ def _no_pyarrow(*_):
 def test_dates_in_two_ways_and_no_third():
     days = pd.to_datetime(["2005-09-08", None])
     for column in (["2005-09-08", None], ["9/8/2005", None], ["2005-09-08 10:11:12.0", None], [days[0], None]):
-        assert require_dates(pd.Series(column, name="d"), "t").tolist() == days.tolist()
+        assert require_dates(pd.Series(column, name="d"), "t", month_first=True).tolist() == days.tolist()
+    with pytest.raises(TableError, match=r"got others in 1 of 1 rows, first at 0: '9/8/2005'"):
+        require_dates(pd.Series(["9/8/2005"], name="d"), "t")
     for column in (["08.09.2005"], ["25/12/2005"], ["2005-13-01"], ["soon"], ["2005-09-08", "9/9/2005"]):
         with pytest.raises(TableError, match=r"t: column 'd': expected dates"):
-            require_dates(pd.Series(column, name="d"), "t")
+            require_dates(pd.Series(column, name="d"), "t", month_first=True)
 
 
 def test_require_numbers_names_the_rows():
     with pytest.raises(
-        TableError, match=r"t: column 'a': expected numbers, came others in 1 of 2 rows, first at 1: 'x'"
+        TableError, match=r"t: column 'a': expected numbers, got others in 1 of 2 rows, first at 1: 'x'"
     ):
         require_numbers(pd.Series(["1", "x"], name="a"), "t")
-    with pytest.raises(
-        TableError, match=r"expected numbers from 0 to 1, came others in 1 of 2 rows, first at 1: '743'"
-    ):
+    with pytest.raises(TableError, match=r"expected numbers from 0 to 1, got others in 1 of 2 rows, first at 1: '743'"):
         require_numbers(pd.Series(["0.7", "743"], name="nWBV"), "t", low=0, high=1)
 
 
@@ -311,3 +311,42 @@ def test_twenty_thousand_rows_in_seconds(write):
     start = time.process_time()
     pd.testing.assert_frame_equal(read_table(path), frame)
     assert time.process_time() - start < 10
+
+
+def test_suffix_completes_paths(tmp_path):
+    from fusionconv.tabular import read_paths_table
+
+    for name in ("ISIC_1.jpg", "ISIC_2.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("lesion,image_id\na,ISIC_1\nb,ISIC_2.jpg\nc,ISIC_3\nd,\n")
+    frame, report = read_paths_table(tmp_path / "t.csv", "image_id", subject="lesion", suffix=".jpg", report=True)
+    assert [str(v).rpartition("/")[2] for v in frame["image"]] == ["ISIC_1.jpg", "ISIC_2.jpg", "nan", "nan"]
+    assert report["reason"].tolist() == ["there is no file ISIC_3.jpg", "the table has no path"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('id,age,note\n1,60,"x\n2,61,y\n3,62,z\n', 2),
+        ('id,age,note\n1,60,a\n2,61,"y\n3,62,z\n', 3),
+        ('id,age,note\n1,60,"x\n2,61,y"\n3,62,z\n', 2),
+        ('id,age,note\n1,60,"x\n2,61,y\n3,62,"z"\n4,63,w\n', 2),
+        ('id,age,note\n"1,60,x\n2,61,y\n3,62,z\n', 2),
+        ('id,age,note\n1,60,"x" y\n2,61,z\n', 2),
+        ('id\tage\tnote\n1\t60\t"x\n2\t61\ty\n', 2),
+        ("id,age,note\n1,60,x,\n2,61,y,\n", 2),
+        ("id,age,note\n1,60,x\n2,61\n3,62,z\n", 3),
+        ("id,age,note\n1,60,x\n# a comment\n3,62,z\n", 3),
+        ("id,age,note\n1,60,x\nid,age,note\n3,62,z\n", 3),
+    ],
+)
+def test_no_row_vanishes_and_the_error_names_the_line(write, text, line):
+    with pytest.raises(TableError, match=rf", line {line}: expected"):
+        read_table(write(text))
+
+
+def test_values_with_line_ends_separators_and_quotes_are_read(write):
+    text = '\ufeffid,age,note\n1,60,"two\nlines"\n2,61,"a, b"\n\n3,62,"say ""x"""\n4,63, "spaced, out"\n5,64,6" wide\n'
+    frame = read_table(write(text))
+    assert frame["id"].tolist() == [1, 2, 3, 4, 5]
+    assert frame["note"].tolist() == ["two\nlines", "a, b", 'say "x"', "spaced, out", '6" wide']

@@ -208,9 +208,6 @@ def test_tables_that_cannot_be_are_refused(tmp_path):
     write(table, ("subject_id", "age"), ("sub-01", 39))
     with pytest.raises(TableError, match=r"unknown column 'participant_id'"):
         read_bids(tmp_path)
-    write(table, ("participant_id", "session"), ("sub-01", 39))
-    with pytest.raises(TableError, match=r"expected \['session'\] to be free"):
-        read_bids(tmp_path)
     write(table, ("participant_id", "age"), ("sub-01", 39))
     write(tmp_path / "sub-01" / "sub-01_sessions.tsv", ("session_id", "x"), ("ses-1", 1), ("ses-1", 2))
     with pytest.raises(TableError, match=r"sub-01_sessions.tsv: expected one row for each session"):
@@ -248,3 +245,15 @@ def test_the_real_ds002748_has_72_rows_and_six_images(ds002748):
     assert frame.select_dtypes("number").shape[1] == 16  # all but three of the columns beside the id
     with pytest.warns(TableWarning, match="66 x row without image"):
         read_bids(ds002748)
+
+
+def test_participants_may_have_columns_session_and_image(tmp_path):
+    anat = tmp_path / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    (anat / "sub-01_T1w.nii.gz").touch()
+    (tmp_path / "participants.tsv").write_text("participant_id\tsession\timage\tage\nsub-01\t2\tscan7\t61\n")
+    frame = read_bids(tmp_path)
+    assert frame["session"].tolist() == [""]
+    assert frame["session_participant"].tolist() == [2]
+    assert frame["image_participant"].tolist() == ["scan7"]
+    assert frame["image"].tolist() == [str(anat / "sub-01_T1w.nii.gz")]

@@ -63,7 +63,7 @@ def test_types_holes_ranges_and_codes(table):
         "site": "text",
         "scanner": "text",
         "weight": "number",
-        "etiv": "text",
+        "etiv": "number with thousands marks",
         "tau": "censored number",
         "exam": "date",
         "mixed": "text",
@@ -266,3 +266,12 @@ def test_odd_cells_are_told_of_and_do_not_stop_it(values):
     report = inspect_table(pd.DataFrame({"odd": values, "y": [0, 1, 1]}), "y")
     assert render(report).startswith("table: 3 rows, 2 columns")
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_the_command_takes_a_sheet(tmp_path, capsys):
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        pd.DataFrame({"age": [61, 70]}).to_excel(book, sheet_name="first", index=False)
+        pd.DataFrame({"weight": [81, 70]}).to_excel(book, sheet_name="second", index=False)
+    assert main(["inspect", str(tmp_path / "t.xlsx")]) == 2
+    assert main(["inspect", str(tmp_path / "t.xlsx"), "--sheet", "second"]) == 0
+    assert "weight" in capsys.readouterr().out

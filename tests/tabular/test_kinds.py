@@ -72,7 +72,7 @@ def test_whole_numbers_beyond_float64_are_refused(dtype):
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
-        (["61", "62", "70"], r"numbers stored as text: frame\['x'\] = pandas.to_numeric"),
+        (["61", "62", "70"], r"numbers stored as text: declare kinds=\{'x': 'numeric'\}"),
         (["61,5", "62,1", "70"], "decimal comma: read the table again with decimal=','"),
         (["1.743.000", "1.5", "2"], r"spreadsheet rewrote \(1.743 to 1.743.000\)"),
         (["61", "NA", "70"], r"beside 'NA' \(missing_codes=\['NA'\] if they mean a missing value\)"),
@@ -81,14 +81,13 @@ def test_whole_numbers_beyond_float64_are_refused(dtype):
         ([f"name {i}" for i in range(12)], "names or free text"),
         ([f"name {i}" for i in range(60)] * 2, "names or free text"),
         (["A", "B", "C", 3], "text, as in most rows, got others in 1 of 4 rows, first at 3: 3"),
-        ([1, 2, 3, "A"], "finite numbers .* got others in 1 of 4 rows, first at 3: 'A'"),
+        ([1, 2, 3, "A"], "finite numbers, got others in 1 of 4 rows, first at 3: 'A'"),
         ([datetime.date(2011, 3, 5)] * 2, "dates or times"),
         (pd.to_datetime(["2011-03-05", "2012-03-05"]).tz_localize("Europe/Berlin"), "dates or times"),
         (pd.to_timedelta([1, 2], "D"), "numbers"),
         ([[1], [2]], "finite numbers"),
         (["A", "A ", "B"], r"expected different values, got 'A', 'A '.*str\.strip"),
         (["f", "F", "M"], "expected different values, got 'f', 'F'"),
-        (["", "A", "B"], r"missing_codes=\[''\]"),
         ([None, None], "a value in some training rows, got none in 2"),
         ([1.0, np.inf, 2.0], "finite numbers"),
         ([1.0, -np.inf, 2.0], "finite numbers"),
@@ -187,9 +186,9 @@ def test_an_unknown_category_is_an_error_with_the_nearest_named():
 
 
 def test_given_categories_keep_their_order_and_need_not_occur():
-    encoder = one(["B", "A"], Categorical(["C", "B", "A", ""]))
-    assert list(encoder.get_feature_names_out()) == ["x_C", "x_B", "x_A", "x_"]
-    np.testing.assert_array_equal(encoded(encoder, ["C", "A", ""]), [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    encoder = one(["B", "A"], Categorical(["C", "B", "A"]))
+    assert list(encoder.get_feature_names_out()) == ["x_C", "x_B", "x_A"]
+    np.testing.assert_array_equal(encoded(encoder, ["C", "A"]), [[1, 0, 0], [0, 0, 1]])
 
 
 def test_categories_of_numbers_are_alike_in_every_storage():
@@ -381,9 +380,9 @@ def test_censored_sides_without_a_flag_are_refused_unless_asked_to_forget():
     np.testing.assert_array_equal(encoded(forgetful, ["<8", ">1700"]), [[8], [1700]])
 
 
-@pytest.mark.parametrize("bad", ["1,5", "1.743.000", "AD", ">", "<8>", "inf", "nan", ""])
+@pytest.mark.parametrize("bad", ["1,5", "1.743.000", "AD", ">", "<8>", "inf", "nan", "45-50", "172 cm"])
 def test_what_is_no_censored_number_is_refused(bad):
-    with pytest.raises(TableError, match="numbers, '>number' or '<number', got others in 1 of 3 rows"):
+    with pytest.raises(TableError, match=r"numbers, or bounds as .*, got others in 1 of 3 rows"):
         one([">1700", "100", bad], "censored")
 
 

@@ -566,3 +566,33 @@ def test_a_real_volume_with_its_row(encoder):
         batch["covariates"].numpy(), [[v, s] for v, s in zip(z, [0, 0, 1, 1], strict=True)], rtol=1e-6
     )
     assert batch["target"].tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([0.0, 1.0], [0, 1]),
+        ([0, 1], [0.0, 1.0]),
+        (np.array([0, 1], np.float32), [0, 1]),
+        (np.array([0, 1], np.int8), ["0", "1"]),
+        (["0", "1"], [0, 1]),
+        ([False, True], [0, 1]),
+        ([0.0, 1.0], [np.int64(0), np.int64(1)]),
+        ([False, True], [False, True]),
+    ],
+)
+def test_a_class_is_the_same_however_it_is_stored(values, classes):
+    frame = pd.DataFrame({"subject": ["a", "b"], "sex": [0, 1], "dx": values})
+    encoder = CovariateEncoder(["sex"]).fit(frame)
+    assert CovariateTable(frame, encoder, target="dx", classes=classes).targets.tolist() == [0, 1]
+    assert CovariateTable(frame, encoder, target="dx", classes=classes[::-1]).targets.tolist() == [1, 0]
+    with pytest.raises(TableError, match="one of the classes"):
+        CovariateTable(frame, encoder, target="dx", classes=[0, 2])
+
+
+@pytest.mark.parametrize("target", [["dx"], ("dx",), {"dx": 1}, pd.Series(["dx"]), 3])
+def test_a_target_that_is_no_name_is_refused(target):
+    frame = pd.DataFrame({"subject": ["a", "b"], "sex": [0, 1], "dx": [0, 1]})
+    encoder = CovariateEncoder(["sex"]).fit(frame)
+    with pytest.raises(TableError, match="target: expected the name of one column"):
+        CovariateDataset(frame, encoder, images={"a": 1, "b": 2}, target=target)

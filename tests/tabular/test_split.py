@@ -443,3 +443,11 @@ def test_a_split_changes_no_table():
     kfold(frame, stratify="age", val_size=0.2)
     leave_site_out(frame)
     pd.testing.assert_frame_equal(frame, kept)
+
+
+@pytest.mark.parametrize("split", [holdout, kfold])
+def test_a_table_without_subject_is_told_of_group(split):
+    frame = cohort().rename(columns={"subject": "patient"})
+    with pytest.raises(TableError, match="group="):
+        split(frame)
+    split(frame, group="patient")

@@ -1,12 +1,10 @@
 """match_visits against cases counted by hand, and against a plain search through all visits."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from fusionconv.errors import TableError, TableWarning
+from fusionconv.errors import TableError
 from fusionconv.tabular import REPORT_COLUMNS, match_visits
 
 
@@ -101,16 +99,14 @@ def test_no_images_and_no_visits():
     assert report["kind"].tolist() == ["no visit of this subject"]
 
 
-def test_dates_that_may_be_written_day_first_are_told_of():
-    """10/07/2006: the 7th of October here, and the 10th of July for most hospitals."""
+@pytest.mark.parametrize("written", ["10/07/2006", "10/29/2006", "29.10.2006", "29 Oct 2006", "2006/10/29"])
+def test_dates_whose_order_is_not_known_are_refused(written):
+    """10/07/2006: the 7th of October for some, and the 10th of July for most hospitals."""
     visits = table(("a", "", "2006-07-10"))
-    with pytest.warns(TableWarning, match="read as month/day/year, and no row shows that this is right in 1 of 2 rows"):
-        match_visits(table(("a", "", "10/07/2006"), ("a", "", "05/05/2006")), visits, tolerance_days=90)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        match_visits(table(("a", "", "10/07/2006"), ("a", "", "10/29/2006")), visits, tolerance_days=90)
-        match_visits(table(("a", "", "05/05/2006"), ("a", "", None)), visits, tolerance_days=90)
-        match_visits(table(("a", "", "2006-10-07")), visits, tolerance_days=90)
+    with pytest.raises(
+        TableError, match=r"images: column 'date': expected dates as 2005-09-08, got others in 1 of 2 rows"
+    ):
+        match_visits(table(("a", "", written), ("a", "", "2006-05-05")), visits, tolerance_days=90)
 
 
 @pytest.mark.parametrize("nobody", [None, float("nan"), pd.NA])

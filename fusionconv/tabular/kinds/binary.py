@@ -15,7 +15,7 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.column import Column
 from fusionconv.tabular.kinds.base import Block, Kind, Learnt
 from fusionconv.tabular.kinds.categorical import Unknown, as_unknown, require_tidy
-from fusionconv.tabular.labels import Label, listed, plain_label
+from fusionconv.tabular.labels import Label, listed, plain_label, refuse_blank
 
 __all__ = ["Binary", "Codes", "LearntBinary"]
 
@@ -32,6 +32,7 @@ def _as_codes(codes: Mapping[Any, int] | Iterable[tuple[Any, int]]) -> Codes:
     values = [v for v, _ in pairs]
     if len(set(values)) < len(values) or {c for _, c in pairs} != {0, 1}:
         raise TableError(f"expected codes such as {{'F': 0, 'M': 1}}, each value once and both 0 and 1, got {codes!r}")
+    refuse_blank(values, "values")
     return tuple(sorted(((v, int(c)) for v, c in pairs), key=lambda pair: pair[1]))
 
 

@@ -14,7 +14,8 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.column import Column
 from fusionconv.tabular.columns import did_you_mean
 from fusionconv.tabular.kinds.base import Block, Kind, Learnt
-from fusionconv.tabular.labels import Label, listed, plain_labels
+from fusionconv.tabular.labels import Label, listed, plain_labels, refuse_blank
+from fusionconv.tabular.text import same_word
 
 __all__ = ["Categorical", "LearntCategorical", "Unknown", "as_unknown", "refuse_unknown", "require_tidy"]
 
@@ -33,7 +34,7 @@ def as_unknown(unknown: Any) -> Unknown:
 
 
 def require_tidy(labels: Sequence[Label], column: Column) -> None:
-    """Raise where learnt labels are blank or differ only in case or outer spaces: that is rarely two categories.
+    """Raise where learnt labels differ only in case or outer spaces, or are spellings of one word (M, male).
 
     Raises:
         TableError: naming them.
@@ -42,18 +43,19 @@ def require_tidy(labels: Sequence[Label], column: Column) -> None:
     for label in labels:
         if not isinstance(label, str):
             continue
-        if not label.strip():
-            column.fail(
-                "values in every row",
-                f"the blank text {label!r}",
-                f"if it means a missing value, say so with missing_codes=[{label!r}]; else give the categories",
-            )
         key = label.strip().casefold()
         if label != label.strip() or key in spelled:
             column.fail(
                 "different values",
                 listed([spelled[key], label] if key in spelled else [label]),
                 f"make them one (frame[{column.name!r}].str.strip()), or give the categories if they are meant",
+            )
+        if same := next((other for other in spelled.values() if same_word(label, str(other))), None):
+            column.fail(
+                "different values",
+                f"{same!r} and {label!r}, which may be two spellings of one",
+                f"make them one: frame[{column.name!r}].replace({{{label!r}: {same!r}}}), or "
+                f"Binary({{..., {same!r}: 1, {label!r}: 1}}); or give the categories if both are meant",
             )
         spelled[key] = label
 
@@ -89,6 +91,7 @@ class Categorical(Kind):
         super().__post_init__()
         if self.categories is not None:
             self._set("categories", plain_labels(self.categories, "categories", least=2))
+            refuse_blank(self.categories, "categories")
         if self.unknown is not None:
             self._set("unknown", as_unknown(self.unknown))
 

@@ -15,7 +15,7 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.column import Column
 from fusionconv.tabular.kinds.base import Block, Kind, Learnt
 from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
-from fusionconv.tabular.textnumbers import advice, parse_censored
+from fusionconv.tabular.text import advice, read_cell
 
 __all__ = ["Censored", "LearntCensored"]
 
@@ -37,8 +37,9 @@ def _as_limits(lower: Any, upper: Any) -> tuple[float | None, float | None]:
 class Censored(Kind):
     """A number, maybe cut off: ">1700" becomes 1700, scaled like a number, and 1 in the flag ``<column>_above``.
 
-    Likewise "<8" becomes 8 and 1 in ``<column>_below``. Numbers may be text or numbers. Both flags are made whether or
-    not training rows need them, so that the width does not depend on the rows; a side without a flag is refused when it
+    Likewise ">=1700", "≥1700" and "1700+"; "<8", "<=8" and "≤8" become 8 and 1 in ``<column>_below``. Numbers
+    may be text or numbers. Both flags are made whether or not training rows need them, so that the width does not
+    depend on the rows; a side without a flag is refused when it
     turns up, unless ``flags="none"`` says to forget it.
 
     Args:
@@ -74,7 +75,12 @@ class Censored(Kind):
 def _parse(value: Any) -> tuple[float, int] | None:
     """The number and the side (-1, 0, 1) of one value; None where it is no number."""
     if isinstance(value, str):
-        return parse_censored(value)
+        reading = read_cell(value)
+        return (
+            (reading.number, reading.side)
+            if reading.shape in ("number", "bound") and reading.number is not None
+            else None
+        )
     if isinstance(value, Integral) and abs(int(value)) >= 2**53:
         return None
     return (float(value), 0) if isinstance(value, (Real, np.bool_)) else None
@@ -90,7 +96,11 @@ def _read(
     bad = column.present & ~np.isfinite(numbers)
     if bad.any():
         do = advice((v for v in column.values.loc[bad].iloc[:1000] if isinstance(v, str)), column.name)
-        column.refuse(bad, "numbers, '>number' or '<number'", do=do or "correct these rows, or declare missing_codes")
+        column.refuse(
+            bad,
+            "numbers, or bounds as '>1700', '<8', '≤8' or '89+'",
+            do=do or "correct these rows, or declare missing_codes",
+        )
     if upper is not None:
         side = np.where(numbers > upper, 1, side)
     if lower is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from fusionconv.tabular.kinds.base import Block, Kind
 from fusionconv.tabular.kinds.scaled import Scaled
 from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
 from fusionconv.tabular.labels import Label
-from fusionconv.tabular.textnumbers import ISO_DATE
+from fusionconv.tabular.text import ISO_DATE
 
 __all__ = ["DAYS_PER_YEAR", "Age", "LearntAge", "days_of"]
 
@@ -30,8 +31,8 @@ class Age(Kind):
     """A date becomes the years from it to the date ``at``: days / 365.25, scaled like a number.
 
     The covariate is called ``<column>_age``. Where either date is missing, so is the age. Dates are pandas datetimes,
-    ``datetime.date`` or text such as ``2011-03-05`` (ISO 8601), or as ``format`` says; other text, such as 03/04/2011,
-    is refused and not guessed. With time zones, both dates need one.
+    ``datetime.date`` or text such as ``2011-03-05`` (ISO 8601), or as ``format`` says (then also whole numbers such as
+    20110305); other text, such as 03/04/2011, is refused and not guessed. With time zones, both dates need one.
 
     Args:
         at: the column with the date of measurement, or one fixed date as ``"2020-01-31"`` or ``datetime.date``.
@@ -120,6 +121,11 @@ def _parse(column: Column, form: str | None) -> pd.Series[Any]:
     """The different values, text or date objects, as dates; each by itself, by one stated format."""
     expected = f"dates as {form!r} says" if form else "dates such as 2011-03-05 (or Age(at=..., format='%m/%d/%Y'))"
     values = column.factors[1]
+    if form:
+        whole = [isinstance(v, Real) and float(v).is_integer() for v in values]
+        values = np.array(
+            [str(int(float(v))) if w else v for v, w in zip(values, whole, strict=True)], dtype=np.object_
+        )
     good = np.array(
         [isinstance(v, datetime.date) or (isinstance(v, str) and _readable(v, form)) for v in values], dtype=bool
     )

@@ -15,7 +15,7 @@ from fusionconv.tabular.kinds.base import Block, Kind
 from fusionconv.tabular.kinds.categorical import refuse_unknown
 from fusionconv.tabular.kinds.scaled import Scaled
 from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
-from fusionconv.tabular.labels import Label, plain_labels
+from fusionconv.tabular.labels import Label, plain_labels, refuse_blank
 
 __all__ = ["LearntOrdinal", "Ordinal"]
 
@@ -41,6 +41,7 @@ class Ordinal(Kind):
         super().__post_init__()
         if self.levels is not None:
             self._set("levels", plain_labels(self.levels, "levels", least=2))
+            refuse_blank(self.levels, "levels")
         self._set("scaling", as_scaling(self.scaling))
 
     def learn(self, column: Column) -> LearntOrdinal:

@@ -15,7 +15,7 @@ import torch
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import did_you_mean, require_columns
 from fusionconv.tabular.ids import first_few, id_text
-from fusionconv.tabular.labels import plain_label
+from fusionconv.tabular.labels import is_label, plain_label
 from fusionconv.tabular.suspicious import suspicious_numbers
 
 __all__ = ["CovariateTable", "id_parts", "joined", "row_ids"]
@@ -105,6 +105,8 @@ class CovariateTable:
         image: str = "image",
         root: str | os.PathLike[str] | None = None,
     ) -> None:
+        if target is not None and not isinstance(target, str):
+            raise TableError(f"target: expected the name of one column, got {target!r}; give its name as text")
         if target is not None and target in tuple(getattr(encoder, "columns", ())):
             raise TableError(
                 f"expected covariates without the target, came the target {target!r} among {list(encoder.columns)}; "
@@ -202,10 +204,10 @@ def _targets(frame: pd.DataFrame, target: str, classes: Sequence[Any] | None) ->
     require_columns(frame, [target])
     column = frame[target]
     if classes is not None:
-        known = {str(c): i for i, c in enumerate(classes)}
+        known = {_class_key(c): i for i, c in enumerate(classes)}
         if isinstance(classes, str) or len(known) < len(classes):
             raise TableError(f"expected a list of different classes, came {classes!r}")
-        codes = [None if pd.isna(v) else known.get(str(v)) for v in column.tolist()]
+        codes = [None if pd.isna(v) else known.get(_class_key(v)) for v in column.tolist()]
         bad = np.array([c is None for c in codes], dtype=bool)
         _refuse(bad, frame, target, f"one of the classes {list(classes)}")
         return torch.tensor(codes, dtype=torch.int64)
@@ -222,6 +224,14 @@ def _targets(frame: pd.DataFrame, target: str, classes: Sequence[Any] | None) ->
         f"column {target!r}: expected numbers, or classes=[...] to say which class is 0, 1, ..., came {column.dtype} "
         f"such as {first_few(column.unique().tolist())}; an order that is guessed may differ between folds"
     )
+
+
+def _class_key(value: Any) -> str:
+    """A class as text, however it is stored: 1, 1.0, True, numpy's numbers and "1" are the same class."""
+    if not is_label(value):
+        return str(value)
+    label = plain_label(value)
+    return str(int(label) if isinstance(label, bool) else label)
 
 
 def _refuse_codes(frame: pd.DataFrame, target: str) -> None:

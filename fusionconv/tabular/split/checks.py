@@ -30,6 +30,11 @@ def find_subjects(
     frame: pd.DataFrame, group: str, stratify: str | Sequence[str] | None, bins: int
 ) -> tuple[list[str], Codes, Strata]:
     """Sorted ids, each row's place among them, and the strata, once the table has been checked."""
+    if isinstance(frame, pd.DataFrame) and group == "subject" and group not in frame.columns:
+        raise TableError(
+            f"expected a column 'subject' that says whose each row is, got the columns {first_few(frame.columns, 8)}; "
+            "name the column that must not be divided with group="
+        )
     require_columns(frame, [group])
     require_unique_index(frame, "a split")
     if not (isinstance(bins, int) and bins >= 2):

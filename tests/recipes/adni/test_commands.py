@@ -95,11 +95,16 @@ def test_prepare_fills_the_cache_and_lists_what_cannot_be_used(arguments, tmp_pa
     shutil.copytree(bids, tmp_path / "bids")
     (tmp_path / "bids/sub-002/anat/sub-002_T1w.nii.gz").write_bytes(b"")
     arguments[arguments.index("--data.source.images") + 1] = str(tmp_path / "bids")
-    main(["prepare", *arguments, "--experiment", "p"])
+    with pytest.raises(SystemExit) as stopped:
+        main(["prepare", *arguments, "--experiment", "p"])
+    assert stopped.value.code == 2
+    main(["prepare", *arguments, "--experiment", "p", "--data.on_error", "skip"])  # asked for: no error
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 23
     skipped = pd.read_csv(tmp_path / "runs" / "p" / "skipped.csv")
     assert skipped["image"].str.contains("sub-002").tolist() == [True]
-    assert "23 volumes prepared" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "23 volumes prepared" in printed.out
+    assert "1 of 24 volumes cannot be used" in printed.err
 
 
 def test_inspect_tells_what_is_there(arguments, tmp_path, capsys):

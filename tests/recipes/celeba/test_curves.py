@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from recipes.common.curves import CurvesLogger, draw_curves
+from fusionconv.study.curves import CurvesLogger, draw_curves
 
 
 @pytest.mark.parametrize("points", [1, 2, 3, 300])

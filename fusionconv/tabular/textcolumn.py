@@ -1,10 +1,10 @@
-"""Text to numbers and dates, or the plain reason why not: decimal commas, a spreadsheet's locale, mixed columns."""
+"""Columns of text to numbers and dates, by the grammar of :mod:`fusionconv.tabular.text`, or the reason why not."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import TableError, TableWarning
+from fusionconv.tabular.text import ISO_DATE, NUMBER, advice, shape_of, tidy_cell
 
 __all__ = ["few_rows", "infer_numbers", "is_text", "require_codes", "require_dates", "require_numbers", "settle"]
 
-_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-_MANGLED = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}")  # 1.743.000 and 1,743,000
-_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
-_CENSORED = re.compile(rf"[<>]=?\s*{_NUMBER}|[0-9]+\+")  # ">1700", "<8", and "89+", as BIDS caps an age
-_CODE = re.compile(r"^[+-]?(?:0[0-9]+|[0-9]{16,})$", re.MULTILINE)  # would lose zeros, or last digits
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T _][0-9]{2}[:_][0-9]{2}(?:[:_][0-9]{2}(?:\.[0-9]+)?)?Z?)?")
+_EXPONENT = re.compile(r"^[0-9]+[eE][0-9]+$", re.MULTILINE)
+_CODE = re.compile(
+    r"^(?:[+-]?0[0-9]+(?:\.0*)?|[+-]?[0-9]{16,}(?:\.0*)?)$", re.MULTILINE
+)  # would lose zeros, or last digits
 _AMERICAN = re.compile(r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}(?: .*)?")
 
 
@@ -42,10 +41,16 @@ def settle(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = (), decimal: str = ".") -> pd.DataFrame:
-    """Each text column of ``frame`` whose every value reads as a number as int64 or float64; the others as they are.
+    """Each text column of ``frame`` whose every value is a plain number as int64 or float64; the others as they are.
 
-    A column stays text if a number would lose something: leading zeros (``"007"``), more than 15 digits, or a bound
-    (``">1700"``, ``"<8"``, ``"89+"``). A column that is mostly numbers stays text with a :class:`TableWarning`.
+    A column stays text if a number would lose something:
+
+    * leading zeros (``"007"``) or more than 15 digits: an id;
+    * ``"10E2"``, which is 1000 or an id, and whole numbers in several spellings (``"1"`` and ``"1.0"``, ``"1000"`` and
+      ``"+1000"``), which would become one: with a :class:`TableWarning`;
+    * a bound (``">1700"``, ``"<8"``, ``"89+"``) or an age (``"045Y"``): the encoder reads them. With
+      ``decimal=","`` bounds get a decimal point;
+    * other text beside the numbers: with a :class:`TableWarning` where most values are numbers.
 
     Raises:
         TableError: decimal commas, or numbers that a spreadsheet changed (see :func:`require_numbers`), in a column
@@ -57,23 +62,52 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
         if name in text or not is_text(column):
             continue
         known = column.dropna().astype(object).tolist()
-        if not known or _CODE.search(_joined(known)):
+        if not known or _CODE.search(joined := _joined(known)):
             continue
         numbers, odd = _parse(column, decimal)
         if not odd.any():
-            columns[name] = _narrow(numbers, column)
+            if why := _two_readings(numbers, column, joined):
+                _warn(f"{where}: column {str(name)!r}: {why}")
+            else:
+                columns[name] = _narrow(numbers, column)
             continue
         _refuse_commas(column, odd, where, decimal, "; if it is no number, read it as text=[...]")
         readable = int(np.isfinite(numbers).sum())
-        bounds = column[odd].map(lambda v: isinstance(v, str) and bool(_CENSORED.fullmatch(v.strip())))
-        if readable > odd.sum() and not bounds.all():
-            warnings.warn(
+        plain = column[odd].map(lambda v: v.replace(decimal, ".") if isinstance(v, str) else v)
+        bounds = plain.map(lambda v: isinstance(v, str) and shape_of(v) == "bound")
+        if bounds.all():
+            if decimal != ".":
+                columns[name] = column.map(lambda v: v.replace(decimal, ".") if isinstance(v, str) else v)
+        elif readable > odd.sum():
+            _warn(
                 f"{where}: column {str(name)!r} mixes {readable} numbers with text {few_rows(column, odd)}; it stays "
-                "text: correct these rows, name their text in missing=..., or name the column in text=[...]",
-                TableWarning,
-                stacklevel=3,
+                "text: correct these rows, name their text in missing=..., or name the column in text=[...]"
             )
     return pd.DataFrame(columns, index=frame.index, columns=frame.columns)
+
+
+def _two_readings(numbers: npt.NDArray[np.float64], column: pd.Series[Any], joined: str) -> str:
+    """Why whole numbers may be names that must not become one, or nothing."""
+    if found := _EXPONENT.search(joined):
+        what = f"{found[0]!r} may be the number {float(found[0]):g} or a name"
+    else:
+        known = numbers[np.isfinite(numbers)]
+        if (known % 1).any() or len(texts := dict.fromkeys(joined.split("\n"))) == len(np.unique(known)):
+            return ""
+        by_number: dict[float, str] = {}
+        pairs = ((by_number.setdefault(float(tidy_cell(t).replace(",", ".")), t), t) for t in texts if t)
+        one, other = next(((a, b) for a, b in pairs if a != b), ("", ""))
+        if not other:
+            return ""
+        what = f"{one!r} and {other!r} are one number and two names"
+    return (
+        f"{what}; it stays text: name it in text=[...] if it is an id, or make numbers of it with "
+        f"pandas.to_numeric(frame[{str(column.name)!r}])"
+    )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, TableWarning, stacklevel=4)
 
 
 def require_numbers(
@@ -100,7 +134,7 @@ def require_numbers(
     >>> require_numbers(pd.Series(["1.743.000", "1.104"], name="ASF"), "oasis.csv")
     Traceback (most recent call last):
         ...
-    fusionconv.errors.TableError: oasis.csv: column 'ASF': expected numbers with a decimal point, came numbers with \
+    fusionconv.errors.TableError: oasis.csv: column 'ASF': expected numbers with a decimal point, got numbers with \
 several marks in 1 of 2 rows, first at 0: '1.743.000'; a spreadsheet of another locale took a point for a thousands \
 mark, and which digits are the decimals is lost: take the table from its source again
     """
@@ -109,14 +143,16 @@ mark, and which digits are the decimals is lost: take the table from its source 
         odd &= ~column.map(lambda v: isinstance(v, str) and allow(v)).to_numpy(bool)
     if odd.any():
         _refuse_commas(column, odd, where, decimal, "")
+        do = advice((v for v in column[odd].astype(object) if isinstance(v, str)), str(column.name))
+        do = f": {do}" if do and "kinds=" not in do else ""
         raise TableError(
-            f"{where}: column {str(column.name)!r}: expected numbers, came others {few_rows(column, odd)}; correct "
-            "these rows, or clear them if they are missing"
+            f"{where}: column {str(column.name)!r}: expected numbers, got others {few_rows(column, odd)}; correct "
+            f"these rows, or clear them if they are missing{do}"
         )
     outside = (numbers < low) | (numbers > high)
     if outside.any():
         raise TableError(
-            f"{where}: column {str(column.name)!r}: expected numbers from {low:g} to {high:g}, came others "
+            f"{where}: column {str(column.name)!r}: expected numbers from {low:g} to {high:g}, got others "
             f"{few_rows(column, outside)}; were decimal points lost in a spreadsheet? Take the table from its source"
         )
     return _narrow(numbers, column)
@@ -127,29 +163,31 @@ def require_codes(column: pd.Series[Any], codes: Collection[Any], where: str) ->
     odd = (column.notna() & ~column.isin(list(codes))).to_numpy(bool)
     if odd.any():
         raise TableError(
-            f"{where}: column {str(column.name)!r}: expected one of {', '.join(map(repr, codes))} or nothing, came "
+            f"{where}: column {str(column.name)!r}: expected one of {', '.join(map(repr, codes))} or nothing, got "
             f"others {few_rows(column, odd)}; correct these rows: an unknown code is not guessed"
         )
 
 
-def require_dates(column: pd.Series[Any], where: str) -> pd.Series[Any]:
+def require_dates(column: pd.Series[Any], where: str, *, month_first: bool = False) -> pd.Series[Any]:
     """``column`` as days (datetime64, midnight), missing where it is missing.
 
-    Two ways to write a date are read: ISO (``2005-09-08``, with a time or not, as ADNIMERGE, BIDS and the folders of
-    LONI have it), and month/day/year (``9/8/2005``, as LONI's search CSV has it). One column has one of them.
+    Dates are written as ISO 8601 has them (``2005-09-08``, with a time or not). A source that is known to write
+    month/day/year (``9/8/2005``, as LONI does) may do so with ``month_first``, all of a column in one way.
 
     Raises:
         TableError: naming the first rows that are no such date.
 
-    >>> require_dates(pd.Series(["1/29/2018", None]), "search.csv").tolist()
+    >>> require_dates(pd.Series(["1/29/2018", None]), "search.csv", month_first=True).tolist()
     [Timestamp('2018-01-29 00:00:00'), NaT]
     """
     if pd.api.types.is_datetime64_any_dtype(column):
         known_days: pd.Series[Any] = column.dt.tz_localize(None).dt.normalize().astype("datetime64[ns]")
         return known_days
     stripped = column.map(lambda v: v.strip() if isinstance(v, str) else v)
-    american = stripped.map(lambda v: isinstance(v, str) and bool(_AMERICAN.fullmatch(v))).to_numpy(bool)
-    iso = stripped.map(lambda v: isinstance(v, str) and bool(_ISO.fullmatch(v))).to_numpy(bool)
+    american = stripped.map(lambda v: month_first and isinstance(v, str) and bool(_AMERICAN.fullmatch(v))).to_numpy(
+        bool
+    )
+    iso = stripped.map(lambda v: isinstance(v, str) and bool(ISO_DATE.fullmatch(v))).to_numpy(bool)
     known = stripped.notna().to_numpy(bool)
     odd = known & ~iso & ~american
     days = pd.Series(pd.NaT, index=column.index, dtype="datetime64[ns]", name=column.name)
@@ -162,8 +200,10 @@ def require_dates(column: pd.Series[Any], where: str) -> pd.Series[Any]:
         odd = american if american.sum() <= iso.sum() else iso
     if odd.any():
         raise TableError(
-            f"{where}: column {str(column.name)!r}: expected dates, all as 2005-09-08 or all as 9/8/2005 (month/day/"
-            f"year), came others {few_rows(column, odd)}; write the dates as year-month-day"
+            f"{where}: column {str(column.name)!r}: expected dates as 2005-09-08"
+            f"{', or all as 9/8/2005 (month/day/year)' * month_first}, got others {few_rows(column, odd)}; write the "
+            f"dates as year-month-day: pandas.to_datetime(frame[{str(column.name)!r}], format='%m/%d/%Y') reads "
+            "month/day/year, format='%d.%m.%Y' day.month.year"
         )
     return days
 
@@ -174,7 +214,7 @@ def _parse(column: pd.Series[Any], decimal: str) -> tuple[npt.NDArray[np.float64
     if not is_text(column):
         return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan), known & False
     there = column.astype(object).to_numpy()[known]
-    number = _NUMBER.replace(r"\.", re.escape(decimal))
+    number = NUMBER.replace(r"\.", re.escape(decimal))
     numbers = np.full(len(column), np.nan)
     joined = _joined(there.tolist())
     if joined.count("\n") == len(there) - 1:  # one text a line, the way that most columns go
@@ -187,7 +227,8 @@ def _parse(column: pd.Series[Any], decimal: str) -> tuple[npt.NDArray[np.float64
 
     def value(v: object) -> float:
         if isinstance(v, str):
-            return float(v.strip().replace(decimal, ".")) if pattern.fullmatch(v.strip()) else np.nan
+            v = tidy_cell(v)
+            return float(v.replace(decimal, ".")) if pattern.fullmatch(v) else np.nan
         is_number = isinstance(v, (int, float, np.number)) and not isinstance(v, (bool, np.bool_))
         return float(v) if is_number else np.nan  # type: ignore[arg-type]
 
@@ -197,7 +238,7 @@ def _parse(column: pd.Series[Any], decimal: str) -> tuple[npt.NDArray[np.float64
 
 def _joined(values: list[Any]) -> str:
     """The texts among ``values``, one a line, so that one search looks at all of them."""
-    return "\n".join([v.strip() for v in values if isinstance(v, str)])
+    return "\n".join([tidy_cell(v) for v in values if isinstance(v, str)])
 
 
 def _narrow(numbers: npt.NDArray[np.float64], column: pd.Series[Any]) -> pd.Series[Any]:
@@ -212,23 +253,24 @@ def _refuse_commas(
 ) -> None:
     """Raise if most of what is no number looks like one in another notation."""
 
-    joined = _joined(column[odd].tolist())
-
-    def share(pattern: re.Pattern[str]) -> npt.NDArray[np.bool_]:
-        if not re.search(rf"^(?:{pattern.pattern})$", joined, re.MULTILINE):
-            return odd & False
-        looks: Iterable[bool] = (isinstance(v, str) and bool(pattern.fullmatch(v.strip())) for v in column)
-        return odd & np.fromiter(looks, np.bool_, len(column))
-
+    shapes = [shape_of(v) if bad and isinstance(v, str) else "" for v, bad in zip(column, odd, strict=True)]
+    marks = odd & np.array([shape == "thousands" for shape in shapes], dtype=bool)
+    several = marks & np.array([isinstance(v, str) and max(v.count("."), v.count(",")) > 1 for v in column], dtype=bool)
     name = f"{where}: column {str(column.name)!r}"
-    if (mangled := share(_MANGLED)).any():
+    if several.any():
         raise TableError(
-            f"{name}: expected numbers with a decimal {'point' if decimal == '.' else 'comma'}, came numbers with "
-            f"several marks {few_rows(column, mangled)}; a spreadsheet of another locale took a point for a thousands "
+            f"{name}: expected numbers with a decimal {'point' if decimal == '.' else 'comma'}, got numbers with "
+            f"several marks {few_rows(column, several)}; a spreadsheet of another locale took a point for a thousands "
             f"mark, and which digits are the decimals is lost: take the table from its source again{otherwise}"
         )
-    if decimal == "." and 2 * (commas := share(_COMMA)).sum() > odd.sum():
+    if 2 * marks.sum() > odd.sum():
         raise TableError(
-            f"{name}: expected numbers with a decimal point, came commas {few_rows(column, commas)}; if they are "
+            f"{name}: expected numbers without marks between the thousands, got others {few_rows(column, marks)}; "
+            f"write them without{otherwise}"
+        )
+    commas = odd & np.array([shape == "decimal comma" for shape in shapes], dtype=bool)
+    if decimal == "." and 2 * commas.sum() > odd.sum():
+        raise TableError(
+            f"{name}: expected numbers with a decimal point, got commas {few_rows(column, commas)}; if they are "
             f"decimal commas, give decimal=','; if they part thousands, write the numbers without them{otherwise}"
         )
