@@ -151,9 +151,10 @@ class Study:
         parsed = parse_arms(arms, self.settings)
         self.settings = make_settings({"head": head_of_all(parsed, self.settings.head)}, self.settings)
         if overwrite and part != "1/1":
-            raise StudyError(f"overwrite: expected part 1/1, got {part}, which would throw away what other parts
-            did; give "
-                             "another --out, or remove the folder first")  # fmt: skip
+            raise StudyError(
+                f"overwrite: expected part 1/1, got {part}, which would throw away what other parts did; give another "
+                "--out, or remove the folder first"
+            )
         claim(out, overwrite)
         self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
         with logging_to(out / "log.txt"):
