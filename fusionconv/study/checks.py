@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,9 +20,45 @@ from fusionconv.tabular.sides import left_right_columns, mirroring_note
 if TYPE_CHECKING:
     from fusionconv.study.images import ImageStore
 
-__all__ = ["check_arms", "check_images", "check_rows"]
+__all__ = ["check_arms", "check_images", "check_options", "check_rows"]
 
 _TELLING = ("defining covariate", "telling covariate", "telling missingness")
+
+
+def check_options(arms: Sequence[tuple[Arm, Settings]], rows: Rows) -> None:
+    """Names and files that would otherwise be looked up after hours of training; before any image is read.
+
+    Raises:
+        StudyError: metrics, transforms, options of the trainer or of --tune that there are none of; no file of weights.
+    """
+    from fusionconv.study.augment import augmentation
+    from fusionconv.study.image_options import image_options
+
+    for arm, settings in arms:
+        rows.task.metric(settings.metric)
+        rows.task.chooses(settings.select)
+        augmentation(settings.augment, image_options(settings))
+        arm.trials(settings.tune)
+        if settings.weights is not None and not Path(settings.weights).is_file():
+            raise StudyError(
+                f"weights: expected a file, got {settings.weights}, which is not there; give --weights FILE"
+            )
+        if settings.trainer:
+            _require_trainer_options(settings.trainer)
+
+
+def _require_trainer_options(given: Mapping[str, Any]) -> None:
+    import difflib
+    import inspect
+
+    from lightning.pytorch import Trainer
+
+    known = list(inspect.signature(Trainer.__init__).parameters)[1:]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else "; --help trainer lists them"
+            raise StudyError(f"trainer: expected options of Lightning's Trainer, got {name!r}{hint}")
 
 
 def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: Sequence[Sequence[str]]) -> list[str]:
@@ -122,11 +159,13 @@ def check_arms(
     """
     import torch
 
-    from fusionconv.study.networks import build_network, check_network
+    from fusionconv.study.folds import require_normalisation
+    from fusionconv.study.networks import build_network, check_network, freeze
 
     said: list[str] = []
     if store is None:
         return said
+    require_normalisation(settings, store)
     split, checked = folds.iloc[:, 0], False
     for arm in arms:
         if arm.kind not in ("image", "fusion"):
@@ -139,10 +178,13 @@ def check_arms(
             network = build_network(
                 settings.network, num_outputs=rows.task.num_outputs, in_channels=store.array.shape[1],
                 image_size=store.array.shape[2:], options=settings.network_options, head=settings.head,
+                weights=None if checked else settings.weights,
             )  # fmt: skip
             if not checked:
                 check_network(network, store.array.shape[1], store.array.shape[2:], rows.task.num_outputs)
                 checked = True
+            if frozen := arm.settings.get("freeze", settings.freeze):
+                freeze(network, frozen)
             network = build_arm(arm, network, data.num_covariates)
         if text := too_large(arm, count_parameters(network)):
             said.append(text)

@@ -214,10 +214,30 @@ def check_types(values: Mapping[str, Any]) -> Settings:
     try:
         parsed = settings_parser().parse_object(dict(values)).as_dict()
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, StudyError):
-            raise
-        raise StudyError(" ".join(str(error).split())) from error
+        raise StudyError(_plainly(str(error), values)) from error
     return Settings(**{name: parsed[name] for name in Settings.__dataclass_fields__})
+
+
+_TYPES = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "None": "none",
+          "dict[str, Any]": "pairs such as a=b", "list[str]": "words", "list[int]": "whole numbers",
+          "list[float]": "numbers", "list[str | int | float]": "words or numbers"}  # fmt: skip
+
+
+def _plainly(message: str, values: Mapping[str, Any]) -> str:
+    """jsonargparse's message on a value of another type, in our words; any other as it is."""
+    found = re.search(r'[Pp]arser key "(\w+)', message)
+    if found is None or found[1] not in Settings.__dataclass_fields__:
+        return " ".join(message.split())
+    name = found[1]
+    said = str(Settings.__dataclass_fields__[name].type)
+    said = 'Literal["auto", "binary", "multiclass", "multilabel", "regression", "survival"]' if name == "task" else said
+    kinds = [_TYPES[said]] if said in _TYPES else []
+    if not kinds:
+        for part in re.findall(r"Literal\[[^]]*\]|[a-z]+\[[^]]*\]|\w+", said):
+            words = re.findall(r"[\w.]+", part[8:]) if part.startswith("Literal") else []
+            kinds += words or [_TYPES.get(part, part)]
+    shown = ", ".join(kinds[:-1]) + f" or {kinds[-1]}" if len(kinds) > 1 else kinds[0]
+    return f"{name}: expected {shown}, got {values.get(name)!r}"
 
 
 def help_text(command: str, what: str) -> str:

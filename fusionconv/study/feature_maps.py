@@ -71,7 +71,10 @@ def feature_maps(predictor: Predictor, data: FoldData, layer: str, rows: int = 6
         maps = layer_outputs(predictor, layer, images, covariates)
     spread = maps.transpose(0, 1).flatten(1).std(1)
     chosen = sorted(torch.argsort(spread, descending=True)[:channels].tolist())
-    figure = Figure(figsize=(1.15 * (len(chosen) + 1) + 0.3, 1.3 * len(ids) + 0.7), layout="constrained")
+    height, width = picture(images[0], data.store.options.channels).shape[:2]
+    figure = Figure(
+        figsize=(1.2 * (len(chosen) + 1) + 0.3, (1.2 * height / width + 0.15) * len(ids) + 0.6), layout="constrained"
+    )
     panels = figure.subplots(len(ids), len(chosen) + 1, squeeze=False)
     for at, (name, line) in enumerate(zip(ids, panels, strict=True)):
         line[0].imshow(picture(images[at], data.store.options.channels), cmap="gray", vmin=0, vmax=1)

@@ -283,14 +283,21 @@ def _normalisation(settings: Settings, store: ImageStore | None, ids: list[str])
     kind = settings.normalize if settings.normalize != "auto" else "train" if settings.dims == 2 else "none"
     if store is None or kind == "none":
         return (), ()
+    require_normalisation(settings, store)
     if kind == "imagenet":
-        if store.array.shape[1] != 3:
-            raise StudyError(
-                f"normalize imagenet: expected 3 channels, got {store.array.shape[1]}; give --normalize train"
-            )
         return _IMAGENET
     mean, std = store.mean_std(ids)
     return tuple(float(v) for v in mean), tuple(float(v) or 1.0 for v in std)
+
+
+def require_normalisation(settings: Settings, store: ImageStore) -> None:
+    """Raise where the images have other channels than ImageNet's.
+
+    Raises:
+        StudyError: give --normalize train.
+    """
+    if settings.normalize == "imagenet" and store.array.shape[1] != 3:
+        raise StudyError(f"normalize imagenet: expected 3 channels, got {store.array.shape[1]}; give --normalize train")
 
 
 class _NoCovariates:

@@ -103,7 +103,7 @@ def prepare(
     shape = (options.channels * paths.shape[1], *options.shape)
     records = Records(Path(cache) / f"{options.dims}d-{shape[0]}-{options.key()[:20]}", shape)
     found, reasons, decoded = _complete(records, entries, options, threads, progress)
-    failed |= {name: reasons[key] for name, key in keys.items() if key in reasons}
+    failed |= {n: _of_own_files(reasons[key], entries[key], sources[n]) for n, key in keys.items() if key in reasons}
     failed = {name: failed[name] for name in names if name in failed}
     ids = tuple(name for name in names if name not in failed)
     dtype = _one_dtype(found)
@@ -132,6 +132,13 @@ def prepare(
         lines = store.problems() or ["the table has no rows"]
         raise StudyError("expected at least one usable image, got none:\n  " + "\n  ".join(lines[:10]))
     return store
+
+
+def _of_own_files(reason: str, parts: Sequence[_Part], files: Sequence[str]) -> str:
+    """The reason of an entry, which names the first files of that content, with a row's own."""
+    for part, own in zip(filter(None, parts), files, strict=True):
+        reason = reason.replace(part[0], own)
+    return reason
 
 
 def file_hash(file: str) -> str:

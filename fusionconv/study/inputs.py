@@ -40,7 +40,10 @@ def inputs_figure(data: FoldData, settings: Settings, images: int = 6, draws: in
         torch.manual_seed(settings.seed)
         draws = 1 if augment is None else draws
         seen = [data.batch("train", ids, augment)["image"] for _ in range(draws)]
-    figure = Figure(figsize=(1.6 * len(ids) + 1, 1.75 * (draws + 1) + 0.3), layout="constrained")
+    height, width = picture(seen[0][0], data.store.options.channels).shape[:2]
+    figure = Figure(
+        figsize=(1.6 * len(ids) + 0.5, (1.6 * height / width + 0.2) * (draws + 1) + 0.2), layout="constrained"
+    )
     panels = figure.subplots(draws + 1, len(ids), squeeze=False)
     titles = ["decoded", *(f"entering\nthe network{f', {n + 1}' if draws > 1 else ''}" for n in range(draws))]
     for line, title, batch in zip(panels, titles, [data.store.read(ids), *seen], strict=True):

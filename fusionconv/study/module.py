@@ -60,7 +60,7 @@ class StudyModule(LightningModule):
             for part, table in data.tables.items()
             for name, target in zip(table.ids, data.targets[part], strict=True)
         }
-        self._sum, self._rows = torch.zeros(()), 0
+        self._losses = {"train": _Mean(), "judged": _Mean()}  # validation runs inside a training epoch
 
     def forward(self, batch: Mapping[str, Any], covariates: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs) of a batch."""
@@ -95,7 +95,7 @@ class StudyModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Random numbers of (seed, epoch), so that a resumed run draws those of the uninterrupted one."""
         torch.manual_seed((1_000_003 * (self.seed + 1) + self.current_epoch) % 2**63)
-        self._sum, self._rows = torch.zeros(()), 0
+        self._losses["train"] = _Mean()
         for module in self.frozen:
             module.train(self._thawed)
 
@@ -112,18 +112,17 @@ class StudyModule(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The task's loss."""
-        return self._add(self(batch).float(), batch["target"])
+        return self._add(self(batch).float(), batch["target"], "train")
 
-    def _add(self, outputs: Tensor, target: Tensor) -> Tensor:
+    def _add(self, outputs: Tensor, target: Tensor, what: str) -> Tensor:
         """The loss of a batch, which is added to the epoch's."""
         loss = self.task.loss(outputs, (target - self.data.center) / self.data.scale, self.class_weights)
-        self._sum = self._sum.to(loss.device) + loss.detach() * len(target)
-        self._rows += len(target)
+        self._losses[what].add(loss.detach(), len(target))
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss, weighted by rows; stop where it is no longer a number."""
-        loss = float(self._sum) / max(self._rows, 1)
+        loss = self._losses["train"].value
         if not math.isfinite(loss):
             raise StudyError(
                 f"expected a finite training loss, got {loss} in epoch {self.current_epoch} with lr "
@@ -142,7 +141,7 @@ class StudyModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Nothing is left of an earlier pass."""
         self.collected = []
-        self._sum, self._rows = torch.zeros(()), 0
+        self._losses["judged"] = _Mean()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -162,7 +161,7 @@ class StudyModule(LightningModule):
         for name, covariates in given.items():
             raw = self(batch, covariates).float()
             if name == "true":
-                self._add(raw, batch["target"])
+                self._add(raw, batch["target"], "judged")
             outputs = raw.double().cpu().numpy() * self.data.scale + self.data.center
             self.collected.append(
                 pd.DataFrame({"id": batch["id"], "control": name, **truth, **self.task.answers(outputs)})
@@ -180,14 +179,29 @@ class StudyModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
         self.predictions = self._finish()
-        metrics = {"loss": float(self._sum) / max(self._rows, 1), **self.task.measure(self.predictions)}
+        metrics = {"loss": self._losses["judged"].value, **self.task.measure(self.predictions)}
         for name, value in metrics.items():
             self.log(f"val/{name}", value, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         """Keep the rows."""
         self.predictions = self._finish()
-        self.mean_loss = float(self._sum) / max(self._rows, 1)
+        self.mean_loss = self._losses["judged"].value
+
+
+class _Mean:
+    """A mean over rows, of the means of batches."""
+
+    def __init__(self) -> None:
+        self.sum, self.rows = torch.zeros(()), 0
+
+    def add(self, mean: Tensor, rows: int) -> None:
+        self.sum = self.sum.to(mean.device) + mean * rows
+        self.rows += rows
+
+    @property
+    def value(self) -> float:
+        return float(self.sum) / max(self.rows, 1)
 
 
 def gathered(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:

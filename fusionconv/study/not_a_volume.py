@@ -13,6 +13,7 @@ AGAIN = "copy or download it again, and compare its checksum with that of the so
 CONVERT = "convert it with `dcm2niix -z y -o OUT FOLDER` and name the .nii.gz that it writes"
 _GZIP = b"\x1f\x8b"
 _HEADER = 348  # bytes of a NIfTI-1 header
+_PICTURES = ((b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"GIF8", "GIF"))
 _LOOK = 200  # files of a folder that are opened to look for DICOM
 
 
@@ -27,7 +28,7 @@ def has_dicom(path: Path) -> bool:
 
 
 def describe(path: Path, error: Exception) -> str:
-    """What came and what to do, from the file's first bytes and from what the reader complained of (``error``)."""
+    """What was found and what to do, from the file's first bytes and from what the reader complained of (``error``)."""
     start, name = _start(path), path.name.lower()
     why = " ".join(str(error).split()) or type(error).__name__
     if not start:
@@ -40,15 +41,15 @@ def describe(path: Path, error: Exception) -> str:
                 inside = stream.read(1024)
         except (OSError, EOFError, zlib.error) as cut:
             return f"a gzip file that is cut off or damaged ({cut}); {AGAIN}"
-        came, do = _kind(inside, why)
-        return f"{came}, compressed by gzip; {do}"
-    came, do = _kind(start, why)
+        got, do = _kind(inside, why)
+        return f"{got}, compressed by gzip; {do}"
+    got, do = _kind(start, why)
     if name.endswith(".gz"):
-        came, do = (
-            f"{came}, not compressed by gzip",
-            "compress it with gzip, or name it .nii" if "NIfTI" in came else do,
+        got, do = (
+            f"{got}, not compressed by gzip",
+            "compress it with gzip, or name it .nii" if "NIfTI" in got else do,
         )
-    return f"{came}; {do}"
+    return f"{got}; {do}"
 
 
 def _start(path: Path) -> bytes:
@@ -71,6 +72,9 @@ def _kind(start: bytes, why: str) -> tuple[str, str]:
         return "a DICOM file", CONVERT
     if start[344:347] in (b"n+1", b"ni1"):
         return f"a NIfTI file that cannot be read ({why})", AGAIN
+    picture = next((kind for beginning, kind in _PICTURES if start.startswith(beginning)), None)
+    if picture is not None:
+        return f"a 2-D picture ({picture})", "give `--dims 2`, or name a volume (.nii.gz or .nii)"
     if start and all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in start):
         return "text", "name a volume (.nii.gz or .nii)"
     if len(start) < _HEADER:

@@ -205,7 +205,9 @@ def _guess(frame: pd.DataFrame, settings: Settings) -> str:
     if settings.classes:
         return "binary" if len(settings.classes) == 2 else "multiclass"
     if different < 2:
-        raise StudyError(f"target: expected at least two different values in {columns[0]!r}, got {_spread(column)}")
+        raise StudyError(
+            f"target: expected at least two different values in {columns[0]!r}, got only {_counts(column)}"
+        )
     if different == 2:
         return "binary"
     if pd.api.types.is_numeric_dtype(column):
@@ -269,9 +271,13 @@ def _title(values: Sequence[str], other: str) -> str:
 
 
 def _spread(column: pd.Series[Any]) -> str:
+    return f"there are {_counts(column)}"
+
+
+def _counts(column: pd.Series[Any]) -> str:
     counts = column.map(as_text).value_counts()
     more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
-    return "there are " + ", ".join(f"{value} ({count})" for value, count in counts.head(8).items()) + more
+    return ", ".join(f"{value} ({count})" for value, count in counts.head(8).items()) + more
 
 
 def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -313,6 +319,10 @@ def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[p
                 f"them out"
             )
         flow.note("several rows for an image", -int(doubled.sum()), twice[0])
+        if doubled.all():
+            raise TableError(
+                f"expected one row per image, got several for every one, such as {twice[0]}; mend the table"
+            )
         frame, images = frame[~doubled], images[~doubled]
         ids = [i for i, d in zip(ids, doubled, strict=True) if not d]
     frame = frame.assign(id=ids).reset_index(drop=True)

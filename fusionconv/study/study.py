@@ -23,7 +23,7 @@ import yaml
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import Arm, find_arm, head_of_all, parse_arm
 from fusionconv.study.board import require_tensorboard
-from fusionconv.study.checks import check_arms, check_images, check_rows
+from fusionconv.study.checks import check_arms, check_images, check_options, check_rows
 from fusionconv.study.folds import FoldData, fold_data, make_folds
 from fusionconv.study.rows import Rows, read_rows
 from fusionconv.study.runs import Run, do_run, read_json, run_settings, write_json
@@ -151,8 +151,10 @@ class Study:
         parsed = parse_arms(arms, self.settings)
         self.settings = make_settings({"head": head_of_all(parsed, self.settings.head)}, self.settings)
         if overwrite and part != "1/1":
-            raise StudyError(f"overwrite: expected part 1/1, got {part}, which would throw away what other parts did; "
-                             "give another --out, or remove the folder first")  # fmt: skip
+            raise StudyError(
+                f"overwrite: expected part 1/1, got {part}, which would throw away what other parts did; give another "
+                "--out, or remove the folder first"
+            )
         claim(out, overwrite)
         self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
         with logging_to(out / "log.txt"):
@@ -189,6 +191,7 @@ class Study:
         """Check everything, write study.yaml, rows.csv and folds.csv, and list the runs, fold by fold."""
         if self.settings.tensorboard:
             require_tensorboard()
+        check_options([(arm, self.of_arm(arm)) for arm in arms], self.rows)
         covariates = {tuple(self.of_arm(arm).covariates) for arm in arms if arm.takes_covariates}
         warned = check_rows(self.rows, self.folds, self.settings, sorted(covariates))
         store = self.store if any(arm.takes_image for arm in arms) else None

@@ -90,40 +90,40 @@ def read_header(path: str | os.PathLike[str], *, allow_unknown_orientation: bool
         shape = shape[:-1]
     if len(shape) > 3:
         raise VolumeError(
-            f"{path}: expected one 3-D volume, came {' x '.join(map(str, shape))} with {np.prod(shape[3:])} volumes; "
+            f"{path}: expected one 3-D volume, got {' x '.join(map(str, shape))} with {np.prod(shape[3:])} volumes; "
             f"take one (nibabel: image.slicer[..., 0], FSL: fslroi IN OUT 0 1) or their mean, and write it to a file"
         )
     if len(shape) < 3 or min(shape) < SMALLEST:
         raise VolumeError(
-            f"{path}: expected three dimensions of {SMALLEST} voxels or more, came {' x '.join(map(str, shape))}: a "
+            f"{path}: expected three dimensions of {SMALLEST} voxels or more, got {' x '.join(map(str, shape))}: a "
             "slice, a localizer or a cut-out; name the whole volume"
         )
     dtype = np.dtype(image.get_data_dtype())
     if dtype.names or dtype.kind not in "iuf":
         what = "colours (RGB)" if dtype.names else str(dtype)
         raise VolumeError(
-            f"{path}: expected one real number a voxel, came {what}: a screenshot, a colour map or a complex image; "
+            f"{path}: expected one real number a voxel, got {what}: a screenshot, a colour map or a complex image; "
             "name the volume of intensities"
         )
     _check_raw(path, image)
     affine = np.asarray(image.affine, dtype=float)
     if not np.isfinite(affine).all():
-        raise VolumeError(f"{path}: expected an affine of finite numbers, came {affine.tolist()}; {AGAIN}")
+        raise VolumeError(f"{path}: expected an affine of finite numbers, got {affine.tolist()}; {AGAIN}")
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not ((spacing >= SPACING[0]) & (spacing <= SPACING[1])).all():
         raise VolumeError(
-            f"{path}: expected a spacing of {SPACING[0]} to {SPACING[1]} mm, came {_mm(spacing)}: another unit than "
+            f"{path}: expected a spacing of {SPACING[0]} to {SPACING[1]} mm, got {_mm(spacing)}: another unit than "
             "mm, or a damaged header; write the true spacing into the header or convert the source again"
         )
     if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
         raise VolumeError(
-            f"{path}: expected an affine of three independent axes, came {affine.tolist()}, which is singular; "
+            f"{path}: expected an affine of three independent axes, got {affine.tolist()}, which is singular; "
             "convert the source again"
         )
     told = _orientation_told(image)
     if not told and not allow_unknown_orientation:
         raise VolumeError(
-            f"{path}: expected a header that says how the axes lie, came none (qform_code = sform_code = 0, or a "
+            f"{path}: expected a header that says how the axes lie, got none (qform_code = sform_code = 0, or a "
             "format without one): which side is left is then unknown. Find out and write it (nibabel: "
             "image.set_sform(affine, code=1)), or, if all images are alike and the side does not matter, allow it with "
             "allow_unknown_orientation=True"
@@ -168,19 +168,19 @@ def read_voxels(path: str | os.PathLike[str]) -> np.ndarray:
         data = np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
         raise VolumeError(
-            f"{path}: expected {np.prod(image.shape):,d} voxels, came a file that is cut off or damaged "
+            f"{path}: expected {np.prod(image.shape):,d} voxels, got a file that is cut off or damaged "
             f"({' '.join(str(error).split()) or type(error).__name__}); {AGAIN}"
         ) from error
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
         raise VolumeError(
-            f"{path}: expected finite voxels, came {bad:,d} of {data.size:,d} ({bad / data.size:.2%}) that are NaN or "
+            f"{path}: expected finite voxels, got {bad:,d} of {data.size:,d} ({bad / data.size:.2%}) that are NaN or "
             "infinite; they are not replaced silently: find out what they stand for (often the background outside of a "
             "mask), write a number there (numpy.nan_to_num) and save the volume again"
         )
     if data.min() == data.max():
         raise VolumeError(
-            f"{path}: expected an image, came {data.flat[0]:g} in every voxel; a step before wrote an empty volume: "
+            f"{path}: expected an image, got {data.flat[0]:g} in every voxel; a step before wrote an empty volume: "
             "run it again for this subject"
         )
     return data.reshape(data.shape[:3])
@@ -192,23 +192,23 @@ def _open(path: Path) -> Any:
 
     if not path.exists():
         link = "a link to a file that is not there (fetch it: datalad get, git annex get)"
-        raise VolumeError(f"{path}: expected a volume, came {link if path.is_symlink() else 'no such file'}")
+        raise VolumeError(f"{path}: expected a volume, got {link if path.is_symlink() else 'no such file'}")
     if path.is_dir():
         if has_dicom(path):
-            raise VolumeError(f"{path}: expected one volume file, came a folder of DICOM files; {CONVERT}")
-        raise VolumeError(f"{path}: expected one volume file, came a folder; name the file in it")
+            raise VolumeError(f"{path}: expected one volume file, got a folder of DICOM files; {CONVERT}")
+        raise VolumeError(f"{path}: expected one volume file, got a folder; name the file in it")
     if has_dicom(path):
-        raise VolumeError(f"{path}: expected one volume file, came a DICOM file; {CONVERT}")
+        raise VolumeError(f"{path}: expected one volume file, got a DICOM file; {CONVERT}")
     for one, other in ((".img", ".hdr"), (".hdr", ".img")):
         if path.suffix.lower() == one and not any(path.with_suffix(o).exists() for o in (other, other.upper())):
-            raise VolumeError(f"{path}: expected {path.stem}{other} beside it, came none; copy both files of the pair")
+            raise VolumeError(f"{path}: expected {path.stem}{other} beside it, got none; copy both files of the pair")
     try:
         image: Any = nib.load(path)
     except Exception as error:  # each of nibabel's formats has errors of its own, some straight from Exception
-        came = describe(path, error)
-        raise VolumeError(f"{path}: expected a volume that nibabel reads (.nii.gz, .nii), came {came}") from error
+        got = describe(path, error)
+        raise VolumeError(f"{path}: expected a volume that nibabel reads (.nii.gz, .nii), got {got}") from error
     if not isinstance(image, nib.spatialimages.SpatialImage):
-        raise VolumeError(f"{path}: expected a volume (.nii.gz, .nii), came a {type(image).__name__}")
+        raise VolumeError(f"{path}: expected a volume (.nii.gz, .nii), got a {type(image).__name__}")
     return image
 
 
@@ -225,7 +225,7 @@ def _check_raw(path: Path, image: Any) -> None:
     pixdim = np.asarray(raw["pixdim"][1:4], dtype=float)
     if not (np.isfinite(pixdim) & (pixdim > 0)).all():
         raise VolumeError(
-            f"{path}: expected a spacing above 0 in each direction, came pixdim {_mm(pixdim)}; convert the source "
+            f"{path}: expected a spacing above 0 in each direction, got pixdim {_mm(pixdim)}; convert the source "
             "again, or write the true spacing into the header"
         )
 

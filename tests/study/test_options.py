@@ -324,3 +324,27 @@ def test_mirrored_images_beside_a_column_that_says_left_or_right(small, tmp_path
     Study(**given).compare(["covariates"], out=tmp_path / "out", progress=False, report=False)
     told = json.loads((tmp_path / "out/notes.json").read_text())["warnings"]
     assert any("mirrored" in text and "laterality" in text for text in told) == warned
+
+
+# ---- losses ----
+
+
+def linear(num_outputs, in_channels, image_size):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(in_channels * image_size[0] * image_size[1], num_outputs)
+    )
+
+
+def test_the_training_loss_is_of_the_training_rows(small, tmp_path):
+    given = {**small, "folds": 1, "epochs": 1, "controls": 0, "network": "tests.study.test_options:linear", "lr": 1e-12,
+             "keep": "best", "batch_size": 7}  # fmt: skip
+    study = Study(**given)
+    study.compare(["image"], out=tmp_path / "out", progress=False, report=False)
+    table = pd.read_csv(tmp_path / "out/runs/image/holdout/metrics.csv")
+    network = load_predictor(tmp_path / "out/runs/image/holdout/model").network
+    data = study.data(parse_arm("image"), "holdout")
+    for part in ("train", "val"):
+        batch = data.batch(part, list(data.tables[part].ids))
+        with torch.no_grad():
+            own = data.task.loss(network(batch["image"]), batch["target"])
+        assert table[f"{part}/loss"].dropna().iloc[0] == pytest.approx(float(own), rel=1e-4)

@@ -92,7 +92,7 @@ def test_absent_empty_and_links_to_nothing(tmp_path):
     assert "datalad get" in complaint(tmp_path / "b.nii.gz")
     (tmp_path / "c.nii.gz").touch()
     assert "an empty or unreadable file" in complaint(tmp_path / "c.nii.gz")
-    assert "came a folder; name the file" in complaint(tmp_path)
+    assert "got a folder; name the file" in complaint(tmp_path)
     save(tmp_path / "d.img", kind=nib.Nifti1Pair)
     (tmp_path / "d.hdr").unlink()
     assert "d.hdr beside it" in complaint(tmp_path / "d.img")
@@ -112,7 +112,7 @@ def test_the_header_alone_does_not_see_a_cut_behind_it(tmp_path):
     path = save(tmp_path / "a.nii", noise())
     path.write_bytes(path.read_bytes()[:-7])
     assert read_header(path).shape == (9, 10, 11) == check_volume(path, voxels=False).shape
-    with pytest.raises(VolumeError, match="expected 990 voxels, came a file that is cut off"):
+    with pytest.raises(VolumeError, match="expected 990 voxels, got a file that is cut off"):
         check_voxels(path)
 
 
@@ -168,10 +168,10 @@ def test_dicom_as_a_file_and_as_a_folder(tmp_path):
 
 def test_four_dimensions_two_dimensions_and_thin_ones(tmp_path):
     message = complaint(save(tmp_path / "bold.nii.gz", noise(9, 10, 11, 5)))
-    assert "came 9 x 10 x 11 x 5 with 5 volumes" in message
+    assert "got 9 x 10 x 11 x 5 with 5 volumes" in message
     assert "slicer" in message
-    assert "came 9 x 10:" in complaint(save(tmp_path / "flat.nii", noise(9, 10)))
-    assert "came 9 x 10 x 7:" in complaint(save(tmp_path / "thin.nii", noise(9, 10, 7)))
+    assert "got 9 x 10:" in complaint(save(tmp_path / "flat.nii", noise(9, 10)))
+    assert "got 9 x 10 x 7:" in complaint(save(tmp_path / "thin.nii", noise(9, 10, 7)))
     assert check_volume(save(tmp_path / "small.nii", noise(8, 8, 8))).shape == (8, 8, 8)
 
 
@@ -227,7 +227,7 @@ def test_a_spacing_that_nibabel_would_mend_silently(tmp_path, pixdim, packed):
     if packed:
         (tmp_path / "a.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
         path = tmp_path / "a.nii.gz"
-    assert "spacing above 0 in each direction, came pixdim" in complaint(path)
+    assert "spacing above 0 in each direction, got pixdim" in complaint(path)
 
 
 @pytest.mark.parametrize("size", [25, 0.01, 1000])
@@ -248,7 +248,7 @@ def test_nan_and_infinite_voxels_are_counted_and_constants_refused(tmp_path):
     message = complaint(save(tmp_path / "a.nii.gz", data))
     assert "4 of 990 (0.40%)" in message
     assert "not replaced silently" in message
-    assert "came 7 in every voxel" in complaint(save(tmp_path / "b.nii.gz", np.full((9, 10, 11), 7, "int16")))
+    assert "got 7 in every voxel" in complaint(save(tmp_path / "b.nii.gz", np.full((9, 10, 11), 7, "int16")))
 
 
 def test_the_real_volume_of_ds002748():
