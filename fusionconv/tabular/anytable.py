@@ -18,7 +18,7 @@ import pandas as pd
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import require_names
 from fusionconv.tabular.datafile import decode_text, read_data
-from fusionconv.tabular.textcolumn import infer_numbers, settle
+from fusionconv.tabular.textcolumn import infer_numbers, is_text, settle
 
 __all__ = ["MISSING", "read_table"]
 
@@ -254,6 +254,9 @@ def _parquet(data: bytes, where: str) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
     frame.columns = pd.Index([str(c) for c in frame.columns])
+    for name, dtype in list(zip(frame.columns, frame.dtypes, strict=True)):
+        if isinstance(dtype, pd.CategoricalDtype) and not dtype.ordered and is_text(dtype.categories.to_series()):
+            frame[name] = frame[name].astype(object)  # how it was stored says nothing of what it is
     if frame.empty:
         raise TableError(f"{where}: expected rows, came none ({len(frame.columns)} columns); give the right file")
     return frame.reset_index(drop=True)

@@ -27,6 +27,7 @@ from fusionconv.tabular.kinds.dates import days_of
 from fusionconv.tabular.labels import is_label, listed
 from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, number_codes
+from fusionconv.tabular.numberdates import date_format
 from fusionconv.tabular.suspicious import Suspicion, suspicious_dates, suspicious_numbers
 from fusionconv.tabular.text import ODD_SHAPES, Shape, advice, shape_of
 
@@ -49,36 +50,53 @@ def infer_kind(column: Column) -> Kind:
     text that is all numbers, some as ">1700" or "89+" censored
     text that is all ages as DICOM writes them (045Y)  numeric, in years
     an ordered pandas categorical                      ordinal, the levels as declared
-    another pandas categorical                         binary or categorical, by the values that occur
+    a pandas categorical of numbers or truth values    binary or categorical, by the values that occur
+    another pandas categorical                         as the same texts
     ================================================== ============================================
 
     Raises:
-        TableError: dates, numbers stored as text, text and numbers mixed, one text in every row, names or free text.
+        TableError: dates, also as numbers such as 20050908, numbers stored as text, text and numbers mixed, one text
+            in every row, names or free text.
     """
     dtype = column.values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         if dtype.ordered:
             return Ordinal(list(dtype.categories))
-        labels = column.labels()
-        two_texts = len(labels) <= 2 and all(isinstance(v, str) for v in labels)
-        return Binary() if two_texts or set(labels) <= {0, 1} else Categorical()
+        if not any(isinstance(v, str) for v in column.distinct):
+            return Binary() if set(column.labels()) <= {0, 1} else Categorical()
     if column.is_numbers:
         if pd.api.types.is_bool_dtype(dtype):
             return Binary()
-        return Binary() if bool(column.values[column.present].isin([0, 1]).all()) else Numeric()
+        return Binary() if bool(column.values[column.present].isin([0, 1]).all()) else _numeric(column)
     found = column.distinct
     if column.is_dates or isinstance(next(iter(found)), (datetime.date, np.datetime64, pd.Period, pd.Timedelta)):
         column.fail("numbers, text or truth values", f"dates or times ({dtype})", advice(["2000-01-01"], column.name))
     texts = {v: count for v, count in found.items() if isinstance(v, str)}
     in_text, rows = sum(texts.values()), sum(found.values())
     if 2 * in_text < rows:
-        return Binary() if all(isinstance(v, (Real, np.bool_)) and v in (0, 1) for v in found) else Numeric()
+        return Binary() if all(isinstance(v, (Real, np.bool_)) and v in (0, 1) for v in found) else _numeric(column)
     if in_text < rows:
         mixed = np.array([not isinstance(v, str) for v in column.factors[1]], dtype=bool)
         column.refuse(
             column.rows_of(mixed, False), "text, as in most rows", do="make the column all text or all numbers"
         )
     return _of_texts(column, texts)
+
+
+def _numeric(column: Column) -> Numeric:
+    """Numeric, unless the numbers are dates."""
+    numbers = column.numbers()
+    codes = [s.value for s in suspicious_numbers(numbers, column.name)]
+    if form := date_format(numbers[~np.isin(numbers, codes)]):
+        first = int(numbers[np.isfinite(numbers) & ~np.isin(numbers, codes)][0])
+        kept = f", missing_codes={codes}" if codes else ""
+        column.fail(
+            "numbers that measure or count",
+            f"dates stored as numbers, such as {first}",
+            f"kinds={{{column.name!r}: Age(at=..., format={form!r}{kept})}} makes years of them; 'numeric' if they are "
+            "no dates",
+        )
+    return Numeric()
 
 
 def _of_texts(column: Column, texts: dict[str, int]) -> Kind:

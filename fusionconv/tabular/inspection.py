@@ -16,10 +16,11 @@ from fusionconv.tabular.anytable import MISSING
 from fusionconv.tabular.association import associate
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.encoder import CovariateEncoder
-from fusionconv.tabular.identifiers import looks_like_id
+from fusionconv.tabular.identifiers import looks_like_id, names_id
 from fusionconv.tabular.labels import plain_label
 from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, coded_kind, number_codes
+from fusionconv.tabular.numberdates import date_format
 from fusionconv.tabular.proposal import is_word, require_different, suggest
 from fusionconv.tabular.suspicious import suspicious_numbers
 from fusionconv.tabular.tablereport import ColumnReport, TableReport
@@ -80,6 +81,8 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
 
 def _as_read(column: pd.Series[Any]) -> pd.Series[Any]:
     """The column as :func:`read_table` gives it: text as numbers where all of it is."""
+    if column.dtype == "category" and not column.cat.ordered:
+        column = column.astype(object)
     if not is_text(column) or not all(isinstance(v, str) for v in column.dropna()):
         return column
     texts = [v.strip() if isinstance(v, str) else v for v in column.astype(object).tolist()]
@@ -121,10 +124,15 @@ def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     report.examples = [v if isinstance(v, (str, bool, int, float)) else str(v) for v in often]
     if report.distinct == 1:
         report.warn("constant")
-    elif report.type in ("number", "text") and looks_like_id(values, report.name):
+    elif report.type in ("number", "text") and looks_like_id(values, report.name) and not _are_dates(values, report):
         unique = report.distinct == len(known)
         report.warn(f"an identifier? {'no value occurs twice' if unique else 'its name or its numbers say so'}")
     return values
+
+
+def _are_dates(values: pd.Series[Any], report: ColumnReport) -> bool:
+    """Whether numbers are dates such as 20050908, of which the encoder tells."""
+    return report.type == "number" and not names_id(report.name) and bool(date_format(values.to_numpy(np.float64)))
 
 
 def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
@@ -221,7 +229,7 @@ def _encode(column: pd.Series[Any], values: pd.Series[Any], report: ColumnReport
         return
     codes = [c["value"] for c in report.codes]
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan) if report.type == "number" else np.array([])
-    if coded := number_codes(numbers, report.name):
+    if not date_format(numbers) and (coded := number_codes(numbers, report.name)):
         report.notes.append(code_note(report.name, coded, codes))
         kind, options = coded_kind(coded, codes)
         report.declared = {"kind": kind, **options}

@@ -23,6 +23,10 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
+
+from fusionconv.tabular.numberdates import date_format
+
 __all__ = [
     "ISO_DATE",
     "NUMBER",
@@ -242,6 +246,8 @@ def advice(texts: Iterable[str], name: str) -> str:
             f"frame[{name!r}] = pandas.to_numeric(frame[{name!r}]) if it is a number"
         )
     if "number" in shapes:
+        if form := date_format(np.array([n for t in texts if (n := read_cell(t).number) is not None])):
+            return f"dates: kinds={{{name!r}: Age(at=..., format={form!r})}} makes years of them"
         return (
             f"numbers stored as text: declare kinds={{{name!r}: 'numeric'}}, or kinds={{{name!r}: 'categorical'}} if "
             "they are codes"
