@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,8 @@ class Study:
 
         channels = self.settings.channels or (file_channels(self.rows.images) if self.settings.dims == 2 else 1)
         options = image_options(self.settings, channels)
-        store = prepare(self.rows.images, options, self.cache or Path("cache"))
+        places = (self.cache, self.settings.cache, Path(tempfile.gettempdir()) / "fusionconv-cache")
+        store = prepare(self.rows.images, options, next(Path(p) for p in places if p))
         if store.failed:
             first = "; ".join(store.problems()[:3])
             if self.settings.on_error == "fail":
