@@ -29,8 +29,8 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "overwrite": (False, "throw away what an earlier comparison left there"),
         "part": ("1/1", "do the K-th of N parts of the runs, such as 2/3; machines may share --out"),
         "launcher": ("local", "local, ray or slurm"),
-        "jobs": (1, "runs at the same time"),
-        "launcher_options": ({}, "of ray or slurm, such as partition=gpu"),
+        "jobs": (1, "runs at the same time; with ray and slurm 1 is as many as there is room for"),
+        "launcher_options": ({}, "of ray or slurm, such as time=2:00:00 partition=gpu"),
         "minutes": (None, "choose the number of epochs so that the whole takes about so long"),
     },
     "fit": {
@@ -175,12 +175,20 @@ def _config(path: str, names: Sequence[str], own: Mapping[str, Any]) -> dict[str
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML 1.2 numbers: 1e-5 is one."""
+    """YAML 1.2 numbers: 1e-5 is one, and 2:00:00 is text (YAML 1.1 reads it as 7200)."""
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
+
+
+def _number(read: Any) -> Any:
+    return lambda loader, node: node.value if ":" in node.value else read(loader, node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number(yaml.SafeLoader.construct_yaml_int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _number(yaml.SafeLoader.construct_yaml_float))
 
 
 class _Parser(jsonargparse.ArgumentParser):

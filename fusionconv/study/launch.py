@@ -9,12 +9,13 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fusionconv.errors import FusionError, StudyError
+from fusionconv.errors import FusionError, LeakageWarning, SplitWarning, StudyError, TableWarning
 
 if TYPE_CHECKING:
     from fusionconv.study.runs import Run
@@ -128,7 +129,9 @@ class Task:
         if self.folder not in sys.path:
             sys.path.append(self.folder)  # networks that are named package.module:function
         run = self.run
-        with _naming(run):
+        with _naming(run), warnings.catch_warnings():
+            for said_before in (LeakageWarning, SplitWarning, TableWarning):  # by the process that launches
+                warnings.simplefilter("ignore", said_before)
             return once(run, lambda: self.do(self.out, run.arm.name, run.fold, run.number))
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import time
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -430,7 +431,7 @@ def _write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # machines share folders, and numbers of processes
     try:
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)

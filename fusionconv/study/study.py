@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -128,10 +129,12 @@ class Study:
             arms: ``"image"``, ``"covariates"``, ``"stacked"``, ``"concat"``, ``"METHOD@WHERE"``, or dicts with options.
             out: the folder of everything that is written.
             overwrite: throw away what an earlier comparison left there.
-            part: ``"2/3"``: do the second third of the runs; several machines may share ``out``.
+            part: ``"2/3"``: do the second third of the runs, whole folds where there are enough; several machines may
+                share ``out``.
             launcher: ``local``, ``ray`` or ``slurm``.
-            jobs: runs at the same time.
-            launcher_options: of ray or slurm.
+            jobs: runs at the same time; with ray and slurm 1 means as many as there is room for.
+            launcher_options: ``num_cpus``, ``num_gpus``, ``address``, ``max_retries`` of ray; ``time``, ``partition``,
+                ``gpus``, ``cpus``, ``memory`` and others of slurm.
             minutes: choose the number of epochs so that the whole takes about so long here.
             progress: show bars.
             report: write report.html at the end.
@@ -147,6 +150,11 @@ class Study:
         out = Path(out)
         parsed = parse_arms(arms, self.settings)
         self.settings = make_settings({"head": head_of_all(parsed, self.settings.head)}, self.settings)
+        if overwrite and part != "1/1":
+            raise StudyError(
+                f"overwrite: expected part 1/1, got {part}, which would throw away what other parts did; give another "
+                "--out, or remove the folder first"
+            )
         claim(out, overwrite)
         self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
         with logging_to(out / "log.txt"):
@@ -422,12 +430,13 @@ def claim(out: Path, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise StudyError(f"out: expected a folder, got the file {out}; give another --out")
-    if out.is_dir() and any(out.iterdir()) and not (out / "study.yaml").is_file() and not (out / "cache").is_dir():
+    others = {path.name for path in out.iterdir() if path.name[:7] != ".write-"} if out.is_dir() else set()
+    if others - {"log.txt"} and not others & {"study.yaml", "cache"}:  # another machine may be about to begin here
         raise StudyError(f"out: expected a new folder or one of a comparison, got {out}, which holds other files; give "
                          "another --out")  # fmt: skip
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".write-{os.getpid()}"
+        probe = out / f".write-{uuid.uuid4().hex}"
         probe.write_text("")
         probe.unlink()
     except OSError as error:
@@ -447,7 +456,7 @@ def write_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> None:
     text = "# fusionconv compare --config study.yaml --out DIR\n" + yaml.safe_dump(
         content, sort_keys=False, allow_unicode=True
     )
-    part = out / "study.yaml.part"
+    part = out / f"study.yaml.{uuid.uuid4().hex}.part"  # several machines may begin at once
     part.write_text(text, encoding="utf-8")
     os.replace(part, out / "study.yaml")
 

@@ -14,7 +14,7 @@ import pandas as pd
 from fusionconv.errors import TableError
 from fusionconv.tabular.columns import require_columns
 
-__all__ = ["first_few", "id_text", "near_identical", "require_unique_index", "subject_codes"]
+__all__ = ["column_ids", "first_few", "id_text", "near_identical", "require_unique_index", "subject_codes"]
 
 
 def first_few(items: Iterable[Any], shown: int = 3) -> str:
@@ -31,8 +31,12 @@ def first_few(items: Iterable[Any], shown: int = 3) -> str:
 def id_text(value: Any) -> str | None:
     """An id as text: text as it is, a whole number in digits; None for what is missing, empty or no id.
 
+    A float is an id below 2**53 (2**24 for float32, 2**11 for float16) only: beyond, two ids may be one float.
+
     >>> [id_text(v) for v in ("sub-01", 7, 7.0, "", None, float("nan"), 7.5, True)]
     ['sub-01', '7', '7', None, None, None, None, None]
+    >>> id_text(2**53), id_text(2.0**53), id_text(np.float32(2**24))
+    ('9007199254740992', None, None)
     """
     if isinstance(value, str):
         return value if value.strip() else None
@@ -41,8 +45,21 @@ def id_text(value: Any) -> str | None:
     if isinstance(value, Integral):
         return str(int(value))
     if isinstance(value, Real) and float(value).is_integer():
-        return str(int(float(value)))
+        digits = {np.float32: 24, np.float16: 11}.get(type(value), 53)
+        return str(int(float(value))) if abs(float(value)) < 2**digits else None
     return None
+
+
+def column_ids(column: pd.Series[Any], values: Iterable[Any] | None = None) -> list[str | None]:
+    """:func:`id_text` of each row (or of ``values`` of the column), by the precision in which the column is stored.
+
+    >>> column_ids(pd.Series([2**24, 7], dtype="float32"))
+    [None, '7']
+    """
+    stored = str(getattr(column.dtype, "numpy_dtype", column.dtype))  # of pandas' Float32
+    narrow = {"float32": np.float32, "float16": np.float16}.get(stored)
+    cells = column.tolist() if values is None else list(values)
+    return [id_text(v if narrow is None or pd.isna(v) else narrow(v)) for v in cells]
 
 
 def subject_codes(frame: pd.DataFrame, column: str) -> tuple[list[str], npt.NDArray[np.intp]]:
@@ -58,17 +75,18 @@ def subject_codes(frame: pd.DataFrame, column: str) -> tuple[list[str], npt.NDAr
     """
     require_columns(frame, [column])
     if frame.empty:
-        raise TableError(f"expected at least one row with an id in column {column!r}, came an empty table")
+        raise TableError(f"expected at least one row with an id in column {column!r}, got an empty table")
     codes, found = pd.factorize(frame[column], use_na_sentinel=True)
-    texts = [id_text(value) for value in found]
+    texts = column_ids(frame[column], found)
     bad = (codes < 0) | np.array([t is None for t in texts] + [False])[codes]
     if bad.any():
         rows = frame.index[bad]
         values = frame[column].astype(object)[bad].iloc[:3].tolist()
         raise TableError(
-            f"column {column!r}: expected an id in every row (text, or a whole number), came none in {bad.sum()} of "
-            f"{len(frame)} rows: {first_few(rows)} (values {values!r}); fill in or drop these rows: a row of nobody "
-            "can be on both sides of a split"
+            f"column {column!r}: expected an id in every row (text, or a whole number that its type holds exactly, as "
+            f"a float does not from 2**53 on), got none in {bad.sum()} of {len(frame)} rows: {first_few(rows)} (values "
+            f"{values!r}); fill in or drop these rows, and read long ids as text: a row of nobody can be on both sides "
+            "of a split"
         )
     ids = sorted({t for t in texts if t is not None})
     place = {t: i for i, t in enumerate(ids)}

@@ -16,6 +16,7 @@ from fusionconv.tabular.anytable import MISSING
 from fusionconv.tabular.association import associate
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.encoder import CovariateEncoder
+from fusionconv.tabular.identifiers import looks_like_id
 from fusionconv.tabular.labels import plain_label
 from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, coded_kind, number_codes
@@ -120,13 +121,10 @@ def _typed(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:
     report.examples = [v if isinstance(v, (str, bool, int, float)) else str(v) for v in often]
     if report.distinct == 1:
         report.warn("constant")
-    elif report.distinct == len(known) > 10 and (report.type == "text" or _whole(known)):
-        report.warn("an identifier? no value occurs twice")
+    elif report.type in ("number", "text") and looks_like_id(values, report.name):
+        unique = report.distinct == len(known)
+        report.warn(f"an identifier? {'no value occurs twice' if unique else 'its name or its numbers say so'}")
     return values
-
-
-def _whole(values: pd.Series[Any]) -> bool:
-    return pd.api.types.is_numeric_dtype(values) and not bool((values.astype(float) % 1).any())
 
 
 def _from_text(column: pd.Series[Any], report: ColumnReport) -> pd.Series[Any]:

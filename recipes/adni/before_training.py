@@ -7,11 +7,11 @@ import logging
 import pandas as pd
 
 from fusionconv.errors import TableError
+from fusionconv.study.volumes import VolumeError
 from recipes.adni.configuration import BrainCLI
 from recipes.adni.data import BrainData
 from recipes.adni.inspection import inspect_volumes
 from recipes.adni.training import describe
-from recipes.adni.volumes import VolumeError
 
 log = logging.getLogger("recipes.adni")
 

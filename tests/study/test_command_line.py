@@ -118,3 +118,10 @@ def test_a_wrong_path_is_refused_in_one_line_before_torch_is_loaded(capsys, tmp_
         "assert main(['compaer']) == 2 and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_times_in_a_config_stay_text_and_numbers_numbers(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("launcher: slurm\nlauncher_options: {time: 2:00:00, b: 1:30.5, gpus: 2, c: 1e-5, d: 1.5}\n")
+    given = parse("compare", ["--config", str(config), "--out", "o"])
+    assert given.own["launcher_options"] == {"time": "2:00:00", "b": "1:30.5", "gpus": 2, "c": 1e-5, "d": 1.5}

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fusionconv.errors import StudyError
-from fusionconv.study.launch import launch, part_of
+from fusionconv.study.launch import launch, once, part_of
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,12 @@ def test_workers_end_with_the_main_process_and_finished_runs_stay(tmp_path, how)
 def test_a_killed_worker_is_replaced_and_takes_no_other_run_with_it(tmp_path, caplog):
     runs = plan(tmp_path)
     order(tmp_path, runs[1], "once")
-    results = go(tmp_path, runs, jobs=2)
+    hold = order(tmp_path, runs[0], "hold")  # in progress while the other process is killed
+    results = []
+    for result in launch(runs, tmp_path, jobs=2, do=do_named, progress=False):
+        results.append(result)
+        if (result["arm"], result["fold"]) == ("arm1", "fold0"):
+            hold.unlink()
     assert len(results) == len(runs)
     assert count(tmp_path) == {(r.arm.name, r.fold): 1 + (n == 1) for n, r in enumerate(runs)}
     assert len(pids(tmp_path)) == 3
@@ -335,6 +342,38 @@ def test_the_bar_counts_runs_where_there_is_a_terminal(tmp_path, monkeypatch, pr
 def test_no_runs_start_nothing(tmp_path):
     for launcher in ("local", "ray", "slurm"):
         assert list(launch([], tmp_path, launcher, 2, do=do_named)) == []
+
+
+# ---- a study ----
+
+
+@pytest.mark.slow
+def test_a_study_by_processes_and_parts_is_the_study(tmp_path, small):
+    from fusionconv.study import Study
+
+    arms, whole, cut = ["covariates", "hybrid@first"], tmp_path / "whole", tmp_path / "cut"
+    Study(**small | {"epochs": 1}).compare(arms, out=whole, progress=False, report=False)
+    Study(**small | {"epochs": 1}).compare(arms, out=cut, progress=False, report=False, part="1/2", jobs=2)
+    assert sorted(p.name for p in cut.glob("runs/*/*")) == 2 * ["repeat0-fold0"]
+    assert not (cut / "results.csv").exists()
+    with pytest.raises(StudyError, match=r"overwrite: expected part 1/1, got 2/2"):
+        Study(**small | {"epochs": 1}).compare(arms, out=cut, part="2/2", overwrite=True)
+    before = {p: p.stat().st_mtime_ns for p in cut.glob("runs/*/*/result.json")}
+    Study(**small | {"epochs": 1}).compare(arms, out=cut, progress=False, report=False, part="2/2")
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    for name in ("results.csv", "predictions.csv", "comparisons.csv"):
+        assert (whole / name).read_text() == (cut / name).read_text()
+
+
+def test_a_second_machine_may_begin_before_the_first_has_written_its_study(tmp_path):
+    from fusionconv.study.study import claim
+
+    for name in ("log.txt", ".write-0123"):
+        (tmp_path / name).touch()
+        claim(tmp_path, overwrite=False)
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StudyError, match=r"out: expected a new folder or one of a comparison"):
+        claim(tmp_path, overwrite=False)
 
 
 # ---- Slurm, by submitit's executor for this machine ----

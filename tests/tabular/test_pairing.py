@@ -515,9 +515,9 @@ def test_ids_must_be_there_and_tell_the_rows_apart(encoder):
     assert CovariateTable(visits, encoder).ids[:1] == (frame["subject"][0] + "_m00",)
     with pytest.raises(TableError, match=r"each id once, came 7 several times: .*id='image'"):
         CovariateTable(visits, encoder, id="subject")
-    with pytest.raises(TableError, match=r"in 'subject' of every row, came 1 without: rows 4"):
+    with pytest.raises(TableError, match=r"in 'subject' of every row, got 1 without: rows 4"):
         CovariateTable(frame.assign(subject=frame["subject"].where(frame.index != 4)), encoder)
-    with pytest.raises(TableError, match=r"'subject' and 'run' of every row, came 1 without: rows 2"):
+    with pytest.raises(TableError, match=r"'subject' and 'run' of every row, got 1 without: rows 2"):
         CovariateTable(frame.assign(run=[1, 1, None, 1, 1, 1, 1]), encoder, id=["subject", "run"])
     collide = pd.DataFrame({"subject": ["a_b", "a"], "session": ["c", "b_c"], "age": [1.0, 2.0], "sex": [0, 1]})
     with pytest.raises(TableError, match="several times: 'a_b_c'"):

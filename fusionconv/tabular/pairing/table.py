@@ -14,7 +14,7 @@ import torch
 
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import did_you_mean, require_columns
-from fusionconv.tabular.ids import first_few, id_text
+from fusionconv.tabular.ids import column_ids, first_few
 from fusionconv.tabular.labels import is_label, plain_label
 from fusionconv.tabular.suspicious import suspicious_numbers
 
@@ -45,15 +45,16 @@ def id_parts(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[tuple[
     columns = ["subject", *(["session"] if "session" in frame.columns else [])] if id is None else id
     columns = [columns] if isinstance(columns, str) else list(columns)
     require_columns(frame, columns)
-    parts = [[id_text(v) for v in frame[c].tolist()] for c in columns]
+    parts = [column_ids(frame[c]) for c in columns]
     absent = [i for i, text in enumerate(parts[0]) if text is None]
     for column in parts[1:] if id is not None else []:
         absent += [i for i, text in enumerate(column) if text is None]
     if absent:
         rows = [frame.index[i] for i in sorted(set(absent))]
         raise TableError(
-            f"expected an id (text or a whole number) in {' and '.join(map(repr, columns))} of every row, came "
-            f"{len(rows)} without: rows {first_few(rows)}; fill them in or drop these rows"
+            f"expected an id (text, or a whole number; a float below 2**53) in {' and '.join(map(repr, columns))} of "
+            f"every row, got {len(rows)} without: rows {first_few(rows)}; fill them in or drop these rows, and read "
+            "long ids as text"
         )
     if id is None and len(parts) == 1:
         parts.append([None] * len(frame))
