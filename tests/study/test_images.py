@@ -442,10 +442,12 @@ def test_options_that_cannot_be_are_refused(options):
 
 def test_options_from_settings():
     said = {"dims": 2, "size": (270, 220), "channels": None, "resize": "stretch", "crop": [218, 178], "orientation": "RAS",
-            "spacing": [], "foreground": False, "percentiles": [], "unknown_orientation": False}  # fmt: skip
+            "spacing": [], "foreground": False, "percentiles": [], "unknown_orientation": False, "shuffle_pixels": False, "seed": 5}  # fmt: skip
     options = image_options(SimpleNamespace(**said))
     assert (options.shape, options.channels, options.spacing) == ((218, 178), 3, None)
     assert image_options(SimpleNamespace(**said), 1).channels == 1
+    assert options.shuffle is None
+    assert image_options(SimpleNamespace(**{**said, "shuffle_pixels": True})).shuffle == 5
     said |= {"dims": 3, "size": (8, 9, 7), "crop": [], "spacing": [2, 2, 3], "percentiles": [1, 99]}
     options = image_options(SimpleNamespace(**said))
     assert (options.channels, options.spacing, options.percentiles) == (1, (2, 2, 3), (1, 99))
