@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fusionconv.errors import TableError
-from fusionconv.tabular import read_celeba_attributes, require_columns
-from fusionconv.tabular.datafile import read_text
+from fusionconv.tabular import read_celeba_attributes, read_table, require_columns
 from recipes.celeba.attributes import answers_frame
 from recipes.celeba.images import FaceImages, rows_by_file, to_device
 from recipes.celeba.objective import target_names
@@ -100,27 +98,17 @@ def predict(argv: list[str]) -> None:
 
 
 def read_covariates(path: Path, covariates: list[str]) -> pd.DataFrame:
-    """A covariate table indexed by file name: CelebA's own (txt or CSV edition), or a CSV with a column ``file``."""
-    try:
-        header = read_text(path, "a covariate table (CSV with a column 'file', or CelebA's)").split("\n", 1)[0]
-    except FileNotFoundError as error:
-        raise TableError(str(error)) from None
-    if path.suffix == ".txt" or header.startswith("image_id,5_o_Clock_Shadow"):
+    """A covariate table indexed by file name: CelebA's own (txt or CSV edition), or a table with a column ``file``."""
+    if not path.is_file():
+        raise TableError(f"expected a covariate table at {path}, got no such file; give the path of the file itself")
+    with path.open("rb") as file:
+        header = file.readline().removeprefix(b"\xef\xbb\xbf")
+    if path.suffix == ".txt" or header.startswith(b"image_id,5_o_Clock_Shadow"):
         table = read_celeba_attributes(path)
     else:
-        names = [name.strip().strip('"') for name in header.split(",")]
-        try:  # header=None: pandas would rename the second of two columns of one name
-            rows = io.StringIO(read_text(path, "a CSV").partition("\n")[2])
-            table = pd.read_csv(rows, header=None, index_col=False, skipinitialspace=True)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise TableError(f"{path}: expected a CSV with a row per image, came none: {error}. Mend it.") from None
-        if table.shape[1] < len(names):
-            raise TableError(f"{path}: the header has {len(names)} columns, the rows {table.shape[1]}. Mend it.")
-        table = table.iloc[:, : len(names)].set_axis(names, axis=1)
+        table = read_table(path, text=["file"])
         require_columns(table, ["file", *covariates], where=str(path))
-        table["file"] = table["file"].astype(str)
-        twice = table.loc[table["file"].duplicated(), "file"].tolist()
-        if twice:
+        if twice := table.loc[table["file"].duplicated(), "file"].tolist():
             raise TableError(f"{path} has several rows for {few(twice)}. Keep one row a file.")
         table = table.set_index("file")
     require_columns(table, covariates, where=str(path))

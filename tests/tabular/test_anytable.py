@@ -350,3 +350,40 @@ def test_values_with_line_ends_separators_and_quotes_are_read(write):
     frame = read_table(write(text))
     assert frame["id"].tolist() == [1, 2, 3, 4, 5]
     assert frame["note"].tolist() == ["two\nlines", "a, b", 'say "x"', "spaced, out", '6" wide']
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,\0\n", "a\0,b\n1,2\n", "\0a,b\n1,2\n", "a,b\n1,2\n\0", 'a,b\n1,"x\0y"\n'])
+def test_nul_bytes_are_no_table_wherever_they_are(tmp_path, text):
+    for encoding in ("utf-8", "latin-1"):
+        (tmp_path / "t.csv").write_bytes(text.encode(encoding) + b"\xe9" * (encoding == "latin-1"))
+        with pytest.raises(TableError, match=r"binary file .*NUL"):
+            read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("header", ["a,b,a", "a,b, a", 'a,b,"a"', "a,a,a", "b,b,a"])
+def test_a_column_name_twice_is_refused_in_every_format(tmp_path, header):
+    (tmp_path / "t.csv").write_text(f"{header}\n1,2,3\n")
+    names = [n.strip().strip('"') for n in header.split(",")]
+    pd.DataFrame([names, [1, 2, 3]]).to_excel(tmp_path / "t.xlsx", index=False, header=False)
+    for name in ("t.csv", "t.xlsx"):
+        with pytest.raises(TableError, match="each column name once"):
+            read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        (",a\n0,5\n1,6\n", ["a"]),
+        (",a\n1,5\n2,6\n", ["a"]),
+        ('"",a\n0,5\n1,6\n', ["a"]),
+        (",a\n1,5\n0,6\n", ["Unnamed: 0", "a"]),  # another order: it may say something
+        (",a\n2,5\n3,6\n", ["Unnamed: 0", "a"]),
+        ("index,a\n0,5\n1,6\n", ["index", "a"]),  # it has a name
+        ("a,\n5,0\n6,1\n", ["a", "Unnamed: 1"]),  # not the first column
+    ],
+)
+def test_only_an_unnamed_first_column_that_counts_the_rows_goes(tmp_path, text, columns):
+    (tmp_path / "t.csv").write_text(text)
+    frame = read_table(tmp_path / "t.csv")
+    assert list(frame.columns) == columns
+    assert frame["a"].tolist() == [5, 6]

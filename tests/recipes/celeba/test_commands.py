@@ -282,10 +282,12 @@ def test_predict_writes_a_row_for_each_image_that_has_one(run_folder, celeba, tm
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file,Male,Young,Male\n000033.jpg,1,0,0\n", "each column once.*'Male'"),
-        ("file,Male,Young\n000033.jpg,1,0\n000034.jpg,1,0,1,1\n", "row per image"),
-        ("file,Male,Young\n000033.jpg,1\n", "header has 3 columns, the rows 2"),
-        ("file,Male,Young\n", "row per image"),
+        ("file,Male,Young,Male\n000033.jpg,1,0,0\n", "each column name once.*'Male'"),
+        ("file,Male,Young\n000033.jpg,1,0\n000034.jpg,1,0,1,1\n", "line 3: expected 3 values"),
+        ("file,Male,Young\n000033.jpg,1\n", "line 2: expected 3 values"),
+        ("file,Male,Young\n", "rows after the header"),
+        ('file,Male,Young\n000033.jpg,1,"0\n000034.jpg,1,0\n', "line 2: .*quote"),
+        ("file,Male,Young\n000033.jpg,1,\0\n", "NUL"),
         ("file,Male,Old\n000033.jpg,1,0\n", "unknown column 'Young'"),
     ],
 )
