@@ -236,7 +236,7 @@ def _with_scans(files: pd.DataFrame, images: Path) -> tuple[pd.DataFrame, list[L
         table["image"] = [os.path.join(folder, *str(name).split("/")) for name in table.pop("filename")]
         require_unique(table, ["image"], str(path))
         for image in table["image"]:
-            if not os.path.isfile(image):
+            if not os.path.isfile(image) and not os.path.islink(image):
                 lines.append(("row without image", subject, session, None, f"{path.name} lists {image}: no such file"))
         tables.append(table)
     if not tables:

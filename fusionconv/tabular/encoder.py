@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +117,7 @@ class CovariateEncoder(EncoderFacts):
             )
         self._fitted: tuple[FittedColumn, ...] | None = None
         self._num_rows = 0
+        self._container: Literal["default", "pandas"] = "default"
 
     def fit(
         self,
@@ -156,7 +157,7 @@ class CovariateEncoder(EncoderFacts):
         self._fitted, self._num_rows = fitted, len(frame)
         return self
 
-    def transform(self, frame: pd.DataFrame, *, ids: str | Sequence[Any] | None = None) -> npt.NDArray[np.float32]:
+    def transform(self, frame: pd.DataFrame, *, ids: str | Sequence[Any] | None = None) -> Any:
         """Encode the rows of ``frame`` in their order; each row by itself, whatever other rows there are.
 
         Args:
@@ -165,7 +166,7 @@ class CovariateEncoder(EncoderFacts):
                 index, with the name that the index has.
 
         Returns:
-            float32 array of shape (N, K), K = :attr:`num_covariates`.
+            float32 array of shape (N, K), K = :attr:`num_covariates`; a DataFrame after :meth:`set_output`.
 
         Raises:
             TableError: not fitted, an absent or doubled column, no rows, a missing value that is refused, or a value
@@ -173,17 +174,18 @@ class CovariateEncoder(EncoderFacts):
         """
         fitted = self._require_fitted()
         self._require_rows(frame)
+        index = frame.index
         frame = named_rows(frame, ids)
         blocks = [column.encode(frame) for column in fitted]
         out = np.empty((len(frame), self.num_covariates), dtype=np.float32)
         for start in range(0, len(out), _ROWS):  # so few rows at a time stay in the processor's cache
             rows = slice(start, start + _ROWS)
             np.concatenate([block[rows] for block in blocks], axis=1, out=out[rows])
+        if self._container == "pandas":
+            return pd.DataFrame(out, index=index, columns=self.get_feature_names_out())
         return out
 
-    def fit_transform(
-        self, frame: pd.DataFrame, y: Any = None, *, target: str | Sequence[str] | None = None
-    ) -> npt.NDArray[np.float32]:
+    def fit_transform(self, frame: pd.DataFrame, y: Any = None, *, target: str | Sequence[str] | None = None) -> Any:
         """``fit(frame)`` and then ``transform(frame)``; for the training rows only."""
         return self.fit(frame, y, target=target).transform(frame)
 
@@ -270,11 +272,31 @@ class CovariateEncoder(EncoderFacts):
         """
         require_names(params, _PARAMS, "parameter")
         fresh = type(self)(**{**self.get_params(), **params})
+        fresh._container = self._container
         self.__dict__.update(fresh.__dict__)
         return self
 
+    def set_output(self, *, transform: Literal["default", "pandas"] | None = None) -> CovariateEncoder:
+        """What :meth:`transform` gives, as scikit-learn's transformers take it.
+
+        Args:
+            transform: ``"default"``: a float32 array; ``"pandas"``: a DataFrame of float32 with the names of
+                the covariates and the index of the rows; None: as it is.
+
+        Raises:
+            TableError: another word (``"polars"``).
+
+        >>> train = pd.DataFrame({"age": [60, 70, 80]}, index=["a", "b", "c"])
+        >>> CovariateEncoder(["age"]).set_output(transform="pandas").fit_transform(train).loc["b"].to_dict()
+        {'age': 0.0}
+        """
+        if transform is not None:
+            require_names([transform], ["default", "pandas"], "container", "set_output(transform=)")
+            self._container = transform
+        return self
+
     def __sklearn_clone__(self) -> CovariateEncoder:
-        return type(self)(**copy.deepcopy(self.get_params()))
+        return type(self)(**copy.deepcopy(self.get_params())).set_output(transform=self._container)
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None
@@ -295,7 +317,8 @@ class CovariateEncoder(EncoderFacts):
         mine = (self.get_params(), self._fitted, self._num_rows)
         return mine == (other.get_params(), other._fitted, other._num_rows)
 
-    __hash__ = None  # type: ignore[assignment]  # fit changes it
+    def __hash__(self) -> int:
+        return hash(CovariateEncoder)  # the same for all: fit and set_params change what == compares
 
     def __repr__(self) -> str:
         if self._fitted is None:

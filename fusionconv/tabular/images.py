@@ -115,6 +115,12 @@ def match_images(
     numbered = numbered.assign(_row=range(len(numbered)))
     frame = numbered.merge(found, on="_row", how="left", sort=False)
     absent = frame["image"].isna() & ~frame["_row"].isin(list(ambiguous))
+    frame["image"] = frame["image"].astype(object)
+    reasons = [not_fetched(image) for image in frame["image"].tolist()]
+    for subject, session, why in zip(frame["subject"], frame["session"], reasons, strict=True):
+        if why is not None:
+            lines.append(("row without image", subject, session, None, why))
+    frame["image"] = frame["image"].where([why is None for why in reasons], float("nan"))
     for subject, session in frame.loc[absent, ["subject", "session"]].itertuples(index=False):
         missing.append(("row without image", subject, session, None, "no file of this subject and session was found"))
     return frame.drop(columns="_row"), make_report([*missing, *lines])
@@ -194,7 +200,7 @@ def give(
 
 def find_files(root: str | os.PathLike[str], suffixes: Collection[str], *, what: str) -> Iterator[str]:
     """Paths relative to ``root``, with /, of the files under it that end in one of ``suffixes``; links to folders are
-    not followed, hidden ones not entered, and links to files that are not there (git-annex) left out.
+    not followed and hidden ones not entered. Links to files that are not there are given too: see :func:`not_fetched`.
 
     Raises:
         FileNotFoundError: ``root`` is no folder.
@@ -206,8 +212,36 @@ def find_files(root: str | os.PathLike[str], suffixes: Collection[str], *, what:
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inner = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in sorted(names):
-            if name.endswith(ends) and not name.startswith(".") and os.path.isfile(os.path.join(folder, name)):
+            if name.endswith(ends) and not name.startswith("."):
                 yield name if inner == "." else f"{inner}/{name}"
+
+
+def not_fetched(path: object) -> str | None:
+    """Why the content of ``path`` is not there, where git-annex or DataLad has not fetched it; else None.
+
+    That is a link that leads nowhere, a small text file that names the content, or a folder that holds one of these.
+    """
+    if not isinstance(path, str | Path):
+        return None
+    inside = [os.fspath(path)]
+    if os.path.isdir(path):
+        inside = [str(entry) for entry in Path(path).iterdir() if not entry.is_dir()]
+    for file in inside:
+        if _is_placeholder(file):
+            return (
+                f"{file} is not fetched: it stands for a file that is not there. With DataLad or git-annex, "
+                f"`datalad get {os.path.basename(file)}` or `git annex get {os.path.basename(file)}` in its folder"
+            )
+    return None
+
+
+def _is_placeholder(file: str) -> bool:
+    if not os.path.exists(file):
+        return os.path.islink(file)
+    if os.path.getsize(file) > 1000:
+        return False
+    with open(file, "rb") as stream:
+        return stream.read(15) == b"/annex/objects/"
 
 
 def _came(path: str | os.PathLike[str]) -> str:

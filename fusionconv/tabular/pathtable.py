@@ -12,7 +12,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 from fusionconv.tabular.anytable import read_table
-from fusionconv.tabular.images import Line, give, make_report, require_subjects, tidy
+from fusionconv.tabular.images import Line, give, make_report, not_fetched, require_subjects, tidy
 
 __all__ = ["read_paths_table"]
 
@@ -179,9 +179,9 @@ def _found(frame: pd.DataFrame, inside: list[str | None], base: str) -> tuple[li
         elif os.path.isdir(full):
             lines.append(("row without image", subject, session, None, f"{clean} is a folder, not a file"))
         elif not os.path.isfile(full):
-            why = f"there is no file {clean}"
-            if os.path.islink(full):
-                why = f"{clean} is a link to a file that is not there (content of git-annex or DataLad not fetched?)"
+            why = not_fetched(full) or f"there is no file {clean}"
+            lines.append(("row without image", subject, session, None, why))
+        elif why := not_fetched(full) or "":
             lines.append(("row without image", subject, session, None, why))
         elif shared[i]:
             why = f"row {i} is one of several with this path; which one is right is not guessed"

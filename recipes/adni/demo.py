@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recipes.adni.synthetic import BAYES, write_bids
 from recipes.common.demos import MARK, clear, run, say
+from recipes.common.runs import require_writable
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 OURS = ("bids", "cache", "demo")
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> None:
     started = time.perf_counter()
     out: Path = options.out
     report = out / "demo" / "report.html"
+    require_writable(out, "--out")
     if report.is_file() and not options.overwrite:
         print(f"\nThis demo has been run before; its report is {report}. To run it again: --overwrite")
         return

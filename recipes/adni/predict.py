@@ -17,7 +17,7 @@ from fusionconv.tabular.images import NIFTI
 from recipes.adni.preparation import ReadPrepared, prepare
 from recipes.adni.study import BrainStudy
 from recipes.adni.trained import answers, device_of, encode, open_study, preparation_of, refused
-from recipes.common.runs import RunError
+from recipes.common.runs import RunError, require_writable
 
 SUFFIXES = (*NIFTI, ".mgz")
 
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
     options = _options(argv)
     if options.out.exists() and not options.overwrite:
         raise RunError(f"{options.out} exists already. Give another --out, or --overwrite to write over it.")
+    require_writable(options.out.parent, "--out")
     device = device_of(options.device)
     study = open_study(options.checkpoint)
     frame = volumes_alone(options.images) if options.table is None else rows_of(options)

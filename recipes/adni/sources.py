@@ -88,6 +88,13 @@ class Source:
                 f"--data.source.options {options}: {error}. The reader of {self.kind!r} in docs/tables.md tells what "
                 "it takes."
             ) from error
+        lost = report[report["kind"] == "several rows for an image"]
+        if len(lost):
+            shown = "; ".join(f"{s}: {i}" for s, i in lost[["subject", "image"]].iloc[:4].itertuples(index=False))
+            raise TableError(
+                f"--data.source: expected a file of its own for each row, got {len(lost)} rows that share one "
+                f"({shown}); which row is right is not guessed: remove the others from the table"
+            )
         if self.kind.startswith("adni") and bool((frame["DX"] == "Dementia").any()):
             frame = add_follow_up(frame)  # years_to_dementia, dementia_seen
         return frame, report
@@ -105,7 +112,7 @@ def choose_rows(
             sessions' names, where these tell an order.
 
     Raises:
-        TableError: the query; sessions whose order their names do not tell.
+        TableError: the query; sessions whose order their names do not tell; several images of a first visit.
     """
     counts = {"rows": len(frame)}
     frame = frame[frame["image"].notna()]
@@ -127,7 +134,18 @@ def _later_visits(frame: pd.DataFrame) -> pd.Index:
     else:
         places = {subject: _visit_places(subject, rows["session"]) for subject, rows in several.groupby("subject")}
         when = pd.concat(list(places.values())) if places else pd.Series(dtype=float)
-    order = when.reindex(several.index).sort_values(kind="stable", na_position="last").index
+    when = when.reindex(several.index)
+    for subject, place in when.groupby(several["subject"], sort=False):
+        first = place[place == place.min()] if place.notna().any() else place
+        if len(first) > 1:
+            rows = several.loc[first.index[:4]]
+            raise TableError(
+                f"--data.visits first: expected one image of the first visit of {subject}, got {len(first)} "
+                f"({', '.join(map(str, rows['image']))}); which one is meant is not guessed: name the visits' column "
+                '(--data.source.options "{session: COLUMN}" for a table), choose by --data.rows, or take '
+                "--data.visits all"
+            )
+    order = when.sort_values(kind="stable", na_position="last").index
     return order[several.loc[order, "subject"].duplicated()]
 
 
@@ -143,7 +161,7 @@ def _visit_places(subject: object, sessions: pd.Series) -> pd.Series:
     [2.0, 1.0]
     """
     names = [str(name).removeprefix("ses-").lower() for name in sessions]
-    if len(set(names)) == 1:  # several images of one visit: as in the table
+    if len(set(names)) == 1:
         return pd.Series(0.0, sessions.index)
     dates = [re.fullmatch(r"(\d{4})-?(\d{2})-?(\d{2})", name) for name in names]
     if all(dates):

@@ -30,7 +30,8 @@ def fit(argv: list[str]) -> None:
     if early.resume and not early.config:
         argv = with_own_config(early, argv)
     cli = BrainCLI("fit", argv)
-    with cli.folder.logging():
+    trainer = None
+    with cli.folder.logging(begun=lambda: trainer is not None and trainer.global_step > 0):
         checkpoint = cli.checkpoint("last" if cli.resume else cli.config.ckpt_path)
         cli.datamodule.setup("fit")
         if is_rank_zero():

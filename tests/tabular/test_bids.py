@@ -190,8 +190,11 @@ def test_a_link_to_content_that_was_not_fetched_is_no_image(tmp_path):
     (tmp_path / "sub-01" / "anat").mkdir(parents=True)
     (tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz").symlink_to("../../.git/annex/objects/gone")
     (tmp_path / "sub-02" / "anat" / "sub-02_T1w.nii.gz").symlink_to("../../.git/annex/objects/there")
-    frame, _ = read_bids(tmp_path, report=True)
+    frame, report = read_bids(tmp_path, report=True)
     assert frame["image"].notna().tolist() == [False, True]
+    assert report[["kind", "subject"]].to_numpy().tolist() == [["row without image", "sub-01"]]
+    assert "is not fetched" in report["reason"].item()
+    assert "datalad get sub-01_T1w.nii.gz" in report["reason"].item()
 
 
 def test_tables_that_cannot_be_are_refused(tmp_path):

@@ -246,3 +246,25 @@ def test_twenty_thousand_paths_in_seconds(tmp_path):
     assert time.process_time() - start < 10
     assert frame["image"].notna().sum() == 200
     assert len(report) == 19_800
+
+
+@pytest.mark.parametrize("kind", ["link", "pointer", "folder"])
+def test_what_git_annex_has_not_fetched_is_told_as_such(tmp_path, kind):
+    image = tmp_path / "scan.nii.gz"
+    if kind == "folder":
+        image = tmp_path / "series"
+        image.mkdir()
+        (image / "1.dcm").symlink_to(tmp_path / ".git" / "annex" / "gone")
+    elif kind == "link":
+        image.symlink_to(tmp_path / ".git" / "annex" / "gone")
+    else:
+        image.write_text("/annex/objects/MD5E-s10--ab.nii.gz\n")
+    there = tmp_path / "there.nii.gz"
+    there.write_bytes(b"x")
+    rows = pd.DataFrame({"subject": ["a", "b"], "session": "", "age": [61, 72]})
+    files = pd.DataFrame({"subject": ["a", "b"], "session": "", "image": [str(image), str(there)]})
+    frame, report = match_images(rows, files)
+    assert frame["image"].tolist()[1] == str(there)
+    assert pd.isna(frame["image"][0])
+    assert report[["kind", "subject"]].to_numpy().tolist() == [["row without image", "a"]]
+    assert "git annex get" in report["reason"].item()

@@ -126,3 +126,30 @@ def test_the_tabular_package_does_not_load_scikit_learn():
     code = "import sys, fusionconv.tabular; print([m for m in ('sklearn', 'scipy', 'openpyxl') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_set_output_pandas_alone_in_a_pipeline_and_in_a_column_transformer(rows):
+    plain = CovariateEncoder(["age", "site"], missing="mean").fit(rows)
+    framed = clone(CovariateEncoder(["age", "site"], missing="mean").set_output(transform="pandas")).fit(rows)
+    some = rows.iloc[5:9]
+    expected = pd.DataFrame(plain.transform(some), index=some.index, columns=plain.get_feature_names_out())
+    pd.testing.assert_frame_equal(framed.transform(some), expected)
+    named = framed.transform(some, ids=["a", "b", "c", "d"])
+    assert named.index.equals(some.index)
+    pipeline = make_pipeline(CovariateEncoder(["age", "site"], missing="mean")).set_output(transform="pandas")
+    pd.testing.assert_frame_equal(pipeline.fit(rows).transform(some), expected)
+    both = ColumnTransformer([("cov", CovariateEncoder(["age", "site"], missing="mean"), ["age", "site"])])
+    out = both.set_output(transform="pandas").fit(rows).transform(some)
+    pd.testing.assert_frame_equal(out, expected.add_prefix("cov__"))
+    assert isinstance(framed.set_output(transform="default").transform(some), np.ndarray)
+    with pytest.raises(TableError, match="polars"):
+        framed.set_output(transform="polars")
+
+
+def test_equal_encoders_have_equal_hashes_and_stay_in_a_set_when_they_are_fitted(rows):
+    one, two = CovariateEncoder(["age"], missing="mean"), CovariateEncoder(["age"], missing="mean")
+    assert one == two
+    assert len({one, two}) == 1
+    held = {one}
+    one.fit(rows)
+    assert one in held

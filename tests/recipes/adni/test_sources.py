@@ -142,7 +142,6 @@ def test_the_first_visit_is_the_earliest_whatever_the_order_of_the_table():
         (["visit-10", "visit-2"], 1),
         (["MR2", "MR1"], 1),
         (["2", "1"], 1),
-        (["", ""], 0),
     ],
 )
 def test_the_first_visit_by_the_sessions_names(sessions, first):
@@ -159,6 +158,35 @@ def test_sessions_whose_names_tell_no_order_are_an_error(sessions):
     with pytest.raises(TableError, match="do not tell which comes first"):
         choose_rows(frame, None, "first")
     assert len(choose_rows(frame, None, "all")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("sessions", "dates"),
+    [
+        (["", ""], None),
+        (["m06", "m06", "m12"], None),
+        (["m12", "m06", "m06"], None),
+        (["x", "y"], ["2010-01-01", "2010-01-01"]),
+        (["x", "y"], [None, None]),
+    ],
+)
+def test_two_images_of_a_first_visit_are_refused_by_name(sessions, dates):
+    frame = pd.DataFrame({"subject": "a7", "session": sessions, "image": [f"{i}.nii" for i in range(len(sessions))]})
+    if dates:
+        frame["EXAMDATE"] = pd.to_datetime(pd.Series(dates))
+    with pytest.raises(TableError, match=r"first visit of a7, got 2 .*session: COLUMN.*--data\.rows"):
+        choose_rows(frame, None, "first")
+    assert len(choose_rows(frame, None, "all")[0]) == len(frame)
+    chosen, _ = choose_rows(frame, f"image != '{sessions.index(min(sessions))}.nii'", "first")
+    assert len(chosen) == 1
+
+
+def test_two_rows_that_name_one_file_stop_the_recipe(tmp_path):
+    (tmp_path / "one.nii").write_bytes(b"0" * 2000)
+    (tmp_path / "t.csv").write_text("id,image,age\na,one.nii,61\nb,one.nii,72\n")
+    source = Source("table", table=str(tmp_path / "t.csv"), options={"subject": "id"})
+    with pytest.raises(TableError, match=r"got 2 rows that share one .*a: .*one\.nii; b: "):
+        source.read()
 
 
 def test_time_to_dementia_follows_the_visits():
