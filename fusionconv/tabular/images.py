@@ -115,12 +115,12 @@ def match_images(
     numbered = numbered.assign(_row=range(len(numbered)))
     frame = numbered.merge(found, on="_row", how="left", sort=False)
     absent = frame["image"].isna() & ~frame["_row"].isin(list(ambiguous))
-    frame["image"] = frame["image"].astype(object)
     reasons = [not_fetched(image) for image in frame["image"].tolist()]
-    for subject, session, why in zip(frame["subject"], frame["session"], reasons, strict=True):
-        if why is not None:
-            lines.append(("row without image", subject, session, None, why))
-    frame["image"] = frame["image"].where([why is None for why in reasons], float("nan"))
+    for subject, session, reason in zip(frame["subject"], frame["session"], reasons, strict=True):
+        if reason is not None:
+            lines.append(("row without image", subject, session, None, reason))
+    kept = [i if r is None else float("nan") for i, r in zip(frame["image"].tolist(), reasons, strict=True)]
+    frame["image"] = pd.Series(kept, index=frame.index, dtype=object)
     for subject, session in frame.loc[absent, ["subject", "session"]].itertuples(index=False):
         missing.append(("row without image", subject, session, None, "no file of this subject and session was found"))
     return frame.drop(columns="_row"), make_report([*missing, *lines])

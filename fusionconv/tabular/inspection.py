@@ -57,6 +57,7 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
     >>> print(report.suggestion)
     CovariateEncoder(['age', 'sex'], {'age': Numeric(missing_codes=[-4, 'NA'])}, missing='mean', missing_codes=['NA'])
     """
+    require_columns(frame, [])
     names = [c for c in frame.columns if isinstance(c, str)] if columns is None else list(columns)
     require_columns(frame, [*names, *([target] if target is not None else [])])
     if not len(frame) or not names:

@@ -106,6 +106,7 @@ class CovariateTable:
         image: str = "image",
         root: str | os.PathLike[str] | None = None,
     ) -> None:
+        require_columns(frame, [])
         if target is not None and not isinstance(target, str):
             raise TableError(f"target: expected the name of one column, got {target!r}; give its name as text")
         if target is not None and target in tuple(getattr(encoder, "columns", ())):
