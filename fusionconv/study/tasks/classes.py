@@ -105,13 +105,13 @@ class Multiclass(Task):
         return np.asarray(pd.Categorical(rows[column].astype(str), categories=self.names).codes)
 
     def _auc(self, rows: pd.DataFrame) -> float:
-        from sklearn.metrics import roc_auc_score
+        from fusionconv.evaluation import roc_auc
 
         codes = self._codes(rows, "target")
         if len(np.unique(codes)) < len(self.names):
             return math.nan
         p = rows[self.score_columns(rows)].to_numpy()
-        return float(np.mean([roc_auc_score(codes == at, p[:, at]) for at in range(len(self.names))]))
+        return float(np.mean([roc_auc(codes == at, p[:, at]) for at in range(len(self.names))]))
 
     def _balanced_accuracy(self, rows: pd.DataFrame) -> float:
         codes, said = self._codes(rows, "target"), self._codes(rows, "decision")

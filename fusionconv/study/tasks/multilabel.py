@@ -103,12 +103,12 @@ class Multilabel(Task):
                 for n in self.columns]  # fmt: skip
 
     def _auc(self, rows: pd.DataFrame) -> float:
-        from sklearn.metrics import roc_auc_score
+        from fusionconv.evaluation import roc_auc
 
         each = self._each(rows)
         if any(len(np.unique(target)) < 2 for target, _, _ in each):
             return math.nan
-        return float(np.mean([roc_auc_score(target, p) for target, _, p in each]))
+        return float(np.mean([roc_auc(target, p) for target, _, p in each]))
 
     def _f1(self, rows: pd.DataFrame) -> float:
         from sklearn.metrics import f1_score
