@@ -50,7 +50,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "against": (None, "another one on the same rows and folds: paired tests of each arm, in against-NAME.csv"),
     },
     "explain": {
-        "study": (None, "folder of a finished comparison"),
+        "study": (None, "folder of a finished comparison (needed)"),
         "arm": (None, "whose network is looked at (needed)"),
         "fold": (None, "which fold's network; default: the first"),
         "rows": (6, "so many test images"),
@@ -242,7 +242,7 @@ def _plainly(message: str, values: Mapping[str, Any]) -> str:
 
 def help_text(command: str, what: str) -> str:
     """A command's options, a line each."""
-    lines = [f"usage: fusionconv {command} [--config FILE] [options]", "", f"{what[:1].upper()}{what[1:]}.", ""]
+    lines = [_usage(command), "", f"{what[:1].upper()}{what[1:]}.", ""]
     for name, (default, text) in OWN[command].items():
         lines.append(_line(name, text, default))
     if command in _WITH_SETTINGS:
@@ -258,6 +258,11 @@ def help_text(command: str, what: str) -> str:
                 default = f.default if f.default is not dataclasses.MISSING else made()
                 lines.append(_line(name, told[name].rstrip("."), default))
     return "\n".join(lines)
+
+
+def _usage(command: str) -> str:
+    place = f" {_POSITIONAL[command].upper()}" if command in _POSITIONAL else ""
+    return f"usage: fusionconv {command}{place}{' [--config FILE]' if command in _WITH_SETTINGS else ''} [options]"
 
 
 def _line(name: str, text: str, default: Any) -> str:

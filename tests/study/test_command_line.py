@@ -125,3 +125,9 @@ def test_times_in_a_config_stay_text_and_numbers_numbers(tmp_path):
     config.write_text("launcher: slurm\nlauncher_options: {time: 2:00:00, b: 1:30.5, gpus: 2, c: 1e-5, d: 1.5}\n")
     given = parse("compare", ["--config", str(config), "--out", "o"])
     assert given.own["launcher_options"] == {"time": "2:00:00", "b": "1:30.5", "gpus": 2, "c": 1e-5, "d": 1.5}
+
+
+@pytest.mark.parametrize(("command", "place"), [("report", "OUT"), ("explain", "STUDY")])
+def test_a_folder_behind_the_command_stands_in_its_help(command, place):
+    assert help_text(command, command).splitlines()[0] == f"usage: fusionconv {command} {place} [options]"
+    assert place.lower() in parse(command, ["runs/x", *(["--arm", "image"] if command == "explain" else [])]).own
