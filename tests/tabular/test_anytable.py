@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 import warnings
 
@@ -387,3 +388,23 @@ def test_only_an_unnamed_first_column_that_counts_the_rows_goes(tmp_path, text, 
     frame = read_table(tmp_path / "t.csv")
     assert list(frame.columns) == columns
     assert frame["a"].tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "package"),
+    [("old.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "xlrd"), ("new.xlsx", None, '"fusionconv[tabular]"')],
+)
+def test_without_the_package_that_reads_an_excel_file_the_right_one_is_named(
+    tmp_path, monkeypatch, name, start, package
+):
+    if start is None:
+        pd.DataFrame({"id": [1]}).to_excel(tmp_path / name, index=False)
+    else:
+        (tmp_path / name).write_bytes(start + bytes(600))
+
+    def absent(*args, **kwargs):
+        raise ImportError("Missing optional dependency 'openpyxl' or 'xlrd'")
+
+    monkeypatch.setattr(pd, "read_excel", absent)
+    with pytest.raises(TableError, match=rf"pip install {re.escape(package)}, or save"):
+        read_table(tmp_path / name)
