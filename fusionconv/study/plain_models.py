@@ -18,7 +18,7 @@ from fusionconv.study.tasks.base import Array
 if TYPE_CHECKING:
     from fusionconv.study.runs import Run
 
-__all__ = ["ESTIMATORS", "fit_estimator", "judge_covariates", "stack"]
+__all__ = ["ESTIMATORS", "fit_cox", "fit_estimator", "judge_covariates", "stack"]
 
 #: names of estimators, and the scikit-learn classes for classes and for numbers
 ESTIMATORS = {
@@ -57,7 +57,7 @@ def fit_estimator(
             raise StudyError(
                 f"arm covariates: expected no estimator for survival (Cox's model is fitted), got {name!r}"
             )
-        beta = _cox(x, targets[:, 0], targets[:, 1], float((options or {}).get("alpha", 1.0)))
+        beta = fit_cox(x, targets[:, 0], targets[:, 1], float((options or {}).get("alpha", 1.0)))
         return lambda s: task.answers((np.asarray(s, np.float64) @ beta)[:, None])
     if task.NAME == "multilabel":
         each = [_fit(task, name, x, targets[:, at].astype(int), options) for at in range(targets.shape[1])]
@@ -104,7 +104,7 @@ def _positive(model: Any, s: Array) -> Array:
     return p[:, classes.index(1)] if 1 in classes else np.zeros(len(p))
 
 
-def _cox(x: Array, time: Array, event: Array, penalty: float) -> Array:
+def fit_cox(x: Array, time: Array, event: Array, penalty: float) -> Array:
     """Minimise -log partial likelihood + penalty/2 |beta|^2."""
     import torch
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from recipes.adni.tasks import Task, cox_loss
+from fusionconv.study.plain_models import fit_cox
+from recipes.adni.tasks import Task
 
 
 def fit_linear(task: Task, covariates: np.ndarray, values: pd.DataFrame, penalty: float = 1.0) -> Any:
@@ -37,22 +37,5 @@ def fit_linear(task: Task, covariates: np.ndarray, values: pd.DataFrame, penalty
 
         ridge = Ridge(alpha=penalty).fit(x, values["target"].to_numpy())
         return lambda s: {"prediction": ridge.predict(np.asarray(s, np.float64))}
-    beta = _cox(x, values["time"].to_numpy(), values["event"].to_numpy(), penalty)
+    beta = fit_cox(x, values["time"].to_numpy(), values["event"].to_numpy(), penalty)
     return lambda s: {"log_hazard": np.asarray(s, np.float64) @ beta}
-
-
-def _cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, penalty: float) -> np.ndarray:
-    """Minimise -log partial likelihood + penalty/2 |beta|^2."""
-    inputs = torch.tensor(x, dtype=torch.float32)
-    times, events = torch.tensor(time, dtype=torch.float32), torch.tensor(event) > 0
-    beta = torch.zeros(x.shape[1], requires_grad=True)
-    optimizer = torch.optim.LBFGS([beta], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = cox_loss(inputs @ beta, times, events) * events.sum() + penalty / 2 * (beta**2).sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return beta.detach().double().numpy()

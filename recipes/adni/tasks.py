@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusionconv.errors import TableError
+from fusionconv.study.tasks.survival import cox_loss
 from recipes.adni.sources import columns_of, matches
 
 Kind = Literal["classification", "regression", "survival"]
@@ -205,23 +205,6 @@ class Task:
             "balanced_accuracy": float(recalls[present].mean()) if len(present) == len(self.queries) else math.nan,
             "accuracy": float((probabilities.argmax(1) == target).double().mean()),
         }
-
-
-def cox_loss(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
-    """Negative Cox log partial likelihood per event (Efron's ties), through torchsurv; 0 without any event.
-
-    With the risk set R_i = {j: t_j >= t_i} and no ties: ``-1/E sum_{i: event} (h_i - log sum_{j in R_i} exp h_j)``.
-    """
-    from torchsurv.loss.cox import neg_partial_log_likelihood
-
-    if not bool(event.any()):
-        return log_hazard.sum() * 0.0
-    log_hazard = log_hazard.float()
-    log_hazard = log_hazard - log_hazard.max().detach()  # the likelihood knows only differences; exp must not overflow
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Ties in `time`")  # Efron's way with them is what is asked for
-        loss: Tensor = neg_partial_log_likelihood(log_hazard, event, time.float(), "efron", reduction="sum")
-    return loss / event.sum()
 
 
 def c_index(risk: pd.Series, time: pd.Series, event: pd.Series) -> float:
