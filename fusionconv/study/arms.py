@@ -35,6 +35,11 @@ _OWN = ("lr", "covariate_lr", "weight_decay", "optimizer", "schedule", "epochs",
 _OTHER_WORDS = {"image-only": "image", "covariate": "covariates", "tabular": "covariates", "early": "hybrid@first",
                 "late": "concat", "mlp": "concat-mlp", "concat_mlp": "concat-mlp"}  # fmt: skip
 _SETTINGS = frozenset(Settings.__dataclass_fields__)
+#: what --tune may change: all that is read when a network is built and trained, not before
+_TUNED = frozenset({
+    "network", "network_options", "pretrained", "weights", "head", "freeze", "unfreeze_epoch", "epochs", "batch_size",
+    "lr", "covariate_lr", "weight_decay", "optimizer", "momentum", "schedule", "milestones", "augment", "trainer",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,11 @@ class Arm:
         """
         if not tune:
             return [{}]
+        if fixed := sorted((set(tune) & _SETTINGS) - _TUNED):
+            raise StudyError(
+                f"tune: expected settings of the network and its training ({', '.join(sorted(_TUNED))}), got "
+                f"{', '.join(fixed)}, which is the same for all trials; compare two studies instead"
+            )
         mine = self._options_of_method({name for name in tune if name not in _SETTINGS})
         values = {name: v if isinstance(v, list) else [v] for name, v in tune.items()}
         every = [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]

@@ -87,19 +87,19 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
         for part in ("val", "test"):
             if len(data.frames[part]) and (gone := rows.task.absent(data.targets[part])):
                 said[f"{fold}: no {' and no '.join(gone)} in {part}; some metrics are not defined there"] = 1
-        _refuse_leaks(rows, folds[fold], settings)
+        _refuse_leaks(rows, folds[fold], settings, [*settings.covariates, *(n for names in covariates for n in names)])
     return [f"{text} ({count} rows over all folds)" if count > 1 else text for text, count in said.items()]
 
 
-def _refuse_leaks(rows: Rows, split: pd.Series, settings: Settings) -> None:
+def _refuse_leaks(rows: Rows, split: pd.Series, settings: Settings, covariates: Sequence[str]) -> None:
     target = "_target"
     answers = rows.frame.assign(**{target: _answers(rows)})
     train, others = answers[split == "train"], answers[split.isin(PARTS[1:])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
         report = check_leakage(
-            train, others, covariates=list(settings.covariates), target=target, allow=settings.allow_leaks, image=None,
-            raise_on="never",
+            train, others, covariates=list(dict.fromkeys(covariates)), target=target, allow=settings.allow_leaks,
+            image=None, raise_on="never",
         )  # fmt: skip
     found = report.findings
     telling = found[found["kind"].isin(_TELLING) & ~found["name"].isin(settings.allow_leaks)]

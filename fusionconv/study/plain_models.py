@@ -82,7 +82,7 @@ def _fit(task: Task, name: str | None, x: Array, y: Array, options: Mapping[str,
     try:
         maker = getattr(importlib.import_module(module), kind)
         arguments = {**_DEFAULTS.get(kind, {}), **(options or {})}
-        if task.NAME == "binary" and getattr(task, "loss_name", "") == "balanced" and kind == "LogisticRegression":
+        if getattr(task, "loss_name", "") == "balanced" and kind in _DEFAULTS:  # as the networks' loss
             arguments.setdefault("class_weight", "balanced")
         model = maker(**arguments)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
@@ -141,7 +141,7 @@ def judge_covariates(run: Run, data: FoldData, settings: Settings) -> tuple[pd.D
             continue
         table, given = data.tables[part], {"true": data.tables[part].covariates.numpy()}
         if part == "test":
-            controls = control_rows_of(data, settings, run.seed)
+            controls = control_rows_of(data, settings, run.control_seed)
             given |= {name: np.stack([rows[i].numpy() for i in table.ids]) for name, rows in controls.items()}
         truth = data.task.truth(data.targets[part])
         frames += [

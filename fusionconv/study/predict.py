@@ -48,8 +48,12 @@ class Predictor:
     about: dict[str, Any]
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor, covariates: Tensor | None = None) -> dict[str, Array]:
+    def __call__(
+        self, images: Tensor, covariates: Tensor | None = None, there: Tensor | None = None
+    ) -> dict[str, Array]:  # fmt: skip
         """Answers for images (N, C, *size), float32, as `ImageStore.read` gives them, and encoded covariates (N, K).
+
+        ``there`` (N, C) is 0 for the channels of an image that a row lacks: they stay zero, as in training.
 
         Returns:
             The columns of predictions.csv, such as ``probability``.
@@ -58,6 +62,8 @@ class Predictor:
         if len(mean):
             shape = (-1, *[1] * (images.ndim - 2))
             images = (images - mean.reshape(shape)) / std.reshape(shape)
+        if there is not None:
+            images = images * there.reshape(*there.shape, *[1] * (images.ndim - 2))
         if self.encoder is not None and covariates is None:
             raise CovariateError(
                 f"expected covariates (N, {self.encoder.num_covariates}) beside the images, got none; "
@@ -135,6 +141,8 @@ def predict_table(
         if not good:
             raise StudyError(f"{table}: expected at least one row that can be predicted, got none: "
                              f"{next(iter(problems.values()), 'the table is empty')}")  # fmt: skip
+        wide = np.repeat(store.available, store.array.shape[1] // store.available.shape[1], axis=1)
+        channels = torch.from_numpy(wide[[store.ids.index(i) for i in good]].astype(np.float32))
         answers = []
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
             covariates = (
@@ -144,7 +152,7 @@ def predict_table(
             for at in range(0, len(good), batch_size):
                 ids = good[at : at + batch_size]
                 rows_ = None if covariates is None else covariates[at : at + len(ids)]
-                parts.append(pd.DataFrame(predictor(store.read(ids), rows_)))
+                parts.append(pd.DataFrame(predictor(store.read(ids), rows_, channels[at : at + len(ids)])))
             answers.append(pd.concat(parts, ignore_index=True))
     result = _averaged(first, answers, [p.about["threshold"] for p in predictors])
     result.insert(0, "id", good)

@@ -23,7 +23,7 @@ from fusionconv.evaluation import (
     subgroup_table,
 )
 from fusionconv.study.runs import _write_csv, read_json, read_predictions
-from fusionconv.study.settings import Settings
+from fusionconv.study.settings import Settings, make_settings
 from fusionconv.study.tasks import Metric, Task
 
 __all__ = ["MANY_FOLDS", "Results", "read_runs", "summarise"]
@@ -81,11 +81,13 @@ def read_runs(out: Path, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     from fusionconv.study.study import read_study  # its folder says the order of the arms
 
     order = [_name(arm) for arm in read_study(out)["arms"]]
+    folds = pd.read_csv(out / "folds.csv", nrows=0).columns
+    seeds = make_settings(read_study(out)["settings"]).seeds
     for path in sorted((out / "runs").glob("*/*/result.json")):
         result = read_json(path)
         assert result is not None
-        if result["arm"] not in order:
-            continue
+        if result["arm"] not in order or result["fold"] not in folds or result["number"] >= seeds:
+            continue  # of an earlier call with more arms, repeats or seeds
         facts.append({
             "arm": result["arm"], "fold": result["fold"], "repeat": _repeat(result["fold"]), "number": result["number"],
             "seed": result["seed"], "n_train": result["counts"]["train"], "n_test": result["counts"]["test"],
@@ -314,15 +316,18 @@ def by_group(
     for arm, given in true.groupby("arm", sort=False):
         if not names:
             break
-        frame = given.merge(rows[["id", *[n for n in names if n not in given]]], on="id")
+        own = {n: f"covariate {n}" for n in names}  # a covariate may be named as a column of predictions is
+        frame = given.merge(rows[["id", *names]].rename(columns=own), on="id")
         try:
             table = subgroup_table(
-                frame, names, {metric.name: metric.compute}, edges={n: edges[n] for n in names if n in edges},
+                frame, list(own.values()), {metric.name: metric.compute},
+                edges={own[n]: edges[n] for n in names if n in edges},
                 n_resamples=min(settings.resamples, 500), seed=settings.seed,
             )  # fmt: skip
         except (EvaluationError, ValueError):
             continue
         table = table.rename(columns={"by": "covariate", "subjects": "n"})
+        table["covariate"] = table["covariate"].str.removeprefix("covariate ")
         frames.append(
             table.assign(arm=arm)[["arm", "covariate", "group", "rows", "n", "metric", "value", "low", "high", "note"]]
         )

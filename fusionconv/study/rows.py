@@ -358,13 +358,16 @@ def _with_subjects(frame: pd.DataFrame, settings: Settings, notes: list[str]) ->
     if settings.subject is None:
         notes.append("no --subject was given: every row counts as a subject of its own")
         return frame.assign(subject=frame["id"])
-    lost = frame[settings.subject].isna()
+    column = settings.subject
+    if column == "id" and "id (table)" in frame:  # `_with_images` made room for its own
+        column = "id (table)"
+    lost = frame[column].isna()
     if lost.any():
         raise TableError(
             f"subject: expected a value of {settings.subject!r} in every row, got {int(lost.sum())} without, such as "
             f"{frame.loc[lost, 'id'].iloc[0]}; fill them in, or leave these rows out with --rows"
         )
-    return frame.assign(subject=frame[settings.subject].map(str))
+    return frame.assign(subject=frame[column].map(str))
 
 
 def _limited(frame: pd.DataFrame, settings: Settings, task: Task, flow: Flow) -> pd.DataFrame:

@@ -81,6 +81,11 @@ class Run:
         return hashlib.sha256(json.dumps(self.facts, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
+    def control_seed(self) -> int:
+        """Of the controls: all networks whose answers are averaged get the same rows."""
+        return self.seed - 100_000 * self.number
+
+    @property
     def name(self) -> str:
         """For people."""
         return f"{self.arm.name} {self.fold}" + (f" seed {self.number}" if self.number else "")
@@ -188,7 +193,7 @@ def _train(run: Run, data: FoldData, settings: Settings, progress: bool) -> tupl
         for name in ("model", "metrics.csv", "curves.png", "epochs", "tensorboard"):
             _move(folder / name, run.folder / name)
         shutil.rmtree(run.folder / "trials", ignore_errors=True)
-    for name in ("trial.csv", "trial.json", "last.ckpt", "best.ckpt"):
+    for name in ("trial.json", "trial.csv", "last.ckpt", "best.ckpt", "began.json"):
         (run.folder / name).unlink(missing_ok=True)
     facts = {name: outcome[name] for name in ("epochs", "best_epoch", "parameters", "covariate_parameters", "hardware",
                                               "threshold", "val")}  # fmt: skip
@@ -210,11 +215,15 @@ def _trial(
 
     arm, settings = run.arm.with_options(chosen), replace(settings, **_only_settings(chosen))
     folder.mkdir(parents=True, exist_ok=True)
+    if read_json(folder / "began.json") != {"key": run.key}:  # what a killed run of other facts left is no beginning
+        for name in ("last.ckpt", "best.ckpt", "metrics.csv"):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / "began.json", {"key": run.key})
     seed = run.seed + 10_000_019 * number
     with quiet():
         seed_everything(seed, workers=True, verbose=False)
         network = make_network(arm, data, settings)
-        controls: Mapping[str, Any] = control_rows_of(data, settings, run.seed) if arm.takes_covariates else {}
+        controls: Mapping[str, Any] = control_rows_of(data, settings, run.control_seed) if arm.takes_covariates else {}
         frozen = frozen_modules(network, settings.freeze)
         later = frozen_parameters(network, settings.freeze) if settings.unfreeze_epoch is not None else ()
         module = StudyModule(network, data, settings, arm.takes_covariates, seed, controls, frozen, later)
@@ -399,7 +408,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def read_predictions(path: Path) -> pd.DataFrame:
     """A run's predictions; every number as it was written (pandas' own parser may be off in the last bit)."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for name in frame.columns.difference(["id", "control", "part"]):
+    texts = ["id", "control", "part"]
+    if "target" in frame and not {"probability", "prediction"} & set(frame.columns):
+        texts += ["target", "decision"]  # names of classes, also where they are numbers
+    for name in frame.columns.difference(texts):
         try:
             numbers = frame[name].to_numpy(dtype=np.float64)
         except ValueError:  # names of classes
@@ -441,10 +453,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
+    if not source.exists():  # moved by a run that was killed since
+        return
     if target.is_dir():
         shutil.rmtree(target)
-    if source.exists():
-        os.replace(source, target)
+    os.replace(source, target)
 
 
 def progress_lines(results: Sequence[Mapping[str, Any]]) -> str:

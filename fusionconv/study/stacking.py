@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.study.arms import Arm, parse_arm
+from fusionconv.study.folds import FoldData
 from fusionconv.study.plain_models import stack
-from fusionconv.study.runs import _write_csv, control_rows_of, read_json, read_predictions, write_json
+from fusionconv.study.runs import _write_csv, choose_threshold, control_rows_of, read_json, read_predictions, write_json
+from fusionconv.study.settings import Settings
+from fusionconv.study.tasks.base import Array
 
 if TYPE_CHECKING:
     from fusionconv.study.study import Study
@@ -45,13 +48,13 @@ def stack_folds(study: Study, arm: Arm, out: Path) -> None:
             changed[tests.to_numpy()] = np.stack([rows[i].numpy() for i in frame["id"][tests.to_numpy()]])
             controls[name] = changed
         targets = study.rows.targets[used.to_numpy()]
-        answers = stack(
-            task, scores.loc[frame["id"]].reset_index(), tests, covariates, targets, controls, arm.estimator
-        )
+        given = scores.loc[frame["id"]].reset_index()
+        answers = stack(task, given, tests, covariates, targets, controls, arm.estimator)
+        threshold = _threshold(data, given, pd.Series(split[used].to_numpy()), covariates, targets, arm, settings)
         truth = task.truth(targets[tests.to_numpy()])
         ids = frame["id"][tests.to_numpy()].tolist()
         predictions = pd.concat(
-            [task.decide(pd.DataFrame({"id": ids, "control": name, **truth, **answer, "part": "test"}))
+            [task.decide(pd.DataFrame({"id": ids, "control": name, **truth, **answer, "part": "test"}), threshold)
              for name, answer in answers.items()], ignore_index=True,
         )  # fmt: skip
         folder = out / "runs" / arm.name / fold
@@ -64,9 +67,35 @@ def stack_folds(study: Study, arm: Arm, out: Path) -> None:
             "counts": {part: len(f) for part, f in data.frames.items()}, "num_covariates": data.num_covariates,
             "unknown": dict(data.unknown), "parameters": data.num_covariates + 2,
             "covariate_parameters": data.num_covariates, "epochs": None, "best_epoch": None, "tuned": [], "chosen": {},
-            "threshold": 0.5, "val": {}, "hardware": "",
+            "threshold": threshold, "val": {}, "hardware": "",
         }  # fmt: skip
         write_json(folder / "result.json", result)
+
+
+def _threshold(
+    data: FoldData, scores: pd.DataFrame, split: pd.Series[Any], covariates: Array, targets: Array, arm: Arm,
+    settings: Settings,
+) -> float:  # fmt: skip
+    """As the other arms': set, or chosen on validation rows, by a regression that was not fitted to them.
+
+    In a hold-out it was fitted to them: there are no others.
+    """
+    if settings.threshold != "validation":
+        return float(settings.threshold)
+    val = (split == "val").to_numpy()
+    if not val.any():
+        return 0.5
+    if (split == "train").any():
+        answers = stack(data.task, scores, split != "train", covariates, targets, {}, arm.estimator)["true"]
+        judged = val[(split != "train").to_numpy()]
+    else:  # a copy of the validation rows as rows to answer
+        twice = np.r_[np.flatnonzero(val), np.flatnonzero(val)]
+        copies = pd.Series(np.arange(len(twice)) >= val.sum())
+        again = pd.concat([scores[val], scores[val]], ignore_index=True)
+        answers = stack(data.task, again, copies, covariates[twice], targets[twice], {}, arm.estimator)["true"]
+        judged = np.ones(int(val.sum()), dtype=bool)
+    frame = pd.DataFrame({name: np.asarray(v)[judged] for name, v in answers.items()})
+    return choose_threshold(frame.assign(**data.task.truth(targets[val])), data, settings)
 
 
 def study_seed(study: Study, fold: str) -> int:

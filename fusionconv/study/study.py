@@ -225,7 +225,8 @@ class Study:
 
     def plan(self, arms: Sequence[Arm], out: Path) -> list[Run]:
         """All runs, fold by fold, so that a study that is stopped has every arm of the folds that it finished."""
-        data_facts = self._facts()
+        study = self.settings.covariates
+        data_facts = {arm.name: self._facts([*study, *self.of_arm(arm).covariates]) for arm in arms}
         runs = []
         for fold in self.folds.columns:
             for arm in arms:
@@ -234,7 +235,8 @@ class Study:
                 for number in range(self.settings.seeds if arm.takes_image else 1):
                     seed = _seed(self.settings.seed, fold, number)
                     facts = {
-                        "settings": run_settings(self.of_arm(arm), arm), **data_facts, "fold": fold, "seed": seed,
+                        "settings": run_settings(self.of_arm(arm), arm), **data_facts[arm.name], "fold": fold,
+                        "seed": seed,
                         "arm": {k: v for k, v in asdict(arm).items() if k != "name"},
                         "split": _hash(self.folds[fold].tolist()),
                     }  # fmt: skip
@@ -244,9 +246,9 @@ class Study:
                     runs.append(Run(arm, fold, number, seed, folder, facts))
         return runs
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self, covariates: Sequence[str]) -> dict[str, Any]:
         """What every run depends on besides settings: the rows with their values and targets, the images' content."""
-        names = ["id", "subject", *dict.fromkeys(self.settings.covariates)]
+        names = list(dict.fromkeys(["id", "subject", *covariates]))
         rows = self.rows.frame[names].to_csv(index=False)
         weights = self.settings.weights
         return {
@@ -414,7 +416,7 @@ def parse_arms(arms: Sequence[str | Mapping[str, Any]], settings: Settings) -> l
     ]
     if needy:
         raise StudyError(f"arms: expected covariates for {', '.join(needy)}, got none; give --covariates COLUMNS")
-    if any(arm.kind == "stacked" for arm in parsed) and not any(arm.kind == "image" for arm in parsed):
+    if any(arm.kind == "stacked" for arm in parsed) and "image" not in names:
         raise StudyError("arms: expected the arm image beside stacked, which builds on its scores, got none; add image")
     if settings.reference is not None and settings.reference not in names:
         raise StudyError(f"reference: expected one of the arms {', '.join(names)}, got {settings.reference!r}")

@@ -76,6 +76,10 @@ class Survival(Task):
         """The log hazard."""
         return ["log_hazard"]
 
+    def absent(self, targets: Array) -> list[str]:
+        """An event that was seen: without any there is nothing to learn from or to choose by."""
+        return [] if (targets[:, 1] > 0).any() else ["event"]
+
     def strata(self, rows: pd.DataFrame) -> pd.Series[Any]:
         """Whether the event was seen."""
         return rows[self.columns[1]]
