@@ -169,7 +169,7 @@ class Settings:
     keep: Literal["best", "every", "none"] = "best"
 
     def __post_init__(self) -> None:
-        counts = {"epochs": 1, "batch_size": 2, "folds": 1, "repeats": 1, "seeds": 1, "controls": 0, "resamples": 1}
+        counts = {"epochs": 1, "batch_size": 2, "folds": 1, "repeats": 1, "seeds": 1, "controls": 0, "resamples": 100}
         for name, least in counts.items():
             if getattr(self, name) < least:
                 raise StudyError(f"{name}: expected a whole number of at least {least}, got {getattr(self, name)}")

@@ -24,7 +24,9 @@ __all__ = ["stack_folds"]
 def stack_folds(study: Study, arm: Arm, out: Path) -> None:
     """Write ``runs/stacked/FOLD`` for every fold, as the other arms have it.
 
-    With folds, the training rows' scores are those of the networks that held them out. With a single hold-out no such
+    With folds, the training rows' scores are those of the networks that held them out. These networks were trained on
+    the fold's test rows, as is usual where one cross-validation serves both steps: the regression's few weights, not
+    the scores, may know a little of them. Nested folds would not. With a single hold-out no such
     scores exist: the regression is then fitted on the validation part, which chose the epoch but trained nothing.
     """
     task, image = study.rows.task, parse_arm("image")
