@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from recipes.common.environment import processor
+from fusionconv.study.environment import processor
 
 __all__ = ["append", "read"]
 

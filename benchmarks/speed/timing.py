@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recipes.common.environment import hardware, versions
+from fusionconv.study.environment import hardware, versions
 
 __all__ = ["Timing", "compare", "environment", "peak_memory"]
 

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from recipes.common.environment import processor, versions
+from fusionconv.study.environment import processor, versions
 
 __all__ = ["append", "conditions", "read"]
 

@@ -97,8 +97,7 @@ def _built(manifest: Manifest, folder: Path) -> nn.Module:
     if build is None:
         raise CheckpointError(
             f"{folder}: expected the plain network as the second argument (this checkpoint does not name one), got "
-            f"none; "
-            "fusionconv.load(path, network)"
+            "none; fusionconv.load(path, network)"
         )
     module, _, name = str(build["function"]).partition(":")
     if not module.startswith("fusionconv."):  # nothing else is ever imported because a file says so

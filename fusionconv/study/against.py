@@ -10,8 +10,9 @@ import pandas as pd
 
 from fusionconv.errors import StudyError
 from fusionconv.evaluation import holm
+from fusionconv.study.files import read_json, write_csv
+from fusionconv.study.folder import read_study
 from fusionconv.study.results import compared, measured, read_runs
-from fusionconv.study.runs import _write_csv, read_json
 from fusionconv.study.settings import Settings, make_settings
 from fusionconv.study.tasks import Task, make_task
 
@@ -66,13 +67,11 @@ def compare_studies(one: str | Path, other: str | Path) -> tuple[pd.DataFrame, P
     table = pd.concat(tables, ignore_index=True)
     table["p_holm"] = table.groupby(["test", "metric"])["p"].transform(lambda p: holm(p.to_numpy(dtype=float)))
     path = first.out / f"against-{second.out.name if second.arm is None else f'{second.out.name}-{second.arm}'}.csv"
-    _write_csv(path, table)
+    write_csv(path, table)
     return table, path
 
 
 def _open(path: Path) -> _Side:
-    from fusionconv.study.study import read_study
-
     arm = None
     if path.parent.name == "runs" and (path.parent.parent / "study.yaml").is_file():
         path, arm = path.parent.parent, path.name

@@ -74,6 +74,11 @@ class Arm:
         return self.kind != "covariates"
 
     @property
+    def has_network(self) -> bool:
+        """Whether a network is trained for it."""
+        return self.kind in ("image", "fusion")
+
+    @property
     def takes_covariates(self) -> bool:
         """Whether it needs covariates."""
         return self.kind != "image"
@@ -264,7 +269,7 @@ def build_arm(arm: Arm, network: nn.Module, num_covariates: int) -> nn.Module:
     from fusionconv.errors import SurgeryError
     from fusionconv.study.heads import find_head
 
-    if arm.kind not in ("image", "fusion"):
+    if not arm.has_network:
         raise SurgeryError(f"arm {arm.name}: expected an arm with a network, got kind {arm.kind}")
     if arm.head is not None and find_head(network) is None:
         raise SurgeryError(

@@ -168,7 +168,7 @@ def check_arms(
     require_normalisation(settings, store)
     split, checked = folds.iloc[:, 0], False
     for arm in arms:
-        if arm.kind not in ("image", "fusion"):
+        if not arm.has_network:
             continue
         names = arm.settings.get("covariates", settings.covariates)
         data = fold_data(rows, split, settings, None, covariates=names)

@@ -111,15 +111,9 @@ def _run(command: str, words: list[str]) -> int:
 def _check_early(settings: dict[str, Any], own: dict[str, Any]) -> None:
     """What can be known before torch is imported: the table, its columns, names of arms."""
     from fusionconv.errors import StudyError
+    from fusionconv.study.settings import require_places
 
-    table = settings.get("table")
-    if table is None:
-        raise StudyError("table: expected a file with one row per image, got none; give --table FILE")
-    if not os.path.isfile(table):
-        raise StudyError(f"table: expected a file, got {table}, which is not there; give --table FILE")
-    images = settings.get("images")
-    if images is not None and not os.path.isdir(images):
-        raise StudyError(f"images: expected a folder, got {images}, which is not there; give --images DIR")
+    require_places(settings.get("table"), settings.get("images"))
     if not settings.get("target"):
         raise StudyError("target: expected a column of the table, got none; give --target COLUMN")
     out = own.get("out")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import StudyError
@@ -40,7 +39,7 @@ def explain_arm(
         StudyError: no such arm, fold, network or layer.
     """
     opened, arms = Study.open(study)
-    chosen_arm = find_arm(arm, [a for a in arms if a.kind in ("image", "fusion")])
+    chosen_arm = find_arm(arm, [a for a in arms if a.has_network])
     name = chosen_arm.name
     _ = opened.store
     chosen = fold or opened.folds.columns[0]
@@ -109,7 +108,8 @@ def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) ->
     assert data.encoder is not None
     assert data.store is not None
     ids = list(data.tables["test"].ids)[:images]
-    read, true = data.store.read(ids), data.tables["test"].rows(ids)
+    batch = data.batch("test", ids)
+    true = batch["covariates"]
     train = data.tables["train"].covariates.numpy()
     names = data.encoder.get_feature_names_out().tolist()
     shown = [j for j in range(len(names)) if train[:, j].std() > 0]
@@ -124,7 +124,7 @@ def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) ->
         for value in values:
             changed = true.clone()
             changed[:, j] = float(value)
-            answer = predictor(read, changed)
+            answer = predictor.answer(batch["image"], changed)
             means.append([float(np.mean(column)) for column in answer.values()])
         axes.plot(values, means, marker="o", ms=3)
         axes.plot(train[:, j], np.full(len(train), axes.get_ylim()[0]), "|", color="0.6", ms=6)
@@ -150,12 +150,8 @@ def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
 
     assert data.store is not None
     ids = list(data.tables["test"].ids)[:rows]
-    images = data.store.read(ids)
-    mean, std = (torch.tensor(predictor.about["normalisation"][n]) for n in ("mean", "std"))
-    if len(mean):
-        shape = (-1, *[1] * (images.ndim - 2))
-        images = (images - mean.reshape(shape)) / std.reshape(shape)
-    covariates = data.tables["test"].rows(ids) if predictor.encoder is not None else None
+    batch = data.batch("test", ids)
+    images, covariates = batch["image"], batch["covariates"] if predictor.encoder is not None else None
 
     def answer(x: Tensor, s: Tensor | None = None) -> Tensor:
         out: Tensor = predictor.network(x) if s is None else predictor.network(x, s)

@@ -16,8 +16,11 @@ from fusionconv.study.predict import Predictor
 __all__ = ["feature_maps", "layer_outputs"]
 
 
-def layer_outputs(predictor: Predictor, layer: str, images: Tensor, covariates: Tensor | None) -> Tensor:
-    """The maps (N, C, *size) that a layer gives for images as `ImageStore.read` gives them.
+def layer_outputs(
+    predictor: Predictor, layer: str, images: Tensor, covariates: Tensor | None, there: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    """The maps (N, C, *size) that a layer gives for images and ``there`` as `ImageStore.read` and `ImageStore.there`
+    give them.
 
     Raises:
         StudyError: no such layer; one whose output is no map; one that is not called.
@@ -42,7 +45,7 @@ def layer_outputs(predictor: Predictor, layer: str, images: Tensor, covariates: 
 
     handles = [module.register_forward_hook(keep(name)) for name, module in modules.items() if name]
     try:
-        predictor(images, covariates)
+        predictor(images, covariates, there)
     finally:
         for handle in handles:
             handle.remove()
@@ -68,7 +71,7 @@ def feature_maps(predictor: Predictor, data: FoldData, layer: str, rows: int = 6
     images = data.store.read(ids)
     covariates = data.tables["test"].rows(ids) if predictor.encoder is not None else None
     with torch.inference_mode():
-        maps = layer_outputs(predictor, layer, images, covariates)
+        maps = layer_outputs(predictor, layer, images, covariates, data.store.there(ids))
     spread = maps.transpose(0, 1).flatten(1).std(1)
     chosen = sorted(torch.argsort(spread, descending=True)[:channels].tolist())
     height, width = picture(images[0], data.store.options.channels).shape[:2]

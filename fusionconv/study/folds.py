@@ -81,8 +81,7 @@ def _given(rows: Rows, settings: Settings) -> pd.DataFrame:
         raise TableError(
             f"split_column {column!r}: expected each subject on one side, got {len(both)} on several, such as "
             f"{both.index[0]} in {' and '.join(both.iloc[0])}; correct the column, or name the unit that was split "
-            f"with "
-            "--subject"
+            "with --subject"
         )
     if not (split == "val").any() and settings.val_size > 0:
         inner = rows.frame[split == "train"].assign(_target=rows.task.strata(rows.frame[split == "train"]).to_numpy())
@@ -188,10 +187,8 @@ class _Rows(Dataset[Any]):
         shape = (-1, *[1] * (data.store.array.ndim - 2)) if data.store is not None else (-1,)
         self.there: Tensor | None = None  # which channels a row has, where some lack an image: the others stay zero
         if data.store is not None and not data.store.available.all():
-            places = {name: at for at, name in enumerate(data.store.ids)}
-            own = data.store.available[[places[name] for name in self.ids]]
-            wide = np.repeat(own, data.store.array.shape[1] // own.shape[1], axis=1)
-            self.there = torch.from_numpy(wide).reshape(*wide.shape, *[1] * (data.store.array.ndim - 2))
+            there = data.store.there(self.ids)
+            self.there = there.reshape(*there.shape, *[1] * (data.store.array.ndim - 2))
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (data.mean, data.std))
 
     def __len__(self) -> int:

@@ -72,6 +72,20 @@ class ImageStore:
             return torch.from_numpy(images)
         return torch.from_numpy(found.astype(np.float32, copy=False))
 
+    def there(self, ids: Sequence[str]) -> torch.Tensor:
+        """float32 (B, C), to multiply normalised images by: 0 for the channels of an image that a row lacks, else 1.
+
+        Raises:
+            StudyError: an id without image.
+        """
+        import torch
+
+        places = {name: n for n, name in enumerate(self.ids)}
+        if lost := [name for name in ids if name not in places]:
+            raise StudyError(f"expected ids of usable images, got {lost[0]!r}; leave it out")
+        own = self.available[[places[name] for name in ids]]
+        return torch.from_numpy(np.repeat(own, self.array.shape[1] // own.shape[1], axis=1).astype(np.float32))
+
     def mean_std(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel over these rows, float64 (C,), as :meth:`read` scales them.
 

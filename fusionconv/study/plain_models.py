@@ -93,8 +93,7 @@ def _fit(task: Task, name: str | None, x: Array, y: Array, options: Mapping[str,
     model.fit(x, y)
     if task.NAME != "regression" and not hasattr(model, "predict_proba"):
         raise StudyError(f"arm covariates: expected a classifier with predict_proba, got {kind}; give its option, "
-                         f"such as "
-                         "probability: true")  # fmt: skip
+                         "such as probability: true")  # fmt: skip
     return model
 
 
@@ -129,7 +128,8 @@ def judge_covariates(run: Run, data: FoldData, settings: Settings) -> tuple[pd.D
     """The arm without an image: fitted on the training rows, judged as the networks are, with the same controls."""
     import torch
 
-    from fusionconv.study.runs import choose_threshold, control_rows_of, hardware
+    from fusionconv.study.environment import hardware
+    from fusionconv.study.runs import choose_threshold, control_rows_of
 
     train = data.tables["train"]
     answer = fit_estimator(

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from fusionconv.errors import CovariateError, StudyError
 from fusionconv.study.arms import find_arm, parse_arm
+from fusionconv.study.files import read_json, write_csv
+from fusionconv.study.folder import read_study
 from fusionconv.study.rows import read_rows
-from fusionconv.study.runs import _write_csv, read_json
 from fusionconv.study.settings import make_settings
-from fusionconv.study.study import read_study
 from fusionconv.study.tasks import Task, make_task
 from fusionconv.study.tasks.base import Array
 
@@ -47,13 +47,13 @@ class Predictor:
     task: Task
     about: dict[str, Any]
 
-    @torch.inference_mode()
     def __call__(
         self, images: Tensor, covariates: Tensor | None = None, there: Tensor | None = None
     ) -> dict[str, Array]:  # fmt: skip
         """Answers for images (N, C, *size), float32, as `ImageStore.read` gives them, and encoded covariates (N, K).
 
-        ``there`` (N, C) is 0 for the channels of an image that a row lacks: they stay zero, as in training.
+        ``there`` (N, C), as `ImageStore.there` gives it, is 0 for the channels of an image that a row lacks: they stay
+        zero, as in training.
 
         Returns:
             The columns of predictions.csv, such as ``probability``.
@@ -64,12 +64,17 @@ class Predictor:
             images = (images - mean.reshape(shape)) / std.reshape(shape)
         if there is not None:
             images = images * there.reshape(*there.shape, *[1] * (images.ndim - 2))
+        return self.answer(images, covariates)
+
+    @torch.inference_mode()
+    def answer(self, inputs: Tensor, covariates: Tensor | None = None) -> dict[str, Array]:
+        """Answers for images as they enter the network, such as `FoldData.batch` gives them."""
         if self.encoder is not None and covariates is None:
             raise CovariateError(
                 f"expected covariates (N, {self.encoder.num_covariates}) beside the images, got none; "
                 "encoder.transform(table) makes them"
             )
-        outputs = self.network(images) if self.encoder is None else self.network(images, covariates)
+        outputs = self.network(inputs) if self.encoder is None else self.network(inputs, covariates)
         target = self.about["target"]
         return self.task.answers(outputs.double().numpy() * target["scale"] + target["center"])
 
@@ -115,8 +120,8 @@ def predict_table(
     name = find_arm(arm, [parse_arm(said) for said in saved["arms"]]).name
     models = sorted(p for p in (folder / "runs" / name).glob("*/model") if read_json(p.parent / "result.json"))
     if not models:
-        there = sorted({p.parent.parent.name for p in (folder / "runs").glob("*/*/model")})
-        raise StudyError(f"arm: expected one of {', '.join(there) or 'none (no networks were kept)'}, got {arm!r}")
+        kept = sorted({p.parent.parent.name for p in (folder / "runs").glob("*/*/model")})
+        raise StudyError(f"arm: expected one of {', '.join(kept) or 'none (no networks were kept)'}, got {arm!r}")
     predictors = [load_predictor(p) for p in models]
     first = predictors[0]
     settings = replace(
@@ -141,8 +146,7 @@ def predict_table(
         if not good:
             raise StudyError(f"{table}: expected at least one row that can be predicted, got none: "
                              f"{next(iter(problems.values()), 'the table is empty')}")  # fmt: skip
-        wide = np.repeat(store.available, store.array.shape[1] // store.available.shape[1], axis=1)
-        channels = torch.from_numpy(wide[[store.ids.index(i) for i in good]].astype(np.float32))
+        there = store.there(good)
         answers = []
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
             covariates = (
@@ -152,7 +156,7 @@ def predict_table(
             for at in range(0, len(good), batch_size):
                 ids = good[at : at + batch_size]
                 rows_ = None if covariates is None else covariates[at : at + len(ids)]
-                parts.append(pd.DataFrame(predictor(store.read(ids), rows_, channels[at : at + len(ids)])))
+                parts.append(pd.DataFrame(predictor(store.read(ids), rows_, there[at : at + len(ids)])))
             answers.append(pd.concat(parts, ignore_index=True))
     result = _averaged(first, answers, [p.about["threshold"] for p in predictors])
     result.insert(0, "id", good)
@@ -161,7 +165,7 @@ def predict_table(
         result = pd.concat([result, pd.DataFrame({"id": list(problems), "problem": list(problems.values())})])
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _write_csv(target, result)
+    write_csv(target, result)
     print(f"wrote {len(good)} rows to {out}, means of {len(predictors)} networks" +
           (f"; {len(problems)} rows could not be predicted (column problem)" if problems else ""))  # fmt: skip
     return result

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from fusionconv.errors import StudyError
+from fusionconv.study.environment import versions
 from fusionconv.study.figures import (
     answer_figure,
     curves_figure,
@@ -19,8 +18,9 @@ from fusionconv.study.figures import (
     difference_figure,
     subgroup_figure,
 )
+from fusionconv.study.files import read_json
+from fusionconv.study.folder import read_study
 from fusionconv.study.results import MANY_FOLDS
-from fusionconv.study.runs import read_json
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import Task, make_task
 
@@ -96,8 +96,6 @@ def write_report(out: str | Path) -> Path:
     Raises:
         StudyError: the folder holds no tables.
     """
-    from fusionconv.study.study import read_study
-
     out = Path(out)
     if not (out / "results.csv").is_file():
         raise StudyError(f"{out}: expected the tables of a comparison, got none; run fusionconv compare")
@@ -118,7 +116,7 @@ def write_report(out: str | Path) -> Path:
     _comparisons(page, tables, metric.name, reference)
     _controls(page, tables)
     _diagnostics(page, out, tables, task, metric.name, arms, settings.unfreeze_epoch)
-    _rows(page, out, tables, notes, settings, task)
+    _rows(page, tables, notes, settings, task)
     _training(page, out, tables, saved, metric.name)
     _checklist(page, settings, task)
     (out / "report.md").write_text("\n".join(page.markdown), encoding="utf-8")
@@ -140,8 +138,7 @@ def _answer(
 ) -> None:
     rows, folds = tables["rows"], tables["folds"].columns.drop(["id", "subject"])
     page.text(f"Question: which arm predicts {', '.join(task.columns)} best (main metric: {metric})? {len(rows):,} "
-              f"images of "
-              f"{rows['subject'].nunique():,} subjects, {len(folds)} test folds, network {settings.network}, "
+              f"images of {rows['subject'].nunique():,} subjects, {len(folds)} test folds, network {settings.network}, "
               f"covariates {', '.join(settings.covariates) or 'none'}.")  # fmt: skip
     quoted = tables["comparisons"]
     quoted = quoted[quoted["quote"] & (quoted["metric"] == metric)]
@@ -170,11 +167,11 @@ def _answer(
     page.figure(
         "answer", answer_figure(tables["results"], metric, reference), f"{metric} of each arm; dotted: {reference}."
     )
-    page.text(f"Which test to quote: with {MANY_FOLDS} test folds or more (all repeats) the corrected resampled "
-              f"t-test over folds, "
-              "with fewer the paired bootstrap by subject. The first asks whether the way to train is better, the "
-              "second "
-              "whether these networks are better on such subjects.")  # fmt: skip
+    page.text(
+        f"Which test to quote: with {MANY_FOLDS} test folds or more (all repeats) the corrected resampled t-test over "
+        "folds, with fewer the paired bootstrap by subject. The first asks whether the way to train is better, the "
+        "second whether these networks are better on such subjects."
+    )
 
 
 def _arms(page: _Page, tables: dict[str, pd.DataFrame], arms: list[str]) -> None:
@@ -210,9 +207,11 @@ def _comparisons(page: _Page, tables: dict[str, pd.DataFrame], metric: str, refe
         return
     page.figure("differences", difference_figure(shown, metric, reference), f"{metric}: each arm minus {reference}.")
     columns = ["arm", "metric", "difference", "low", "high", "p", "p_holm", "test", "smallest_difference", "n", "note"]
-    page.table(shown[columns], f"Arm minus {reference}: difference, 95 % interval, p, p after Holm over the arms, "
-                               f"the smallest "
-               "difference that could have been told apart with 80 % power, folds or subjects.")  # fmt: skip
+    page.table(
+        shown[columns],
+        f"Arm minus {reference}: difference, 95 % interval, p, p after Holm over the arms, the smallest difference "
+        "that could have been told apart with 80 % power, folds or subjects.",
+    )
 
 
 def _controls(page: _Page, tables: dict[str, pd.DataFrame]) -> None:
@@ -253,22 +252,16 @@ def _diagnostics(
         )  # fmt: skip
 
 
-def _rows(
-    page: _Page, out: Path, tables: dict[str, pd.DataFrame], notes: dict[str, Any], settings: Any, task: Task
-) -> None:
+def _rows(page: _Page, tables: dict[str, pd.DataFrame], notes: dict[str, Any], settings: Any, task: Task) -> None:
     page.title("Rows")
     flow = pd.DataFrame(notes.get("flow", []), columns=["step", "rows", "detail"])
     page.table(flow, "Flow of rows.")
     page.table(table_one(tables["rows"], task, settings), "Table 1: covariates by class (or by thirds of the "
                                                           "target): mean "
                "(standard deviation), or count (share); missing values.")  # fmt: skip
-    if settings.covariates:
-        from fusionconv.study.study import Study
-
+    if notes.get("encoding"):
         page.title("Encoding of the covariates", 3)
-        study, _ = Study.open(out)
-        data = _first_fold(study)
-        page.code(data.encoder.summary() if data.encoder is not None else "none")
+        page.code(notes["encoding"])
     if (page.folder / "inputs.png").is_file():
         page.title("What the network sees", 3)
         page.drawn("inputs", "Training images of the first fold as decoded, and as they enter the network: augmented "
@@ -276,12 +269,6 @@ def _rows(
     page.list([*notes.get("notes", []), *notes.get("warnings", []),
                f"rows with a category that training does not have, over all runs: "
                f"{int(tables['runs']['unknown'].sum())}"])  # fmt: skip
-
-
-def _first_fold(study: Any) -> Any:
-    from fusionconv.study.folds import fold_data
-
-    return fold_data(study.rows, study.folds.iloc[:, 0], study.settings, None)
 
 
 def table_one(rows: pd.DataFrame, task: Task, settings: Any) -> pd.DataFrame:
@@ -328,8 +315,11 @@ def _training(page: _Page, out: Path, tables: dict[str, pd.DataFrame], saved: di
     import yaml
 
     page.code(yaml.safe_dump(saved, sort_keys=False, allow_unicode=True))
-    page.list([f"Python {platform.python_version()}", *(f"{p} {v}" for p in _PACKAGES if (v := _version(p))),
-               *sorted({h for h in tables["runs"]["hardware"].dropna() if h})])  # fmt: skip
+    found = {name: number for name, number in versions(*_PACKAGES).items() if number != "not installed"}
+    page.list([
+        f"Python {found.pop('python')}", *(f"{name} {number}" for name, number in found.items()),
+        *sorted({h for h in tables["runs"]["hardware"].dropna() if h}),
+    ])  # fmt: skip
 
 
 def _checklist(page: _Page, settings: Any, task: Task) -> None:
@@ -371,13 +361,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
     return str(value)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 _HTML = """<!doctype html>

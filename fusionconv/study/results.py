@@ -22,7 +22,10 @@ from fusionconv.evaluation import (
     smallest_difference_by_subject,
     subgroup_table,
 )
-from fusionconv.study.runs import _write_csv, read_json, read_predictions
+from fusionconv.study.arms import parse_arm
+from fusionconv.study.files import read_json, write_csv
+from fusionconv.study.folder import read_study
+from fusionconv.study.runs import read_predictions
 from fusionconv.study.settings import Settings, make_settings
 from fusionconv.study.tasks import Metric, Task
 
@@ -69,7 +72,7 @@ def summarise(out: Path, task: Task, settings: Settings) -> Results:
     subgroups = by_group(predictions, rows, task, metric, settings)
     for name, table in {"results": arms, "comparisons": comparisons, "controls": controls, "subgroups": subgroups,
                         "predictions": predictions, "runs": runs}.items():  # fmt: skip
-        _write_csv(out / f"{name}.csv", table)
+        write_csv(out / f"{name}.csv", table)
     return Results(arms, comparisons, controls, subgroups, predictions, runs)
 
 
@@ -78,11 +81,10 @@ def read_runs(out: Path, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     subjects = pd.read_csv(out / "rows.csv", dtype={"id": str, "subject": str}, usecols=["id", "subject"])
     subject = subjects.set_index("id")["subject"]
     facts, frames = [], []
-    from fusionconv.study.study import read_study  # its folder says the order of the arms
-
-    order = [_name(arm) for arm in read_study(out)["arms"]]
+    saved = read_study(out)
+    order = [parse_arm(arm).name for arm in saved["arms"]]  # the arms as they were asked for, one after another
     folds = pd.read_csv(out / "folds.csv", nrows=0).columns
-    seeds = make_settings(read_study(out)["settings"]).seeds
+    seeds = make_settings(saved["settings"]).seeds
     for path in sorted((out / "runs").glob("*/*/result.json")):
         result = read_json(path)
         assert result is not None
@@ -125,12 +127,6 @@ def read_runs(out: Path, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     places = frame["arm"].map(order.index)
     frame = frame.assign(_at=places).sort_values(["_at", "fold", "control", "id"], kind="stable").drop(columns="_at")
     return runs.reset_index(drop=True), frame.reset_index(drop=True)
-
-
-def _name(arm: Any) -> str:
-    from fusionconv.study.arms import parse_arm
-
-    return parse_arm(arm).name
 
 
 def _repeat(fold: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import StudyError, TableError
-from fusionconv.study.settings import Settings
+from fusionconv.study.settings import Settings, require_places
 from fusionconv.study.tasks import Task, make_task
 from fusionconv.study.tasks.base import Array
 from fusionconv.study.tasks.classes import as_text
@@ -78,17 +78,16 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
         StudyError: an option that does not fit the table.
         TableError: the table cannot be used as it is; see `fusionconv.tabular.read_table`.
     """
-    if settings.table is None:
-        raise StudyError("table: expected a file with one row per image, got none; give --table FILE")
+    require_places(settings.table, settings.images)
     from fusionconv.tabular import read_table, require_columns
 
     text = [*settings.image_column, *([settings.subject] if settings.subject else [])]
-    where = settings.table
-    if not Path(where).is_file():
-        raise StudyError(f"table: expected a file, got {where}, which is not there; give --table FILE")
-    frame = read_table(
-        where, text=list(dict.fromkeys(text)) if _has(where, settings, text) else [], sheet=settings.sheet
-    )
+    where = str(settings.table)
+    try:
+        frame = read_table(where, text=list(dict.fromkeys(text)), sheet=settings.sheet)
+    except TableError:
+        _require_columns(where, settings, text)  # by our options' names, where that is why
+        raise
     targets = list(settings.target) if with_target else []
     if with_target and not targets:
         raise StudyError(f"target: expected a column of the table, got none; it has {', '.join(map(str, frame))}")
@@ -118,7 +117,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     return Rows(frame, images, values, task, flow, tuple(notes))
 
 
-def _has(where: str, settings: Settings, names: Sequence[str]) -> bool:
+def _require_columns(where: str, settings: Settings, names: Sequence[str]) -> None:
     """Raise where an image or subject column is absent, by our options' names rather than read_table's."""
     from fusionconv.tabular import read_table
 
@@ -131,7 +130,6 @@ def _has(where: str, settings: Settings, names: Sequence[str]) -> bool:
             raise StudyError(
                 f"--{options[name]}: expected a column of {where}, got {name!r}; it has {', '.join(columns)}"
             )
-    return True
 
 
 def _query(frame: pd.DataFrame, query: str | None, flow: Flow) -> pd.DataFrame:
@@ -196,8 +194,7 @@ def _guess(frame: pd.DataFrame, settings: Settings) -> str:
         if small:
             return "multilabel"
         raise StudyError(f"task: expected to be told what {len(columns)} target columns mean; give --task survival "
-                         f"(time "
-                         "and event) or --task multilabel")  # fmt: skip
+                         "(time and event) or --task multilabel")  # fmt: skip
     column = frame[columns[0]]
     different = column.map(as_text).nunique()
     if settings.positive:
@@ -283,8 +280,6 @@ def _counts(column: pd.Series[Any]) -> str:
 def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows whose images are there, each with an ``id``, and the paths."""
     base = Path(settings.images) if settings.images else Path(str(settings.table)).resolve().parent
-    if not base.is_dir():
-        raise StudyError(f"images: expected a folder, got {base}, which is not there; give --images DIR")
     if taken := [n for n in ("id",) if n in frame.columns and n not in settings.image_column]:
         frame = frame.rename(columns={n: f"{n} (table)" for n in taken})
     first = settings.image_column[0]
@@ -343,8 +338,7 @@ def image_path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str
     real, root = os.path.realpath(full), os.path.realpath(base)
     if real != root and not real.startswith(root.rstrip(os.sep) + os.sep):
         raise TableError(f"expected paths inside {base}, got {said!r}, which leaves it; give as --images the folder "
-                         f"that "
-                         "all images are in")  # fmt: skip
+                         "that all images are in")  # fmt: skip
     if full.is_file():
         return str(full), None
     if full.is_symlink():

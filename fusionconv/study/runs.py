@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import time
-import uuid
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,46 +21,23 @@ import pandas as pd
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import Arm, build_arm, count_parameters
+from fusionconv.study.environment import hardware
+from fusionconv.study.files import read_json, write_csv, write_json
 from fusionconv.study.folds import FoldData
-from fusionconv.study.settings import Settings, differences
+from fusionconv.study.settings import AFTERWARDS, Settings, differences
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Run", "control_rows_of", "do_run", "read_json", "read_predictions", "run_settings", "write_json"]
+__all__ = ["Run", "control_rows_of", "do_run", "read_predictions", "run_folder", "run_seed", "run_settings"]
 
 log = logging.getLogger("fusionconv.study")
 
-#: what does not change a result: where work is done, and what is computed from the predictions afterwards
-_ELSEWHERE = (
-    "cache",
-    "workers",
-    "reference",
-    "metric",
-    "subgroups",
-    "resamples",
-    "keep",
-    "tensorboard",
-    "limit",
-    "table",
-    "images",
-    "on_error",
-    "rows",
-    "drop",
-    "positive",
-    "classes",
-    "suffix",
-    "sheet",
-    "folds",
-    "repeats",
-    "seeds",
-    "split_column",
-    "test_size",
-    "stratify",
-    "subject",
-    "target",
-    "image_column",
-)  # fmt: skip  (rows, their targets, their images' content and the split itself are in the key)
+#: in a run's key by what they lead to: rows, their targets, their images' content, the split itself
+_IN_THE_ROWS = (
+    "limit", "table", "images", "on_error", "rows", "drop", "positive", "classes", "suffix", "sheet", "folds",
+    "repeats", "seeds", "split_column", "test_size", "stratify", "subject", "target", "image_column",
+)  # fmt: skip
 _TRAINER_ELSEWHERE = ("devices", "num_nodes", "enable_progress_bar", "enable_model_summary", "accelerator")
 
 
@@ -109,6 +86,17 @@ class Run:
         return True
 
 
+def run_folder(out: Path, arm: str, fold: str, number: int) -> Path:
+    """Where a run of the study in ``out`` leaves its files."""
+    return out / "runs" / arm / (f"{fold}-seed{number}" if number else fold)
+
+
+def run_seed(seed: int, fold: str, number: int) -> int:
+    """Of a training: the same for all arms of a fold, so that they start from the same weights."""
+    numbers = [int(n) for n in re.findall(r"\d+", fold)] if fold.startswith("repeat") else [0, 0]
+    return 1_000_000 * seed + 100_000 * number + 1000 * numbers[0] + numbers[1]
+
+
 def _named(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Which settings differ, each with both values."""
     old = result.get("facts", {})
@@ -129,7 +117,7 @@ def _short(value: Any) -> str:
 
 def run_settings(settings: Settings, arm: Arm) -> dict[str, Any]:
     """The settings that a run's result depends on."""
-    plain = {name: value for name, value in settings.to_dict().items() if name not in _ELSEWHERE}
+    plain = {name: value for name, value in settings.to_dict().items() if name not in AFTERWARDS + _IN_THE_ROWS}
     plain["trainer"] = {k: v for k, v in settings.trainer.items() if k not in _TRAINER_ELSEWHERE}
     if not arm.takes_image:
         of_table = ("kinds", "missing", "missing_codes", "unknown", "covariates", "controls", "seed")
@@ -159,7 +147,7 @@ def do_run(run: Run, data: FoldData, settings: Settings, *, progress: bool = Tru
         "counts": {part: len(frame) for part, frame in data.frames.items()}, "num_covariates": data.num_covariates,
         "unknown": dict(data.unknown), **facts, "facts": json.loads(json.dumps(run.facts, default=str)),
     }  # fmt: skip
-    _write_csv(run.folder / "predictions.csv", predictions)
+    write_csv(run.folder / "predictions.csv", predictions)
     write_json(run.folder / "result.json", result)
     return result
 
@@ -280,7 +268,7 @@ def _trial(
     if trainer.is_global_zero:
         if settings.keep != "none":
             save(network, folder / "model", threshold)
-        _write_csv(folder / "trial.csv", predictions)
+        write_csv(folder / "trial.csv", predictions)
         write_json(folder / "trial.json", outcome)
     return outcome
 
@@ -352,57 +340,24 @@ def _epochs_done(folder: Path) -> int:
     path = folder / "last.ckpt"
     if not path.is_file():
         return 0
-    return int(torch.load(path, map_location="cpu", weights_only=False, mmap=True)["epoch"]) + 1
+    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
 
 
-class _memory_errors:  # noqa: N801 (a context manager, as contextlib's)
+@contextlib.contextmanager
+def _memory_errors(settings: Settings) -> Iterator[None]:
     """Out of memory, said with what to do."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        import torch
-
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
-            raise StudyError(
-                f"expected enough memory for batches of {self.settings.batch_size} images of "
-                f"{' x '.join(map(str, self.settings.size))}, got none left; give a smaller --batch-size or "
-                f"--image-size, "
-                "or --trainer.precision bf16-mixed"
-            ) from error
-
-
-def hardware(device: Any, count: int = 1) -> str:
-    """The name of the device that did the work, and how many there were; a processor with its cores."""
-    import platform
-
     import torch
 
-    if device.type == "cuda":
-        return f"{count} x {torch.cuda.get_device_name(device)}"
-    if device.type != "cpu":
-        return f"{count} x {device.type}"
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"CPU {name}, {os.cpu_count()} cores"
-
-
-# ---- files, whole or not at all ----
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is none."""
-    if not path.is_file():
-        return None
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator: can't allocate" not in str(error):
+            raise
+        raise StudyError(
+            f"expected enough memory for batches of {settings.batch_size} images of "
+            f"{' x '.join(map(str, settings.size))}, got none left; give a smaller --batch-size or --image-size, or "
+            "--trainer.precision bf16-mixed"
+        ) from error
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -423,49 +378,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return frame
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object; NaN becomes null."""
-    _write(path, json.dumps(_finite(value), indent=1, default=str, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_csv(path: Path, frame: pd.DataFrame) -> None:
-    _write(path, frame.to_csv(index=False))
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # machines share folders, and numbers of processes
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StudyError(f"{path}: expected room to write, got {error.strerror}; make room and run it again") from error
-
-
 def _move(source: Path, target: Path) -> None:
     if not source.exists():  # moved by a run that was killed since
         return
     if target.is_dir():
         shutil.rmtree(target)
     os.replace(source, target)
-
-
-def progress_lines(results: Sequence[Mapping[str, Any]]) -> str:
-    """For the log: the last result in a line."""
-    result = results[-1]
-    value = result["metrics"].get(result["main"])
-    shown = "not defined" if value is None or math.isnan(value) else f"{value:.3f}"
-    return f"{result['main']} {shown} ({result['seconds']:.0f} s)"
-
-
-warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning

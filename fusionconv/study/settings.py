@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fusionconv.errors import StudyError
 
-__all__ = ["GROUPS", "Settings", "differences", "make_settings"]
+__all__ = ["AFTERWARDS", "GROUPS", "Settings", "differences", "make_settings", "require_places"]
 
 TaskName = Literal["auto", "binary", "multiclass", "multilabel", "regression", "survival"]
 
@@ -211,6 +212,8 @@ class Settings:
 
 _MOVES_NOTHING = ("none", "noise", "contrast")
 
+#: What changes no run: where it is done, and what is computed from the predictions afterwards.
+AFTERWARDS = ("cache", "workers", "reference", "metric", "subgroups", "resamples", "keep", "tensorboard")
 #: The options by subject, in the order of the help.
 GROUPS: dict[str, tuple[str, str]] = {
     "table": ("table", "sheet"),
@@ -254,3 +257,17 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     """The options whose values differ, each with both values."""
     names = dict.fromkeys([*one, *other])
     return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
+
+
+def require_places(table: str | None, images: str | None) -> None:
+    """Raise where the table or the folder of the images is not there; before anything heavy is imported.
+
+    Raises:
+        StudyError: what to give.
+    """
+    if table is None:
+        raise StudyError("table: expected a file with one row per image, got none; give --table FILE")
+    if not os.path.isfile(table):
+        raise StudyError(f"table: expected a file, got {table}, which is not there; give --table FILE")
+    if images is not None and not os.path.isdir(images):
+        raise StudyError(f"images: expected a folder, got {images}, which is not there; give --images DIR")

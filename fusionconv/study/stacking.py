@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.study.arms import Arm, parse_arm
+from fusionconv.study.files import read_json, write_csv, write_json
 from fusionconv.study.folds import FoldData
 from fusionconv.study.plain_models import stack
-from fusionconv.study.runs import _write_csv, choose_threshold, control_rows_of, read_json, read_predictions, write_json
+from fusionconv.study.runs import choose_threshold, control_rows_of, read_predictions, run_folder, run_seed
 from fusionconv.study.settings import Settings
 from fusionconv.study.tasks.base import Array
 
@@ -35,7 +36,7 @@ def stack_folds(study: Study, arm: Arm, out: Path) -> None:
         repeat = fold.split("-")[0]
         alike = [f for f in study.folds.columns if f.split("-")[0] == repeat] if "-fold" in fold else [fold]
         parts = ("test",) if len(alike) > 1 else ("val", "test")
-        found = [_scores(out / "runs" / image.name, f, parts, study.settings.seeds) for f in alike]
+        found = [_scores(out, image.name, f, parts, study.settings.seeds) for f in alike]
         scores = pd.concat(found).drop_duplicates("id").set_index("id")
         split = study.folds[fold]
         used = study.rows.frame["id"].isin(scores.index) & (split != "")
@@ -45,7 +46,7 @@ def stack_folds(study: Study, arm: Arm, out: Path) -> None:
         covariates = data.encoder.transform(frame).astype(np.float64)
         tests = (split[used] == "test").reset_index(drop=True)
         controls: dict[str, Any] = {}
-        for name, rows in control_rows_of(data, settings, study_seed(study, fold)).items():
+        for name, rows in control_rows_of(data, settings, run_seed(study.settings.seed, fold, 0)).items():
             changed = covariates.copy()
             changed[tests.to_numpy()] = np.stack([rows[i].numpy() for i in frame["id"][tests.to_numpy()]])
             controls[name] = changed
@@ -59,11 +60,12 @@ def stack_folds(study: Study, arm: Arm, out: Path) -> None:
             [task.decide(pd.DataFrame({"id": ids, "control": name, **truth, **answer, "part": "test"}), threshold)
              for name, answer in answers.items()], ignore_index=True,
         )  # fmt: skip
-        folder = out / "runs" / arm.name / fold
+        folder = run_folder(out, arm.name, fold, 0)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_csv(folder / "predictions.csv", predictions)
+        write_csv(folder / "predictions.csv", predictions)
         result = {
-            "arm": arm.name, "fold": fold, "number": 0, "seed": study_seed(study, fold), "key": "stacked",
+            "arm": arm.name, "fold": fold, "number": 0, "key": "stacked",
+            "seed": run_seed(study.settings.seed, fold, 0),
             "metrics": task.measure(predictions[predictions["control"] == "true"]),
             "main": task.metric(settings.metric).name, "seconds": 0.0,
             "counts": {part: len(f) for part, f in data.frames.items()}, "num_covariates": data.num_covariates,
@@ -100,18 +102,11 @@ def _threshold(
     return choose_threshold(frame.assign(**data.task.truth(targets[val])), data, settings)
 
 
-def study_seed(study: Study, fold: str) -> int:
-    """The seed of the fold's first run."""
-    from fusionconv.study.study import _seed
-
-    return _seed(study.settings.seed, fold, 0)
-
-
-def _scores(folder: Path, fold: str, parts: tuple[str, ...], seeds: int) -> pd.DataFrame:
+def _scores(out: Path, arm: str, fold: str, parts: tuple[str, ...], seeds: int) -> pd.DataFrame:
     """The image arm's answers of a fold, those of several seeds averaged."""
     frames = []
     for number in range(seeds):
-        run = folder / (f"{fold}-seed{number}" if number else fold)
+        run = run_folder(out, arm, fold, number)
         assert read_json(run / "result.json") is not None
         frame = read_predictions(run / "predictions.csv")
         frames.append(frame[(frame["control"] == "true") & frame["part"].isin(parts)])

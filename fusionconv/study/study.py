@@ -6,12 +6,8 @@ import hashlib
 import json
 import logging
 import os
-import re
-import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import Arm, find_arm, head_of_all, parse_arm
 from fusionconv.study.board import require_tensorboard
 from fusionconv.study.checks import check_arms, check_images, check_options, check_rows
+from fusionconv.study.files import read_json, write_json
+from fusionconv.study.folder import claim, logging_to, read_study, require_same_study, write_study
 from fusionconv.study.folds import FoldData, fold_data, make_folds
 from fusionconv.study.rows import Rows, read_rows
-from fusionconv.study.runs import Run, do_run, read_json, run_settings, write_json
-from fusionconv.study.settings import Settings, differences, make_settings
+from fusionconv.study.runs import Run, do_run, run_folder, run_seed, run_settings
+from fusionconv.study.settings import Settings, make_settings
 from fusionconv.study.tasks import make_task
 
 if TYPE_CHECKING:
@@ -96,7 +93,8 @@ class Study:
             rows = self.rows.keep(self.rows.frame["id"].isin(store.ids).to_numpy(), "image cannot be used", first)
             rows.flow.note("analysed", len(rows.frame), f"{rows.frame['subject'].nunique()} subjects")
             self.__dict__["rows"] = rows
-            self.__dict__.pop("folds", None)
+            for name in ("folds", "encoding"):
+                self.__dict__.pop(name, None)
         return store
 
     @cached_property
@@ -147,7 +145,7 @@ class Study:
         """
         if settings:
             self.settings = make_settings(settings, self.settings)
-            for name in ("rows", "store", "folds"):
+            for name in ("rows", "store", "folds", "encoding"):
                 self.__dict__.pop(name, None)
         out = Path(out)
         parsed = parse_arms(arms, self.settings)
@@ -160,7 +158,7 @@ class Study:
         claim(out, overwrite)
         self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
         with logging_to(out / "log.txt"):
-            plan = self._plan(parsed, out, minutes, progress)
+            plan = self._plan(parsed, out, minutes)
             from fusionconv.study.launch import launch, part_of
 
             mine = part_of(plan, part)
@@ -189,7 +187,7 @@ class Study:
                 log.info("wrote %s", comparison.report())
         return comparison
 
-    def _plan(self, arms: Sequence[Arm], out: Path, minutes: float | None, progress: bool) -> list[Run]:
+    def _plan(self, arms: Sequence[Arm], out: Path, minutes: float | None) -> list[Run]:
         """Check everything, write study.yaml, rows.csv and folds.csv, and list the runs, fold by fold."""
         if self.settings.tensorboard:
             require_tensorboard()
@@ -207,8 +205,10 @@ class Study:
         log.info("%s", "\n".join(self.describe()))
         for text in warned:
             log.warning("%s", text)
-        write_json(out / "notes.json", {"notes": list(self.rows.notes), "warnings": warned,
-                                        "task": self.rows.task.settings, "flow": self.rows.flow.lines})  # fmt: skip
+        write_json(out / "notes.json", {
+            "notes": list(self.rows.notes), "warnings": warned, "task": self.rows.task.settings,
+            "flow": self.rows.flow.lines, "encoding": self.encoding,
+        })  # fmt: skip
         self.rows.frame.to_csv(out / "rows.csv", index=False)
         self.rows.frame[["id", "subject"]].join(self.folds).to_csv(out / "folds.csv", index=False)
         self._draw_inputs(arms, out / "figures/inputs.png")
@@ -216,7 +216,7 @@ class Study:
 
     def _draw_inputs(self, arms: Sequence[Arm], path: Path) -> None:
         """Some training images of the first fold, as the first arm with an image sees them."""
-        arm = next((arm for arm in arms if arm.kind in ("image", "fusion")), None)
+        arm = next((arm for arm in arms if arm.has_network), None)
         if arm is None or path.is_file():
             return
         from fusionconv.study.inputs import draw_inputs
@@ -233,7 +233,7 @@ class Study:
                 if arm.kind == "stacked":
                     continue
                 for number in range(self.settings.seeds if arm.takes_image else 1):
-                    seed = _seed(self.settings.seed, fold, number)
+                    seed = run_seed(self.settings.seed, fold, number)
                     facts = {
                         "settings": run_settings(self.of_arm(arm), arm), **data_facts[arm.name], "fold": fold,
                         "seed": seed,
@@ -242,8 +242,7 @@ class Study:
                     }  # fmt: skip
                     if not arm.takes_image:
                         facts.pop("images", None)
-                    folder = out / "runs" / arm.name / (f"{fold}-seed{number}" if number else fold)
-                    runs.append(Run(arm, fold, number, seed, folder, facts))
+                    runs.append(Run(arm, fold, number, seed, run_folder(out, arm.name, fold, number), facts))
         return runs
 
     def _facts(self, covariates: Sequence[str]) -> dict[str, Any]:
@@ -269,7 +268,7 @@ class Study:
             return
         from fusionconv.study.timing import seconds_of
 
-        epoch, other = seconds_of(self, [arm for arm in arms if arm.takes_image and arm.kind != "stacked"])
+        epoch, other = seconds_of(self, [arm for arm in arms if arm.has_network])
         runs = len(self.folds.columns) * self.settings.seeds
         epochs = int((60 * minutes / runs - other) / max(epoch, 1e-9))
         if epochs < 1:
@@ -295,11 +294,13 @@ class Study:
         counts = self.folds.iloc[:, 0].value_counts()
         lines.append(f"{len(self.folds.columns)} folds, the first with " +
                      ", ".join(f"{counts.get(part, 0)} {part}" for part in ("train", "val", "test")))  # fmt: skip
-        if self.settings.covariates:
-            data = fold_data(rows, self.folds.iloc[:, 0], self.settings, None)
-            assert data.encoder is not None
-            lines.append(data.encoder.summary())
-        return lines
+        return [*lines, self.encoding] if self.encoding else lines
+
+    @cached_property
+    def encoding(self) -> str:
+        """How the covariates are encoded in the first fold; empty without covariates."""
+        data = fold_data(self.rows, self.folds.iloc[:, 0], self.settings, None)
+        return "" if data.encoder is None else data.encoder.summary()
 
 
 class Comparison:
@@ -368,9 +369,10 @@ class Comparison:
     def _read(self, name: str) -> pd.DataFrame:
         path = self.out / name
         if not path.is_file():
-            raise StudyError(f"{self.out}: expected a finished comparison with {name}, got none; run fusionconv "
-                             f"compare, "
-                             "or fusionconv report")  # fmt: skip
+            raise StudyError(
+                f"{self.out}: expected a finished comparison with {name}, got none; run fusionconv compare, or "
+                "fusionconv report"
+            )
         return pd.read_csv(
             path, dtype={"id": str, "subject": str, "control": str}, keep_default_na=False, na_values=[""]
         )
@@ -421,130 +423,6 @@ def parse_arms(arms: Sequence[str | Mapping[str, Any]], settings: Settings) -> l
     if settings.reference is not None and settings.reference not in names:
         raise StudyError(f"reference: expected one of the arms {', '.join(names)}, got {settings.reference!r}")
     return parsed
-
-
-# ---- the folder ----
-
-
-def claim(out: Path, overwrite: bool) -> None:
-    """Make the folder; with ``overwrite`` throw away an earlier comparison, and nothing else.
-
-    Raises:
-        StudyError: it cannot be written, or holds something else.
-    """
-    if out.exists() and not out.is_dir():
-        raise StudyError(f"out: expected a folder, got the file {out}; give another --out")
-    others = {path.name for path in out.iterdir() if path.name[:7] != ".write-"} if out.is_dir() else set()
-    if others - {"log.txt"} and not others & {"study.yaml", "cache"}:  # another machine may be about to begin here
-        raise StudyError(f"out: expected a new folder or one of a comparison, got {out}, which holds other files; give "
-                         "another --out")  # fmt: skip
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".write-{uuid.uuid4().hex}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise StudyError(
-            f"out: expected a folder that can be written, got {out} ({error.strerror}); give another --out"
-        ) from error
-    if overwrite:
-        for name in ("runs", "figures"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for path in (*out.glob("*.csv"), *out.glob("*.json"), *out.glob("report.*"), out / "study.yaml"):
-            path.unlink(missing_ok=True)
-
-
-def write_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> None:
-    """study.yaml: everything that the comparison is, so that it can be run again."""
-    content = {"settings": settings.to_dict(), "arms": [arm.said for arm in arms]}
-    text = "# fusionconv compare --config study.yaml --out DIR\n" + yaml.safe_dump(
-        content, sort_keys=False, allow_unicode=True
-    )
-    part = out / f"study.yaml.{uuid.uuid4().hex}.part"  # several machines may begin at once
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, out / "study.yaml")
-
-
-def read_study(out: Path) -> dict[str, Any]:
-    """What study.yaml says."""
-    path = out / "study.yaml"
-    if not path.is_file():
-        raise StudyError(f"expected the folder of a study (with study.yaml), got {out}; give --out of a comparison")
-    saved: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return saved
-
-
-def require_same_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> None:
-    """Raise where the folder holds a comparison of other settings; arms may be added.
-
-    Raises:
-        StudyError: the settings that differ are named, with both values.
-    """
-    if not (out / "study.yaml").is_file():
-        return
-    saved = read_study(out)
-    free = {
-        "cache",
-        "workers",
-        "reference",
-        "metric",
-        "subgroups",
-        "resamples",
-        "keep",
-        "tensorboard",
-        "repeats",
-        "seeds",
-    }
-    old, new = dict(saved["settings"]), settings.to_dict()
-    differ = {k: v for k, v in differences(old, new).items() if k not in free}
-    if differ:
-        told = "; ".join(f"{name}: {before} before, {now} now" for name, (before, now) in differ.items())
-        raise StudyError(f"{out}: expected the settings of the comparison that it holds, got others ({told}); give "
-                         f"another "
-                         "--out, or --overwrite to throw the old results away")  # fmt: skip
-
-
-@contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Messages of the engine on the console, and in a file with time stamps."""
-    to_file = logging.FileHandler(path, encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
-    handlers: list[logging.Handler] = [to_file]
-    if not any(getattr(h, "fusionconv", False) for h in log.handlers):
-        console = _Console()
-        console.setFormatter(logging.Formatter("%(message)s"))
-        console.fusionconv = True  # type: ignore[attr-defined]
-        handlers.append(console)
-    level, log.propagate = log.level, False
-    log.setLevel(logging.INFO)
-    for handler in handlers:
-        log.addHandler(handler)
-    try:
-        yield
-    except Exception as error:
-        to_file.emit(logging.LogRecord(log.name, logging.ERROR, "", 0, "stopped: %s", (error,), None))
-        raise
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-        to_file.close()
-        log.setLevel(level)
-        log.propagate = True
-
-
-class _Console(logging.Handler):
-    """Lines above the progress bars."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record))
-
-
-def _seed(seed: int, fold: str, number: int) -> int:
-    """Of a training: the same for all arms of a fold, so that they start from the same weights."""
-    numbers = [int(n) for n in re.findall(r"\d+", fold)] if fold.startswith("repeat") else [0, 0]
-    return 1_000_000 * seed + 100_000 * number + 1000 * numbers[0] + numbers[1]
 
 
 def _hash(value: Any) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from lightning.pytorch import seed_everything
 
+from fusionconv.study.environment import hardware
 from recipes.adni.arms import ARMS, count_parameters
 from recipes.adni.configuration import BrainCLI
 from recipes.adni.covariates_only import fit_linear
@@ -26,7 +27,6 @@ from recipes.adni.preparation import content_hash
 from recipes.adni.study import BrainStudy
 from recipes.adni.summary import summarise
 from recipes.adni.training import describe, write_predictions, write_result
-from recipes.common.environment import hardware
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import RunError, is_rank_zero
 from recipes.common.settings import differences

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from fusionconv.study.environment import hardware, versions
 from fusionconv.tabular.suspicious import suspicious_numbers
 from recipes.adni.configuration import BrainCLI
 from recipes.adni.data import BrainData
 from recipes.adni.memory import memory_errors
-from recipes.common.environment import hardware, versions
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.runs import is_rank_zero
 from recipes.common.trainer import EpochLog, best_checkpoint

@@ -17,8 +17,8 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from fusionconv.study.environment import versions
 from recipes.celeba.attributes import answers_frame, columns_of, means, per_attribute, write_table
-from recipes.common.environment import versions
 from recipes.common.runs import RunError
 
 COLUMNS = columns_of(["target"])  # of the rows that an evaluation of one attribute collects

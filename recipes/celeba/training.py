@@ -12,13 +12,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fusionconv.study.curves import CurvesLogger
+from fusionconv.study.environment import hardware
 from recipes.celeba.balance import describe, mean_majority_accuracy
 from recipes.celeba.data import CelebAData
 from recipes.celeba.results import one_class_answers, write_results
 from recipes.celeba.study import CelebAStudy
 from recipes.common.checkpoint import check_checkpoint
 from recipes.common.checkpoint_io import WholeCheckpoints
-from recipes.common.environment import hardware
 from recipes.common.gathering import gather
 from recipes.common.own_config import early_options, with_own_config
 from recipes.common.resuming import ExactResume

@@ -366,7 +366,7 @@ def test_a_study_by_processes_and_parts_is_the_study(tmp_path, small):
 
 
 def test_a_second_machine_may_begin_before_the_first_has_written_its_study(tmp_path):
-    from fusionconv.study.study import claim
+    from fusionconv.study.folder import claim
 
     for name in ("log.txt", ".write-0123"):
         (tmp_path / name).touch()

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from fusionconv.errors import StudyError, TableError
-from fusionconv.study import Study
+from fusionconv.study import Study, load_predictor
 from fusionconv.study.arms import parse_arm
 from fusionconv.study.plain_models import fit_estimator
 from fusionconv.study.predict import predict_table
@@ -14,6 +15,7 @@ from fusionconv.study.rows import read_rows
 from fusionconv.study.runs import _move, read_predictions
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import make_task
+from tests.study.conftest import NETWORK, write_pictures
 
 
 @pytest.mark.parametrize("name", ["id", "patient", "subject"])
@@ -182,3 +184,28 @@ def test_stacked_chooses_its_threshold_on_validation_rows(small, tmp_path, folds
     own = found[found["arm"] == "stacked"]
     assert (own["decision"] == (own["probability"] >= own["threshold"])).all()
     assert (own["threshold"] != 0.5).all()
+
+
+def test_explain_leaves_the_channels_of_a_missing_image_zero(tmp_path):
+    from fusionconv.study.explain import attributions
+
+    frame = write_pictures(tmp_path / "images")
+    frame["second"] = np.where(np.arange(len(frame)) % 2, frame["file"], None)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    study = Study(
+        table=str(tmp_path / "t.csv"), images=str(tmp_path / "images"), image_column=["file", "second"], subject="patient",
+        target="dx", covariates=["age"], network=NETWORK, image_size=16, folds=1, epochs=1, controls=0,
+        cache=str(tmp_path / "cache"),
+    )  # fmt: skip
+    study.compare(["image"], out=tmp_path / "out", progress=False, report=False)
+    predictor = load_predictor(tmp_path / "out/runs/image/holdout/model")
+    data = study.data(parse_arm("image"), "holdout")
+    ids = list(data.tables["test"].ids)[:6]
+    lacks = study.store.there(ids)[:, 1] == 0
+    assert 0 < lacks.sum() < 6
+    entered = []
+    predictor.network[0].register_forward_pre_hook(lambda module, given: entered.append(given[0].detach()))
+    attributions(predictor, data, 6)
+    second = torch.cat(entered)[:, 1].flatten(1).abs().sum(1)  # of every step between the baseline and an image
+    share = (second == 0).float().mean()
+    assert share >= lacks.float().mean()

@@ -46,8 +46,7 @@ class Survival(Task):
         if (time <= 0).any() or not np.isin(event, [0, 1]).all():
             raise TableError(
                 f"survival: expected positive times in {self.columns[0]!r} and 0 or 1 in {self.columns[1]!r}, got "
-                f"times "
-                f"from {time.min():g} and events {np.unique(event)[:5].tolist()}; leave such rows out with "
+                f"times from {time.min():g} and events {np.unique(event)[:5].tolist()}; leave such rows out with "
                 f"--rows '{self.columns[0]} > 0'"
             )
         return np.stack([time, event], axis=1)

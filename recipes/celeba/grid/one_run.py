@@ -16,12 +16,13 @@ import pandas as pd
 import torch
 
 from fusionconv.errors import FusionError
+from fusionconv.study.environment import hardware, versions
 from recipes.celeba import training
 from recipes.celeba.grid.controls import write_controls
 from recipes.celeba.grid.plan import Run, Settings, every_result, write_text
 from recipes.common.checkpoint import open_checkpoint, read_note
 from recipes.common.checkpoint_io import write_whole
-from recipes.common.environment import PeakMemory, commit, hardware, versions
+from recipes.common.environment import PeakMemory, commit
 from recipes.common.runs import RunFolder
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fusionconv")
