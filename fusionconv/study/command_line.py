@@ -56,6 +56,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "rows": (6, "so many test images"),
         "layer": (None, "layer whose feature maps are drawn too, such as layer4.1"),
         "out": (None, "folder of the figures; default: STUDY/explain/ARM"),
+        "nifti": (False, "3-D: also write the attributions as NIfTI, on the voxels of the images' files"),
     },
     "demo": {
         "dims": (2, "2 or 3"),
@@ -78,33 +79,46 @@ class Given:
     own: dict[str, Any]
 
 
-def parse(command: str, words: Sequence[str]) -> Given:
+def parse(
+    command: str, words: Sequence[str], own: Mapping[str, tuple[Any, str]] | None = None, *,
+    settings: bool | None = None, program: str = "fusionconv",
+) -> Given:  # fmt: skip
     """Words of a command line: ``--config FILE`` first, then the options, which win.
+
+    Args:
+        command: its name.
+        words: of the command line.
+        own: options beside a study's, name -> (default, help), of a program on top of the engine; default:
+            ``OWN[command]``.
+        settings: whether a study's options are taken too; default: as the command of that name.
+        program: for messages.
 
     Raises:
         StudyError: an unknown option, a value of another type, a needed option that is absent.
     """
-    own = OWN[command]
+    own = OWN[command] if own is None else own
     if command in _POSITIONAL and words and not words[0].startswith("-"):
         words = [f"--{_POSITIONAL[command]}", *words]
-    flags = with_underscores(words, [*_LISTS, "arms"], [*_PAIRS, "launcher_options"])
-    names = list(Settings.__dataclass_fields__) if command in _WITH_SETTINGS else []
+    lists, pairs = ([name for name, (default, _) in own.items() if isinstance(default, kind)] for kind in (list, dict))
+    flags = with_underscores(words, [*_LISTS, *lists], [*_PAIRS, *pairs])
+    takes = command in _WITH_SETTINGS if settings is None else settings
+    names = list(Settings.__dataclass_fields__) if takes else []
     said: dict[str, Any] = {}
     at = 0
     while at < len(flags):
         word = flags[at]
         if not word.startswith("--"):
             raise StudyError(
-                f"expected an option such as --out DIR, got {word!r}; `fusionconv {command} --help` lists them"
+                f"expected an option such as --out DIR, got {word!r}; `{program} {command} --help` lists them"
             )
         name, _, key = word[2:].partition(".")
         value: Any = flags[at + 1] if at + 1 < len(flags) and not re.match(r"--[a-z]", flags[at + 1]) else None
         at += 1 if value is None else 2
         if name not in [*names, *own, *(["config"] if names else [])]:
-            raise StudyError(_unknown(command, name, [*names, *own]))
+            raise StudyError(_unknown(f"{program} {command}", name, [*names, *own]))
         if value is None and not isinstance(_default(name, own), bool):
             raise StudyError(f"--{name.replace('_', '-')}: expected a value, got none")
-        read = True if value is None else _read(name, value)
+        read = True if value is None else _read(name, value, [*lists, *pairs])
         if key:
             said.setdefault(name, {})[key] = read
         elif isinstance(read, dict) and isinstance(said.get(name), dict):
@@ -118,7 +132,7 @@ def parse(command: str, words: Sequence[str]) -> Given:
         n for n, (_, text) in own.items() if values[n] is None and ("(needed)" in text or n == _POSITIONAL.get(command))
     ]
     if needed:
-        raise StudyError(f"expected --{' --'.join(needed)}, got none; `fusionconv {command} --help` says what it is")
+        raise StudyError(f"expected --{' --'.join(needed)}, got none; `{program} {command} --help` says what it is")
     for name, (default, _) in own.items():
         values[name] = _as_kind(name, values[name], default)
     return Given({name: value for name, value in said.items() if name in names}, values)
@@ -143,8 +157,8 @@ def _default(name: str, own: Mapping[str, tuple[Any, str]]) -> Any:
     return own[name][0] if name in own else Settings.__dataclass_fields__[name].default if name != "config" else None
 
 
-def _read(name: str, text: str) -> Any:
-    if name in _LISTS or name in _PAIRS or name in ("arms", "launcher_options"):
+def _read(name: str, text: str, several: Sequence[str]) -> Any:
+    if name in _LISTS or name in _PAIRS or name in several:
         return yaml.safe_load(text)
     return _word(text)
 
@@ -154,11 +168,14 @@ def _unknown(command: str, name: str, names: Sequence[str]) -> str:
 
     near = difflib.get_close_matches(name, names, n=3)
     hint = f"; did you mean {' or '.join('--' + n.replace('_', '-') for n in near)}?" if near else ""
-    return f"expected an option of {command}, got --{name.replace('_', '-')}{hint} (`fusionconv {command} --help`)"
+    return f"expected an option of {command.split()[-1]}, got --{name.replace('_', '-')}{hint} (`{command} --help`)"
 
 
 def _config(path: str, names: Sequence[str], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A YAML file: options by name; study.yaml of a comparison is one too."""
+    """A YAML file: options by name; study.yaml of a comparison is one too.
+
+    A key ``x-NAME`` holds options of another program: those that ``own`` lists are taken as if they stood outside.
+    """
     if not Path(path).is_file():
         raise StudyError(f"config: expected a YAML file, got {path}, which is not there")
     try:
@@ -168,9 +185,13 @@ def _config(path: str, names: Sequence[str], own: Mapping[str, Any]) -> dict[str
     if not isinstance(content, dict):
         raise StudyError(f"config: expected options by name in {path}, got {type(content).__name__}")
     content = {**content.pop("settings", {}), **content}
+    for key in [key for key in content if str(key).startswith("x-")]:
+        theirs = content.pop(key)
+        if isinstance(theirs, dict) and any(name in own for name in theirs):
+            content = {**theirs, **content}
     for name in content:
         if str(name).replace("-", "_") not in [*names, *own]:
-            raise StudyError(f"{path}: {_unknown('compare', str(name), [*names, *own])}")
+            raise StudyError(f"{path}: {_unknown('fusionconv compare', str(name), [*names, *own])}")
     return {str(name).replace("-", "_"): value for name, value in content.items()}
 
 
@@ -240,10 +261,12 @@ def _plainly(message: str, values: Mapping[str, Any]) -> str:
     return f"{name}: expected {shown}, got {values.get(name)!r}"
 
 
-def help_text(command: str, what: str) -> str:
-    """A command's options, a line each."""
-    lines = [_usage(command), "", f"{what[:1].upper()}{what[1:]}.", ""]
-    for name, (default, text) in OWN[command].items():
+def help_text(
+    command: str, what: str, own: Mapping[str, tuple[Any, str]] | None = None, *, usage: str | None = None
+) -> str:
+    """A command's options, a line each; ``own`` and ``usage`` as of a program on top of the engine."""
+    lines = [usage or _usage(command), "", f"{what[:1].upper()}{what[1:]}.", ""]
+    for name, (default, text) in (OWN[command] if own is None else own).items():
         lines.append(_line(name, text, default))
     if command in _WITH_SETTINGS:
         lines.append(_line("config", "YAML file of options; those of the command line win", None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from fusionconv.study.folds import FoldData, fold_data
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
 
-__all__ = ["attributions", "covariate_effects", "explain_arm", "kernel_figure"]
+__all__ = ["attribute", "attributions", "covariate_effects", "explain_arm", "kernel_figure", "write_maps"]
 
 
 def explain_arm(
-    study: str, arm: str, fold: str | None = None, rows: int = 6, layer: str | None = None, out: str | None = None
+    study: str, arm: str, fold: str | None = None, rows: int = 6, layer: str | None = None, out: str | None = None,
+    nifti: bool = False,
 ) -> list[Path]:  # fmt: skip
     """Draw kernels, effects of covariates and attributions of one network of a finished study.
 
@@ -30,10 +33,11 @@ def explain_arm(
         rows: test images of the attributions.
         layer: whose feature maps are drawn, by its name, such as ``layer4.1``.
         out: folder of the figures; default: ``STUDY/explain/ARM``.
+        nifti: 3-D: also write the attributions as NIfTI on the voxels of the images' own files.
 
     Returns:
         The files: ``attribution.png`` always; ``kernels.png`` and ``effects.png`` where the network takes covariates;
-        ``features-LAYER.png`` where a layer is named.
+        ``features-LAYER.png`` where a layer is named; ``attribution-N-ID.nii.gz`` with ``nifti``.
 
     Raises:
         StudyError: no such arm, fold, network or layer.
@@ -68,6 +72,8 @@ def explain_arm(
     for title, figure in figures.items():
         figure.savefig(folder / f"{title}.png", dpi=110)
         paths.append(folder / f"{title}.png")
+    if nifti:
+        paths += write_maps(predictor, data, list(data.tables["test"].ids)[:rows], folder)
     return paths
 
 
@@ -139,17 +145,10 @@ def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) ->
     return figure
 
 
-def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
-    """Integrated gradients (Sundararajan et al. 2017, through Captum) of image and covariates together.
-
-    The baseline is the mean training image's value (0 after normalisation) and covariates of 0. Of a class network the
-    last class's logit is explained.
-    """
+def attribute(predictor: Predictor, data: FoldData, ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Test images (N, C, *size), integrated gradients of each voxel, and those of the covariates (N, K)."""
     from captum.attr import IntegratedGradients
-    from matplotlib.figure import Figure
 
-    assert data.store is not None
-    ids = list(data.tables["test"].ids)[:rows]
     batch = data.batch("test", ids)
     images, covariates = batch["image"], batch["covariates"] if predictor.encoder is not None else None
 
@@ -159,12 +158,52 @@ def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
 
     inputs = images if covariates is None else (images, covariates)
     found = IntegratedGradients(answer).attribute(inputs, n_steps=32, internal_batch_size=max(len(ids), 8))
-    maps = found if covariates is None else found[0]
+    return (images, found.detach(), None) if covariates is None else (images, found[0].detach(), found[1].detach())
+
+
+def write_maps(predictor: Predictor, data: FoldData, ids: Sequence[str], folder: Path) -> list[Path]:
+    """The attributions of 3-D images as NIfTI, float32, on the voxels of each one's own file, for any viewer.
+
+    Raises:
+        StudyError: 2-D images.
+        VolumeError: a preparation that cannot be undone.
+    """
+    import nibabel as nib
+
+    from fusionconv.study.preparation import on_file_grid
+
+    assert data.store is not None
+    options = data.store.options
+    if options.dims != 3 or options.shuffle is not None:
+        what = "2-D" if options.dims != 3 else "3-D ones whose voxels are shuffled"
+        raise StudyError(f"nifti: expected a study of 3-D images, got {what}; leave --nifti out")
+    _, maps, _ = attribute(predictor, data, ids)
+    paths = []
+    for at, (name, one) in enumerate(zip(ids, maps, strict=True)):
+        values, affine = on_file_grid(one.sum(0).numpy(), data.store.sources[name][0], options)
+        written = nib.Nifti1Image(values.astype(np.float32), affine)
+        written.header.set_xyzt_units("mm")
+        short = re.sub(r"[^\w.-]+", "_", name).split(".nii")[0]
+        paths.append(folder / f"attribution-{at}-{short}.nii.gz")
+        nib.save(written, paths[-1])
+    return paths
+
+
+def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
+    """Integrated gradients (Sundararajan et al. 2017, through Captum) of image and covariates together.
+
+    The baseline is the mean training image's value (0 after normalisation) and covariates of 0. Of a class network the
+    last class's logit is explained.
+    """
+    from matplotlib.figure import Figure
+
+    ids = list(data.tables["test"].ids)[:rows]
+    images, maps, values = attribute(predictor, data, ids)
     three = images.ndim == 5
-    figure = Figure(figsize=(2 * len(ids) + 0.4, 4.2 + 1.8 * (covariates is not None)), layout="constrained")
-    panels = figure.subplots(2 + (covariates is not None), len(ids), squeeze=False)
+    figure = Figure(figsize=(2 * len(ids) + 0.4, 4.2 + 1.8 * (values is not None)), layout="constrained")
+    panels = figure.subplots(2 + (values is not None), len(ids), squeeze=False)
     for at, name in enumerate(ids):
-        image, attributed = images[at].mean(0), maps[at].detach().sum(0)
+        image, attributed = images[at].mean(0), maps[at].sum(0)
         if three:
             middle = image.shape[-1] // 2
             image, attributed = image[..., middle], attributed[..., middle]
@@ -174,11 +213,11 @@ def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
         panels[1, at].imshow(attributed.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
         for axes in panels[:2, at]:
             axes.set_axis_off()
-        if covariates is not None:
+        if values is not None:
             assert predictor.encoder is not None
             names = predictor.encoder.get_feature_names_out().tolist()
-            values = found[1][at].detach().numpy()
-            panels[2, at].barh(range(len(names)), values, color=np.where(values < 0, "C0", "C3"))
+            own = values[at].numpy()
+            panels[2, at].barh(range(len(names)), own, color=np.where(own < 0, "C0", "C3"))
             panels[2, at].set_yticks(range(len(names)), names if at == 0 else [""] * len(names), fontsize=7)
             panels[2, at].tick_params(axis="x", labelsize=6)
             panels[2, at].axvline(0, color="0.5", lw=0.5)

@@ -31,7 +31,8 @@ def claim(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise StudyError(f"out: expected a folder, got the file {out}; give another --out")
     others = {path.name for path in out.iterdir() if path.name[:7] != ".write-"} if out.is_dir() else set()
-    if others - {"log.txt"} and not others & {"study.yaml", "cache"}:  # another machine may be about to begin here
+    ours = {"study.yaml", "cache", "table"}  # cache, table: of one that has not begun, here or on another machine
+    if others - {"log.txt"} and not others & ours:
         raise StudyError(f"out: expected a new folder or one of a comparison, got {out}, which holds other files; give "
                          "another --out")  # fmt: skip
     try:

@@ -13,7 +13,7 @@ from fusionconv.study.volumes import VolumeError, VolumeInfo, check_volume
 if TYPE_CHECKING:
     from fusionconv.study.image_options import ImageOptions
 
-__all__ = ["prepare_volume"]
+__all__ = ["on_file_grid", "prepare_volume"]
 
 
 def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.ndarray:
@@ -38,13 +38,7 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
     if len(volumes) > 1:
         volume = volume.clone()
         volume.set_array(torch.cat([v.as_tensor() for v in volumes]))
-    steps: list[Any] = [monai.Orientation(axcodes=options.orientation, labels=None)]
-    if options.spacing is not None:
-        steps.append(monai.Spacing(pixdim=options.spacing, mode="bilinear", padding_mode="zeros"))
-    if options.foreground:
-        steps.append(monai.CropForeground(allow_smaller=True))
-    steps.append(monai.ResizeWithPadOrCrop(spatial_size=options.size))
-    volume = monai.Compose(steps)(volume)
+    volume = _geometry(options)(volume)
     if options.percentiles is not None:
         scale = monai.ScaleIntensityRangePercentiles(*options.percentiles, 0.0, 1.0, clip=True)
         arrays = [scale(volume[n : n + 1]) for n in range(len(there))]
@@ -60,6 +54,53 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
                 "that are not finite; look at it with `inspect`, or change image_size, spacing or percentiles"
             )
     return out.astype(np.float16) if options.percentiles is not None else out
+
+
+def _geometry(options: ImageOptions) -> Any:
+    """What moves voxels: MONAI's transforms, which can be undone."""
+    monai: Any = importlib.import_module("monai.transforms")
+    steps: list[Any] = [monai.Orientation(axcodes=options.orientation, labels=None)]
+    if options.spacing is not None:
+        steps.append(monai.Spacing(pixdim=options.spacing, mode="bilinear", padding_mode="zeros"))
+    if options.foreground:
+        steps.append(monai.CropForeground(allow_smaller=True))
+    steps.append(monai.ResizeWithPadOrCrop(spatial_size=options.size))
+    return monai.Compose(steps)
+
+
+def on_file_grid(values: np.ndarray, file: str, options: ImageOptions) -> tuple[np.ndarray, np.ndarray]:
+    """A map of a prepared volume on the voxels of its file, and the file's affine.
+
+    Cropping, padding, resampling (trilinear) and reorientation are undone one after the other; what the preparation
+    had cropped away is zero.
+
+    Args:
+        values: (*size), one value for each prepared voxel.
+        file: that was prepared.
+        options: how.
+
+    Raises:
+        VolumeError: a map of another size; the way back does not end at the file's shape and affine.
+    """
+    import nibabel as nib
+
+    data: Any = importlib.import_module("monai.data")
+    if tuple(values.shape) != tuple(options.size):
+        raise VolumeError(f"{file}: expected a map of {options.size} voxels, got {values.shape}")
+    steps = _geometry(options)
+    prepared = steps(_load(file))
+    marked = data.MetaTensor(
+        np.ascontiguousarray(values, dtype=np.float32)[None], meta=prepared.meta,
+        applied_operations=prepared.applied_operations,
+    )  # fmt: skip
+    back = steps.inverse(marked)
+    image: Any = nib.load(file)
+    if tuple(back.shape[1:]) != image.shape[:3] or not np.allclose(back.affine.numpy(), image.affine, atol=1e-3):
+        raise VolumeError(
+            f"{file}: expected the map to come back to {image.shape[:3]} voxels and the file's affine, got "
+            f"{tuple(back.shape[1:])}; MONAI cannot undo this preparation, and the map is not written"
+        )
+    return back[0].as_tensor().numpy(), np.asarray(image.affine)
 
 
 def _load(file: str) -> Any:

@@ -101,6 +101,8 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
         raise StudyError(f"covariates: expected columns beside the target, got {answers}, the answer; leave it out")
     flow = Flow()
     notes: list[str] = []
+    for line in _before(where):
+        flow.note(*line)
     flow.note("rows of the table", len(frame))
     frame = _query(frame, settings.rows, flow)
     if with_target:
@@ -115,6 +117,15 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     flow.note("analysed", len(frame), f"{frame['subject'].nunique()} subjects")
     values = task.targets(frame) if with_target else np.zeros((len(frame), 0))
     return Rows(frame, images, values, task, flow, tuple(notes))
+
+
+def _before(table: str) -> list[tuple[str, int, str]]:
+    """What became of rows before they came into the table: TABLE.flow.csv beside it (step, rows, detail), if any."""
+    path = Path(table).with_suffix(".flow.csv")
+    if not path.is_file():
+        return []
+    lines = pd.read_csv(path, dtype={"step": str, "detail": str}, keep_default_na=False)
+    return [(step, int(count), detail) for step, count, detail in lines.itertuples(index=False)]
 
 
 def _require_columns(where: str, settings: Settings, names: Sequence[str]) -> None:

@@ -131,3 +131,22 @@ def test_times_in_a_config_stay_text_and_numbers_numbers(tmp_path):
 def test_a_folder_behind_the_command_stands_in_its_help(command, place):
     assert help_text(command, command).splitlines()[0] == f"usage: fusionconv {command} {place} [options]"
     assert place.lower() in parse(command, ["runs/x", *(["--arm", "image"] if command == "explain" else [])]).own
+
+
+OF_A_PROGRAM = {"out": (None, "folder (needed)"), "source": ("bids", "kind"), "define": ({}, "columns")}
+
+
+def test_a_program_on_top_has_options_of_its_own_in_one_file_with_a_studys(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("epochs: 3\nx-brains: {source: ixi, define: {dx: {a: age > 3}}}\nx-other: {colour: red}\n")
+    given = parse("crossval", ["--config", str(config), "--out", "O"], OF_A_PROGRAM, settings=True)
+    assert given.settings == {"epochs": 3}
+    assert given.own == {"out": "O", "source": "ixi", "define": {"dx": {"a": "age > 3"}}}
+    given = parse("crossval", ["--config", str(config), "--out", "O", "--source", "table"], OF_A_PROGRAM, settings=True)
+    assert given.own["source"] == "table"  # the command line wins
+    assert parse("compare", ["--config", str(config), "--out", "O"]).settings == {"epochs": 3}  # theirs are left alone
+    config.write_text("x-brains: {source: ixi, defien: 1}\n")
+    with pytest.raises(StudyError, match="did you mean --define"):
+        parse("crossval", ["--config", str(config), "--out", "O"], OF_A_PROGRAM, settings=True)
+    with pytest.raises(StudyError, match=r"got --epochs.*`brains predict --help`"):
+        parse("predict", ["--epochs", "3"], OF_A_PROGRAM, settings=False, program="brains")

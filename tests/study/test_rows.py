@@ -152,3 +152,17 @@ def test_rows_to_predict_need_no_target(study):
     rows = read_rows(settings, made.task, with_target=False)
     assert len(rows.frame) == 12
     assert rows.targets.shape == (12, 0)
+
+
+def test_the_flow_begins_with_what_became_of_rows_before_the_table(small, tmp_path):
+    frame = pd.read_csv(small["table"])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "t.flow.csv").write_text(
+        'step,rows,detail\nrows of the source,50,\n"later visits",-10,"bl, then m06"\n'
+    )
+    rows = read_rows(make_settings(small | {"table": str(tmp_path / "t.csv")}))
+    assert rows.flow.lines[:3] == [
+        ("rows of the source", 50, ""),
+        ("later visits", -10, "bl, then m06"),
+        ("rows of the table", 40, ""),
+    ]
