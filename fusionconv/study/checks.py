@@ -13,7 +13,7 @@ from fusionconv.errors import LeakageWarning, StudyError, TableError
 from fusionconv.study.arms import Arm, build_arm, count_parameters, too_large
 from fusionconv.study.folds import PARTS, fold_data
 from fusionconv.study.rows import Rows
-from fusionconv.study.settings import Settings
+from fusionconv.study.settings import Settings, make_settings
 from fusionconv.tabular import check_leakage
 from fusionconv.tabular.sides import left_right_columns, mirroring_note
 
@@ -170,21 +170,21 @@ def check_arms(
     for arm in arms:
         if not arm.has_network:
             continue
-        names = arm.settings.get("covariates", settings.covariates)
-        data = fold_data(rows, split, settings, None, covariates=names)
+        own = make_settings(arm.settings, settings) if arm.settings else settings
+        data = fold_data(rows, split, own, None, covariates=own.covariates)
         if arm.takes_covariates and data.num_covariates == 0:
             raise StudyError(f"arm {arm.name}: expected covariates, got none; give --covariates COLUMNS")
         with torch.random.fork_rng(devices=[]):
             network = build_network(
-                settings.network, num_outputs=rows.task.num_outputs, in_channels=store.array.shape[1],
-                image_size=store.array.shape[2:], options=settings.network_options, head=settings.head,
+                own.network, num_outputs=rows.task.num_outputs, in_channels=store.array.shape[1],
+                image_size=store.array.shape[2:], options=own.network_options, head=own.head,
                 weights=None if checked else settings.weights,
             )  # fmt: skip
-            if not checked:
+            if not checked or own.network_options != settings.network_options:
                 check_network(network, store.array.shape[1], store.array.shape[2:], rows.task.num_outputs)
                 checked = True
-            if frozen := arm.settings.get("freeze", settings.freeze):
-                freeze(network, frozen)
+            if own.freeze:
+                freeze(network, own.freeze)
             network = build_arm(arm, network, data.num_covariates)
         if text := too_large(arm, count_parameters(network)):
             said.append(text)

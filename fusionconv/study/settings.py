@@ -68,7 +68,7 @@ class Settings:
         epochs: passes over the training rows.
         batch_size: images per step and device.
         lr: learning rate, the same for every arm.
-        covariate_lr: learning rate of the covariate parameters; default: lr.
+        covariate_lr: learning rate of the covariate parameters; 0: they stay as they began; default: lr.
         weight_decay: of all but the covariate parameters.
         optimizer: adamw, adam, adamax, sgd.
         momentum: of sgd; cycled where schedule is onecycle.
@@ -174,8 +174,11 @@ class Settings:
         for name, least in counts.items():
             if getattr(self, name) < least:
                 raise StudyError(f"{name}: expected a whole number of at least {least}, got {getattr(self, name)}")
-        if self.lr <= 0 or (self.covariate_lr is not None and self.covariate_lr <= 0):
-            raise StudyError(f"lr and covariate_lr: expected more than 0, got {self.lr} and {self.covariate_lr}")
+        if self.lr <= 0 or (self.covariate_lr is not None and self.covariate_lr < 0):
+            raise StudyError(
+                f"lr and covariate_lr: expected more than 0 (covariate_lr 0: they are not trained), got {self.lr} and "
+                f"{self.covariate_lr}"
+            )
         for name in ("val_size", "test_size"):
             if not 0 <= getattr(self, name) < 1:
                 raise StudyError(f"{name}: expected a share of at least 0 and below 1, got {getattr(self, name)}")

@@ -148,17 +148,14 @@ class Study:
             for name in ("rows", "store", "folds", "encoding"):
                 self.__dict__.pop(name, None)
         out = Path(out)
-        parsed = parse_arms(arms, self.settings)
-        self.settings = make_settings({"head": head_of_all(parsed, self.settings.head)}, self.settings)
         if overwrite and part != "1/1":
             raise StudyError(
                 f"overwrite: expected part 1/1, got {part}, which would throw away what other parts did; give another "
                 "--out, or remove the folder first"
             )
-        claim(out, overwrite)
-        self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
+        plan = self.begin(arms, out=out, overwrite=overwrite, minutes=minutes)
+        parsed = parse_arms(arms, self.settings)
         with logging_to(out / "log.txt"):
-            plan = self._plan(parsed, out, minutes)
             from fusionconv.study.launch import launch, part_of
 
             mine = part_of(plan, part)
@@ -169,7 +166,7 @@ class Study:
             if resumed and todo:
                 write_json(out / "resumed.json", {"finished before": resumed})
             local = launcher == "local" and jobs == 1
-            do = self._do if local else do_named_run
+            do = self.do if local else do_named_run
             for result in launch(todo, out, launcher, jobs, progress=progress, do=do, options=launcher_options or {}):
                 value = result["metrics"].get(result["main"])
                 shown = "not defined" if value is None or value != value else f"{value:.4g}"
@@ -186,6 +183,29 @@ class Study:
             if report:
                 log.info("wrote %s", comparison.report())
         return comparison
+
+    def begin(
+        self, arms: Sequence[str | Mapping[str, Any]], *, out: str | os.PathLike[str], overwrite: bool = False,
+        minutes: float | None = None,
+    ) -> list[Run]:  # fmt: skip
+        """Check everything, write to ``out`` what the study is, and list its runs; nothing is trained.
+
+        `compare` begins so. To choose which runs are done and when, do them with `do`, and call
+        ``Comparison(out).summarise()`` for the tables.
+
+        Args:
+            arms: as in `compare`.
+            out: the folder of everything that is written.
+            overwrite: throw away what an earlier comparison left there.
+            minutes: choose the number of epochs so that the whole takes about so long here.
+        """
+        out = Path(out)
+        parsed = parse_arms(arms, self.settings)
+        self.settings = make_settings({"head": head_of_all(parsed, self.settings.head)}, self.settings)
+        claim(out, overwrite)
+        self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
+        with logging_to(out / "log.txt"):
+            return self._plan(parsed, out, minutes)
 
     def _plan(self, arms: Sequence[Arm], out: Path, minutes: float | None) -> list[Run]:
         """Check everything, write study.yaml, rows.csv and folds.csv, and list the runs, fold by fold."""
@@ -257,8 +277,8 @@ class Study:
             "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights else None,
         }
 
-    def _do(self, run: Run, progress: bool = True) -> dict[str, Any]:
-        """Do one run in this process."""
+    def do(self, run: Run, progress: bool = True) -> dict[str, Any]:
+        """Do one run of the plan in this process, or what is left of it; returns its result."""
         return do_run(run, self.data(run.arm, run.fold), self.of_arm(run.arm), progress=progress)
 
     def _fit_into(self, arms: Sequence[Arm], minutes: float, out: Path) -> None:
@@ -386,7 +406,7 @@ def do_named_run(out: str, arm: str, fold: str, number: int, progress: bool = Fa
     for run in study.plan(arms, Path(out)):
         if (run.arm.name, run.fold, run.number) == (arm, fold, number):
             done = read_json(run.folder / "result.json") if run.done else None
-            return done or study._do(run, progress)
+            return done or study.do(run, progress)
     raise StudyError(f"{out}: expected a run of the study, got arm {arm!r}, fold {fold!r}, seed {number}")
 
 
