@@ -1,4 +1,4 @@
-"""The console command ``fusionconv``: inspect, compare, fit, predict, report, explain, demo."""
+"""The console command ``fusionconv``: inspect, compare, fit, predict, report, explain, robustness, lr-find, demo."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ COMMANDS = {
     "predict": "answers of a finished study's networks for new rows",
     "report": "write the tables and the report of a study again; or test two studies against each other",
     "explain": "what an arm's network does with image and covariates, as figures",
+    "robustness": "an arm's metrics on turned images, and with each image's pixels in a random order",
+    "lr-find": "train an arm for some steps at rising rates: the curve, and a rate to start from",
     "demo": "a whole study on synthetic images with known rates, without data",
 }
 _HELP = """usage: fusionconv COMMAND [options]
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 where something was not as expected."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_HELP.format(commands="\n".join(f"  {name:<9} {what}" for name, what in COMMANDS.items())))
+        print(_HELP.format(commands="\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())))
         return 0
     if words[0] == "--version":
         import fusionconv
@@ -67,7 +69,7 @@ def _run(command: str, words: list[str]) -> int:
         return 0
     given = parse(command, words)
     settings, own = given.settings, given.own
-    if command in ("inspect", "compare", "fit"):
+    if command in ("inspect", "compare", "fit", "lr-find"):
         _check_early(settings, own)
         from fusionconv.study.study import Study
 
@@ -76,6 +78,12 @@ def _run(command: str, words: list[str]) -> int:
             print("\n".join(study.describe()))
         elif command == "compare":
             study.compare(own.pop("arms"), **own)
+        elif command == "lr-find":
+            from fusionconv.study.lr_range import find_lr
+
+            _, rate = find_lr(study, own.pop("arm"), **own)
+            none = "no suggestion: the smoothed loss never fell; look at the curve, try more --steps or other rates"
+            print(f"wrote {own['out']}/lr_find.png; {none if rate is None else f'suggested: --lr {rate:.2e}'}")
         else:
             arm = own.pop("arm")
             study.compare([arm], folds=1, repeats=1, **own)
@@ -96,6 +104,10 @@ def _run(command: str, words: list[str]) -> int:
             return 0
         comparison = Comparison(own["out"])
         print(comparison.summarise().report())
+    elif command == "robustness":
+        from fusionconv.study.robustness import check_robustness
+
+        print(check_robustness(**own).to_string(index=False, float_format="{:.4g}".format))
     elif command == "explain":
         from fusionconv.study.explain import explain_arm
 

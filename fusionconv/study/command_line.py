@@ -58,6 +58,21 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "out": (None, "folder of the figures; default: STUDY/explain/ARM"),
         "nifti": (False, "3-D: also write the attributions as NIfTI, on the voxels of the images' files"),
     },
+    "lr-find": {
+        "arm": ("image", "the arm that is trained for a few steps, or {arm: ..., rank: 2}"),
+        "out": (None, "folder of lr_find.csv and lr_find.png (needed)"),
+        "steps": (100, "how many rates are tried, one a step"),
+        "min_lr": (1e-8, "the first rate"),
+        "max_lr": (1.0, "the last rate"),
+    },
+    "robustness": {
+        "study": (None, "folder of a finished comparison (needed)"),
+        "arm": (None, "whose networks are judged (needed)"),
+        "step": (15.0, "degrees from one angle to the next"),
+        "rows": (None, "only the first so many test rows of each fold; default: all"),
+        "seed": (0, "of the shuffling"),
+        "out": (None, "folder of robustness.csv and robustness.png; default: STUDY/robustness/ARM"),
+    },
     "demo": {
         "dims": (2, "2 or 3"),
         "out": (None, "folder of the study; default: runs/demo-2d or runs/demo-3d"),
@@ -65,8 +80,8 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "overwrite": (False, "throw away an earlier demo"),
     },
 }
-_POSITIONAL = {"report": "out", "explain": "study"}
-_WITH_SETTINGS = ("inspect", "compare", "fit")
+_POSITIONAL = {"report": "out", "explain": "study", "robustness": "study"}
+_WITH_SETTINGS = ("inspect", "compare", "fit", "lr-find")
 _LISTS = [f.name for f in dataclasses.fields(Settings) if str(f.type).startswith("list")]
 _PAIRS = [f.name for f in dataclasses.fields(Settings) if "dict" in str(f.type)]
 
@@ -146,11 +161,15 @@ def _as_kind(name: str, value: Any, default: Any) -> Any:
         return value
     if isinstance(default, list):
         return [value]
+    if isinstance(default, float) and isinstance(value, int):
+        return float(value)
     raise StudyError(f"--{name.replace('_', '-')}: expected {_kind(default)}, got {value!r}")
 
 
 def _kind(value: Any) -> str:
-    return {int: "a whole number", str: "text", dict: "pairs such as a=b"}.get(type(value), type(value).__name__)
+    return {int: "a whole number", float: "a number", str: "text", dict: "pairs such as a=b"}.get(
+        type(value), type(value).__name__
+    )
 
 
 def _default(name: str, own: Mapping[str, tuple[Any, str]]) -> Any:

@@ -2,87 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from fusionconv.errors import StudyError
-from fusionconv.study.study import Study
+from fusionconv.study.checks import check_arms, check_options
+from fusionconv.study.module import StudyModule
+from fusionconv.study.networks import frozen_modules
+from fusionconv.study.runs import make_network, run_seed
+from fusionconv.study.study import Study, parse_arms
+from fusionconv.study.training import make_trainer, quiet
 
 __all__ = ["find_lr", "suggested"]
 
-BETA = 0.98  # of Lightning's smoothing
+BETA = 0.98  # of the smoothing: a mean over some 50 steps
+FALL = 1e-3  # of the loss: less is noise
 DIVERGED = 4.0  # times the lowest loss before: the search ends
 
 
 def find_lr(
-    study: Study, arm: str | dict[str, Any], *, out: str | Path, steps: int = 100, min_lr: float = 1e-8,
-    max_lr: float = 1.0, progress: bool = True,
+    study: Study, arm: str | Mapping[str, Any], *, out: str | Path, steps: int = 100, min_lr: float = 1e-8,
+    max_lr: float = 1.0,
 ) -> tuple[pd.DataFrame, float | None]:  # fmt: skip
     """Train for some steps at rates that rise from step to step, on the first fold; nothing of it is kept.
 
-    The suggestion, a tenth of the rate with the lowest smoothed loss, is a place to start from (L. N. Smith, WACV 2017).
-    Give all arms the same rate, and choose it on the validation part. It is not the steepest fall per unit of rate:
-    there the noise at the smallest rates wins.
+    The suggestion, a tenth of the rate with the lowest smoothed loss, is a place to start from (L. N. Smith, WACV
+    2017). Give all arms the same rate, and choose it on the validation part. It is not the steepest fall per unit of
+    rate: there the noise at the smallest rates wins.
 
     Args:
-        study: table, images, network, training.
+        study: table, images, network, training; its ``lr`` is not used, but where ``covariate_lr`` is another rate,
+            their ratio is kept.
         arm: one with a network.
         out: folder for ``lr_find.csv`` and ``lr_find.png``.
         steps: how many rates are tried, one a step; at least 20.
         min_lr: the first.
         max_lr: the last.
-        progress: show a bar.
 
     Returns:
         Columns ``lr`` and ``smoothed_loss``, and the suggestion; None where the smoothed loss never fell.
 
     Raises:
-        StudyError: an arm without a network; wrong rates; too little data for one step.
+        StudyError: an arm without a network; rates or steps that cannot be.
     """
-    from lightning.pytorch import seed_everything
-    from lightning.pytorch.tuner import Tuner
-
-    from fusionconv.study.checks import check_arms, check_options
-    from fusionconv.study.module import StudyModule
-    from fusionconv.study.networks import frozen_modules
-    from fusionconv.study.runs import make_network, run_seed
-    from fusionconv.study.study import parse_arms
-    from fusionconv.study.training import make_trainer, quiet
-
     if not (steps >= 20 and 0 < min_lr < max_lr):
         raise StudyError(
-            f"expected steps of at least 20 and 0 < min_lr < max_lr, got {steps}, {min_lr:g} and {max_lr:g}; change them"
+            f"expected --steps of at least 20 and 0 < --min-lr < --max-lr, got {steps}, {min_lr:g} and {max_lr:g}"
         )
-    (chosen,) = parse_arms([arm], study.settings)
+    chosen = parse_arms([arm], study.settings)[0]
     if not chosen.has_network:
         raise StudyError(f"arm: expected one with a network, got {chosen.name}; give image or hybrid@first")
     folder = Path(out)
     study.cache = Path(study.settings.cache) if study.settings.cache else folder / "cache"
-    check_options([(chosen, study.of_arm(chosen))], study.rows)
+    settings = replace(study.of_arm(chosen), schedule="constant", unfreeze_epoch=None, tensorboard=False, epochs=steps)
+    check_options([(chosen, settings)], study.rows)
     check_arms([chosen], study.rows, study.folds, study.settings, study.store)
     fold = str(study.folds.columns[0])
-    data = study.data(chosen, fold)
-    settings = replace(study.of_arm(chosen), schedule="constant", unfreeze_epoch=None, tensorboard=False, epochs=steps)
+    data, seed = study.data(chosen, fold), run_seed(settings.seed, fold, 0)
+    search = _Rising(steps, min_lr, max_lr, settings.lr)
     with quiet(), tempfile.TemporaryDirectory() as scratch:
-        seed = run_seed(settings.seed, fold, 0)
         seed_everything(seed, workers=True, verbose=False)
         network = make_network(chosen, data, settings)
-        module = _Searching(network, data, settings, chosen.takes_covariates, seed, {},
-                            frozen_modules(network, settings.freeze), ())  # fmt: skip
-        trainer, _ = make_trainer(Path(scratch), data.task, settings, False, "lr-find", False)
-        trainer.callbacks = [c for c in trainer.callbacks if not type(c).__name__.startswith("ModelCheckpoint")]
-        finder = Tuner(trainer).lr_find(
-            module, data.loader("train", settings.batch_size, train=True, seed=seed), min_lr=min_lr, max_lr=max_lr,
-            num_training=steps, update_attr=False, early_stop_threshold=2 * DIVERGED,
-        )  # fmt: skip
-    assert finder is not None
-    losses = mended(finder.results["loss"])
-    table = until_it_diverged(pd.DataFrame({"lr": finder.results["lr"], "smoothed_loss": losses}))
+        module = StudyModule(network, data, settings, chosen.takes_covariates, seed, {},
+                             frozen_modules(network, settings.freeze))  # fmt: skip
+        trainer, _ = make_trainer(Path(scratch), data.task, settings, False, "lr-find", False, [search])
+        loader = data.loader("train", settings.batch_size, train=True, seed=seed)
+        with contextlib.suppress(_Enough):
+            trainer.fit(module, loader)
+    table = pd.DataFrame({"lr": search.rates, "smoothed_loss": search.losses})
     rate = suggested(table)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "lr_find.csv", index=False)
@@ -90,40 +85,46 @@ def find_lr(
     return table, rate
 
 
-def _searching() -> Any:
-    from fusionconv.study.module import StudyModule
-
-    class Searching(StudyModule):
-        """A loss that is no number is part of the search."""
-
-        def on_train_epoch_end(self) -> None:
-            """No check, no log."""
-
-    return Searching
+class _Enough(Exception):  # noqa: N818 - it is no error
+    """Ends the training."""
 
 
-def mended(losses: list[float]) -> list[float]:
-    """Lightning's smoothed losses, with the correction of their start that belongs to them.
+class _Rising(Callback):
+    """Sets the rate of each step, and keeps the smoothed loss.
 
-    The average a_k = 0.98 a_(k-1) + 0.02 loss_k starts at 0, so that after k steps it is to be divided by 1 - 0.98^k.
-    Lightning 2.6.6 divides by 1 - 0.98^(k+1): a loss that is always 0.7 begins at 0.35, and every curve seems lowest
-    at its left. `test_a_constant_loss` fails when Lightning mends it; this function is then to be removed.
-
-    >>> [round(loss, 3) for loss in mended([0.7 * 0.02 / (1 - 0.98**2), 0.7 * (1 - 0.98**2) / (1 - 0.98**3)])]
-    [0.7, 0.7]
+    The average a_k = 0.98 a_(k-1) + 0.02 loss_k starts at 0; after k steps it is divided by 1 - 0.98^k.
     """
-    return [loss * (1 - BETA ** (k + 1)) / (1 - BETA**k) for k, loss in enumerate(losses, start=1)]
 
+    def __init__(self, steps: int, low: float, high: float, lr: float) -> None:
+        self.planned = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
+        self.lr, self.average = lr, 0.0
+        self.ratios: list[float] = []
+        self.rates: list[float] = []
+        self.losses: list[float] = []
 
-def until_it_diverged(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows up to the first whose loss is DIVERGED times the lowest before it, or no number."""
-    loss = table["smoothed_loss"]
-    over = ((loss > DIVERGED * loss.cummin()) | loss.isna()).to_numpy()
-    return table.iloc[: int(over.argmax()) + 1] if over.any() else table
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The rate of this step; groups keep their ratios."""
+        groups = trainer.optimizers[0].param_groups
+        self.ratios = self.ratios or [group["lr"] / self.lr for group in groups]
+        for group, ratio in zip(groups, self.ratios, strict=True):
+            group["lr"] = ratio * self.planned[len(self.rates)]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The loss; the end after the last rate, and where it has diverged."""
+        loss = float(outputs["loss"])
+        self.rates.append(self.planned[len(self.rates)])
+        self.average = BETA * self.average + (1 - BETA) * loss
+        self.losses.append(self.average / (1 - BETA ** len(self.rates)))
+        left = [value for value in self.losses if math.isfinite(value)]
+        diverged = not math.isfinite(self.losses[-1]) or self.losses[-1] > DIVERGED * min(left)
+        if diverged or len(self.rates) == len(self.planned):
+            raise _Enough
 
 
 def suggested(table: pd.DataFrame, skip: int = 10) -> float | None:
-    """A tenth of the rate with the lowest smoothed loss; None where the loss never fell.
+    """A tenth of the rate with the lowest smoothed loss; None where the loss never fell by 0.1 %.
 
     Args:
         table: columns lr (rising) and smoothed_loss.
@@ -135,9 +136,10 @@ def suggested(table: pd.DataFrame, skip: int = 10) -> float | None:
     """
     left = table.iloc[skip:]
     left = left[left["smoothed_loss"].map(math.isfinite)]
-    if len(left) < 2 or left["smoothed_loss"].idxmin() == left.index[0]:
+    loss = left["smoothed_loss"]
+    if len(left) < 2 or not loss.min() < (1 - FALL) * loss.iloc[0]:
         return None
-    return float(left.loc[left["smoothed_loss"].idxmin(), "lr"]) / 10
+    return float(left["lr"].to_numpy()[int(loss.to_numpy().argmin())]) / 10
 
 
 def _draw(table: pd.DataFrame, rate: float | None, path: Path) -> None:
