@@ -22,7 +22,7 @@ def by_name(groups: list[dict]) -> dict[str, list[int]]:
 def assert_parted(model: nn.Module, covariate_names: list[str]) -> None:
     """Each trainable parameter once, and exactly ``covariate_names`` in "covariates"."""
     named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    groups = by_name(param_groups(model, 0.1, 0.2))
+    groups = by_name(param_groups(model, 0.1, 0.2, covariate_lr=0.1))  # one rate: one group of covariate parameters
     everything = [i for ids in groups.values() for i in ids]
     assert sorted(everything) == sorted(id(p) for p in named.values())
     assert groups.get("covariates", []) == [id(named[n]) for n in covariate_names]
@@ -84,11 +84,90 @@ def test_one_group_where_there_is_only_one_kind() -> None:
 def test_rates() -> None:
     model = fusionconv.fuse_into(small_net(), 0, 2)
     numbers = [(g["lr"], g["weight_decay"]) for g in param_groups(model, 1e-3, 0.05)]
+    assert numbers == [(1e-3, 0.05), (5e-4, 0.0)]  # two covariates
+    numbers = [(g["lr"], g["weight_decay"]) for g in param_groups(model, 1e-3, 0.05, covariate_lr=1e-3)]
     assert numbers == [(1e-3, 0.05), (1e-3, 0.0)]
     numbers = [
         (g["lr"], g["weight_decay"]) for g in param_groups(model, 0, 0, covariate_lr=1, covariate_weight_decay=2)
     ]
     assert numbers == [(0.0, 0.0), (1.0, 2.0)]
+
+
+# Of a layer with 3 inputs and 8 outputs and K = 6 covariates: what divides lr, by parameter; 1 where lr is kept.
+DIVIDED = [
+    ("hybrid", {"covariate_bias": True}, {"covariate_weight": 6, "covariate_bias": 6}),
+    ("hybrid", {"rank": 2, "covariate_bias": True}, {"covariate_weight": 2, "covariate_bias": 2, "covariate_map": 1}),
+    ("hyper", {"hidden": 5}, {"covariate_weight": 5, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
+    ("hyper", {"hidden": 5, "rank": 3},
+     {"covariate_weight": 3, "covariate_map": 1, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
+    ("film", {}, {"covariate_out_weight": 6}),
+    ("film", {"hidden": 4}, {"covariate_out_weight": 4, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
+    ("scale", {"hidden": 4}, {"covariate_out_weight": 4, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
+    ("attention", {"hidden": 4, "pooled": True},
+     {"covariate_out_weight": 4, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
+    ("daft", {}, {"covariate_out_weight": 7, "covariate_hidden_weight": 1}),
+    ("condconv", {"experts": 3, "ignore_covariates": True},
+     {"covariate_weight": 3, "routing_weight": 1, "routing_bias": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "options", "expected"), DIVIDED)
+def test_what_divides_the_rate(method, options, expected) -> None:
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 6, method=method, **options)
+    rate = {id(p): g["lr"] for g in param_groups(model, 1.0, 0.0) for p in g["params"]}
+    found = {name.removeprefix("0."): 1 / rate[id(p)] for name, p in model.named_parameters()}
+    assert found == pytest.approx({"weight": 1, "bias": 1, **expected})
+
+
+def test_concat_is_an_ordinary_linear_layer() -> None:
+    model = fusionconv.fuse_into(nn.Sequential(nn.Linear(3, 8)), 0, 6, method="concat", hidden=4)
+    assert {g["lr"] for g in param_groups(model, 1.0, 0.0)} == {1.0}
+
+
+def test_rows_of_the_covariates_divide_the_rate() -> None:
+    """F is the mean over the rows of sum |s|: 1 for one-hot columns, however many; hidden units as the layer has them."""
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 6)
+    assert param_groups(model, 1.0, 0.0, covariates=torch.eye(6).numpy())[1]["lr"] == 1
+    rows = torch.randn(50, 6, dtype=torch.float64)
+    total = sum(abs(float(v)) for row in rows for v in row) / 50
+    assert param_groups(model, 1.0, 0.0, covariates=rows)[1]["lr"] == pytest.approx(1 / total)
+    assert param_groups(model, 1.0, 0.0, covariates=rows / 1000)[1]["lr"] == 1  # never above lr
+    fusionconv.unfuse(model)
+    fusionconv.fuse_into(model, 0, 6, method="film", hidden=40)
+    layer, units = model[0], 0.0
+    for row in rows:
+        for weights, bias in zip(layer.covariate_hidden_weight, layer.covariate_hidden_bias, strict=True):
+            units += max(0.0, float(row @ weights.double() + bias)) / 50
+    assert units > 1
+    groups = {g["name"]: g["lr"] for g in param_groups(model, 1.0, 0.0, covariates=rows)}
+    assert groups == {"backbone": 1, "covariates/1": 1, f"covariates/{units:.4g}": pytest.approx(1 / units)}
+
+
+@pytest.mark.parametrize(("rule", "times"), [(None, 2), (0.01, 1 + 5)])
+def test_a_kernel_moves_as_a_plain_layers_would(rule, times) -> None:
+    """Where all covariates are 1 and one rate holds, Adam's first step moves a sample's kernel 1 + K times lr."""
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 5).double()
+    x, s = torch.rand(4, 3, 6, 6, dtype=torch.float64) + 0.1, torch.ones(4, 5, dtype=torch.float64)
+    before = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(param_groups(model, 0.01, 0.0, rule))
+    (-model(x, s)).sum().backward()
+    optimizer.step()
+    kernels = [fusionconv.merge(m, s[0])[0].weight.detach() for m in (before, model)]
+    torch.testing.assert_close(kernels[1] - kernels[0], torch.full_like(kernels[0], 0.01 * times), rtol=1e-6, atol=0)
+
+
+def test_flattened_parameters_say_what_to_do() -> None:
+    """FSDP's older form makes parts of flat vectors of parameters; what is not told by the options is not guessed."""
+    for method, options, known in (("film", {"hidden": 4}, 4), ("hybrid", {}, 6), ("hyper", {"hidden": 4}, None)):
+        model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 6, method=method, **options)
+        for name, p in list(model[0].covariate_parameters()):
+            setattr(model[0], name, nn.Parameter(p.detach().flatten()[:7].clone()))
+        assert {g["lr"] for g in param_groups(model, 1.0, 0.0, covariate_lr=1.0)} == {1.0}
+        if known is None:
+            with pytest.raises(fusionconv.SurgeryError, match="give covariate_lr"):
+                param_groups(model, 1.0, 0.0)
+        else:
+            assert min(g["lr"] for g in param_groups(model, 1.0, 0.0)) == pytest.approx(1 / known)
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
@@ -164,6 +243,14 @@ def test_schedulers_and_the_monitor_of_lightning(tmp_path) -> None:
         ({"lr": True}, TypeError, "got True"),
         ({"weight_decay": None}, TypeError, "got None"),
         ({"model": [nn.Linear(1, 1)]}, TypeError, "torch.nn.Module, got list"),
+        ({"covariates": torch.full((3, 2), math.nan)}, ValueError, "finite training rows.*got NaN"),
+        ({"covariates": torch.zeros(3)}, ValueError, r"rows \(N, K\), got shape \(3,\)"),
+        ({"covariates": torch.zeros(0, 2)}, ValueError, r"got shape \(0, 2\)"),
+        (
+            {"covariates": torch.zeros(4, 3), "model": fusionconv.fuse_into(small_net(), 0, 2)},
+            ValueError,
+            "expected 2 columns for the layer '0', got 3",
+        ),
         ({"model": nn.ReLU()}, ValueError, "at least one parameter.*ReLU has none"),
     ],
 )

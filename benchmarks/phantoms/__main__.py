@@ -45,6 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--steps", metavar="N", type=int, help="Adam steps; selection takes 10/3 of them (default 300; quick: 150)"
     )
+    parser.add_argument(
+        "--covariate-lr", choices=("scaled", "rows", "same"), default="scaled",
+        help="rate of the covariate parameters (default scaled: that of fusionconv.param_groups)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--covariate-decay", metavar="X", type=float, default=0.0, help="their weight decay (default 0)"
+    )
     parser.add_argument("--part", metavar="k/n", default="1/1", help="every n-th setting from the k-th on")
     parser.add_argument("--only", metavar="REGEX", default="", help="only settings whose name matches; see --list")
     parser.add_argument("--list", action="store_true", help="list the settings and stop")
@@ -72,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         budget = replace(budget, seeds=options.seeds)
     if options.steps:
         budget = replace(budget, steps=options.steps, steps_selection=10 * options.steps // 3)
+    budget = replace(budget, covariate_lr=options.covariate_lr, covariate_decay=options.covariate_decay)
     everything = plan.quick() if options.quick else plan.full()
     try:
         chosen = [setting for setting in everything if re.search(options.only, setting.key)]
@@ -108,10 +116,12 @@ def _run(chosen: list[Setting], budget: Budget, folder: Path, part: int) -> None
     torch.set_num_threads(1)  # the networks are too small to share
     done = read(folder)
     for record in done.values():
-        if record["seeds"] != budget.seeds:
-            raise SystemExit(
-                f"{folder} holds results of {record['seeds']} seeds, this run has {budget.seeds}; give another --out"
-            )
+        for name in ("seeds", "covariate_lr", "covariate_decay"):
+            if record.get(name) != getattr(budget, name):
+                raise SystemExit(
+                    f"{folder} holds results of {name} {record.get(name)}, this run has {getattr(budget, name)}; give "
+                    "another --out"
+                )
     todo = [setting for setting in chosen if setting.key not in done]
     layout = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left, {desc}"
     with tqdm(total=sum(work(s, budget) for s in todo), bar_format=layout, disable=None) as bar:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.phantoms.arms import ARMS, build
 from benchmarks.phantoms.tasks import TASKS, Batch, Task, make_task
+from fusionconv import param_groups
 from fusionconv.evaluation import control_rows
 
 __all__ = ["RATES", "Budget", "Setting", "train"]
@@ -52,7 +53,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much: seeds, samples a step, validation and test samples, and Adam steps by task and dimensions."""
+    """How much: seeds, samples a step, validation and test samples, and Adam steps by task and dimensions.
+
+    Attributes:
+        covariate_lr: rate of the covariate parameters: "scaled" and "rows" as `fusionconv.param_groups` has it without
+            and with rows of the covariates, "same": the rate of all others.
+        covariate_decay: weight decay of the covariate parameters; all others have none.
+    """
 
     seeds: int = 5
     batch: int = 64
@@ -60,6 +67,8 @@ class Budget:
     test: int = 2000
     steps: int = 300
     steps_selection: int = 1000
+    covariate_lr: str = "scaled"
+    covariate_decay: float = 0.0
 
     def steps_of(self, setting: Setting) -> int:
         """Adam steps of a setting; two thirds in 3-D, where a step costs twice as much."""
@@ -90,7 +99,8 @@ def train(setting: Setting, budget: Budget) -> dict[str, Any]:
         models.append(build(ARMS[setting.arm], setting.dims, setting.width, task.num_covariates, head, grouped=True))
     steps = budget.steps_of(setting)
     rates = RATES if setting.steps is None else RATES_LONG
-    stack = Stack(models, steps, rates)
+    rows = task.sample(2000, _generator(setting, 0, "train")).covariates
+    stack = Stack(models, steps, rates, budget, rows)
     draws = [_training_data(setting, task, seed) for seed in range(budget.seeds)]
     for _ in range(steps):
         stack.step(_stacked([draw(budget.batch) for draw in draws]))
@@ -108,6 +118,8 @@ def train(setting: Setting, budget: Budget) -> dict[str, Any]:
         "extended": setting.steps is not None,
         "covariates": task.num_covariates,
         "bayes": task.bayes,
+        "covariate_lr": budget.covariate_lr,
+        "covariate_decay": budget.covariate_decay,
         "rate": rates[best],
         "accuracy": {name: [round(float(v), 5) for v in values[best]] for name, values in accuracy.items()},
         "rates": {
@@ -121,14 +133,20 @@ def train(setting: Setting, budget: Budget) -> dict[str, Any]:
 class Stack:
     """Networks of one form, one for each rate and seed, that are trained in one go and know nothing of each other."""
 
-    def __init__(self, models: list[nn.Module], steps: int, rates: tuple[float, ...] = RATES) -> None:
+    def __init__(
+        self, models: list[nn.Module], steps: int, rates: tuple[float, ...] = RATES, budget: Budget | None = None,
+        rows: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        budget = budget or Budget()
         self.model = models[0]
         start, _ = stack_module_state(models)  # (seeds, ...) each
         self.leaves = [{k: v.detach().clone().requires_grad_() for k, v in start.items()} for _ in rates]
         groups = [
-            {"params": list(leaves.values()), "lr": rate} for leaves, rate in zip(self.leaves, rates, strict=True)
+            {**group, "params": [leaves[name] for name in group["params"]]}
+            for leaves, rate in zip(self.leaves, rates, strict=True)
+            for group in _groups(models[0], rate, budget, rows)
         ]
-        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)  # Adam, where nothing decays
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(steps, 1))
         seeds = vmap(self._logits, in_dims=(0, 0, 0))
         self.logits = vmap(seeds, in_dims=(0, None, None))  # (rates, seeds, N, 2)
@@ -158,6 +176,16 @@ class Stack:
         for images, covariates, target in zip(*(part.split(CHUNK, dim=1) for part in batch), strict=True):
             right.append(self.logits(parameters, images, covariates).argmax(-1) == target)
         return torch.cat(right, -1).double().mean(-1)
+
+
+def _groups(model: nn.Module, rate: float, budget: Budget, rows: Tensor | None) -> list[dict[str, Any]]:
+    """`fusionconv.param_groups`, with the names of the parameters in place of them."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = param_groups(
+        model, rate, 0.0, rate if budget.covariate_lr == "same" else None, budget.covariate_decay,
+        covariates=rows if budget.covariate_lr == "rows" else None,
+    )  # fmt: skip
+    return [{**group, "params": [names[id(p)] for p in group["params"]]} for group in groups]
 
 
 def _judged(setting: Setting, task: Task, budget: Budget) -> dict[str, Batch]:

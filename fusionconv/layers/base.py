@@ -156,6 +156,20 @@ class CovariateLayer(nn.Module):
             if parameter is not None:
                 yield name, parameter
 
+    def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
+        """What multiplies each added parameter that makes kernels, biases, scales or shifts directly.
+
+        `fusionconv.param_groups` divides the learning rate of these parameters by it, and of no others.
+
+        Args:
+            s: covariates (N, K) in float64, or None.
+
+        Returns:
+            By name of the parameter: the numbers that multiply its entries for each row, (N, F), or how many there
+            are, F, where they depend on the image too or ``s`` is None.
+        """
+        return {}
+
     def merged(self, s: Tensor) -> Merged:
         """The plain layer that the covariates ``s`` (K,) in float64 make of this one.
 
@@ -244,5 +258,6 @@ def num_outputs(layer: nn.Module) -> int:
 
 
 def precise(tensor: Tensor) -> Tensor:
-    """In float64 and on the CPU (not every device has float64); a meta tensor stays one."""
+    """In float64 and on the CPU (not every device has float64), a DTensor whole; a meta tensor stays one."""
+    tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return tensor.detach().to(tensor.device if tensor.is_meta else "cpu", torch.float64)

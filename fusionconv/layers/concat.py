@@ -48,5 +48,9 @@ class Concat(Modulated):
         """A shift only."""
         return None, values
 
+    def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
+        """None: C is part of an ordinary linear layer with more inputs, and is trained as such."""
+        return {}
+
 
 variants(Concat, (nn.Linear,))

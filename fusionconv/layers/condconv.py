@@ -108,6 +108,10 @@ class CondConv(GeneratedKernels):
             means = x.mean(tuple(range(2, x.ndim)), dtype=self.routing_weight.dtype)
             return nn.functional.linear(means, self.routing_weight, self.routing_bias).sigmoid()
 
+    def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
+        """E: the routing weights depend on the image."""
+        return super().multipliers()
+
     def merged(self, s: Tensor) -> Merged:
         """There is no such layer."""
         raise NotImplementedError("its kernel depends on the image, not on the covariates")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusionconv.errors import FusionError
+from fusionconv.errors import FusionError, SurgeryError
 from fusionconv.functional import is_finite, ready_covariates
 from fusionconv.layers.base import CovariateLayer, Merged, Option, Shapes, num_outputs, precise
 from fusionconv.strategies import STRATEGIES
@@ -123,6 +123,20 @@ class HybridLayer(CovariateLayer):
             total = None if basis is None else torch.tensordot(factors, precise(basis), dims=1)
             sums.append(total if total is None or base is None else total + precise(base))
         return Merged(*sums)
+
+    def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
+        """Of V and c: the covariates, or what the layer makes of them."""
+        numbers: int | Tensor = self.num_covariates
+        if (self.GENERATED or self.covariate_map is not None) and self.covariate_weight.ndim < 3:
+            raise SurgeryError(
+                f"a {self.METHOD} layer: expected covariate_weight (F, *weight.shape), got a part of a flat vector "
+                f"{tuple(self.covariate_weight.shape)}, which does not tell what to divide lr by; give covariate_lr"
+            )
+        if s is not None:
+            numbers = torch.stack([self.merged_covariates(row) for row in s])
+        elif self.GENERATED or self.covariate_map is not None:
+            numbers = len(self.covariate_weight)
+        return {"covariate_weight": numbers, "covariate_bias": numbers}
 
     def merged_covariates(self, s: Tensor) -> Tensor:
         """`kernel_covariates` of one vector in float64."""

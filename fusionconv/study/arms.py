@@ -31,15 +31,16 @@ __all__ = [
 #: the fusion methods, as `fusionconv.layers.METHODS` has them (a test compares), without importing torch
 METHODS = ("hybrid", "hyper", "film", "daft", "scale", "attention", "concat", "condconv")
 #: what an arm may change of the study's settings
-_OWN = ("lr", "covariate_lr", "weight_decay", "optimizer", "schedule", "epochs", "batch_size", "covariates", "kinds",
-        "freeze", "network_options")  # fmt: skip
+_OWN = ("lr", "covariate_lr", "weight_decay", "covariate_weight_decay", "optimizer", "schedule", "epochs",
+        "batch_size", "covariates", "kinds", "freeze", "network_options")  # fmt: skip
 _OTHER_WORDS = {"image-only": "image", "covariate": "covariates", "tabular": "covariates", "early": "hybrid@first",
                 "late": "concat", "mlp": "concat-mlp", "concat_mlp": "concat-mlp"}  # fmt: skip
 _SETTINGS = frozenset(Settings.__dataclass_fields__)
 #: what --tune may change: all that is read when a network is built and trained, not before
 _TUNED = frozenset({
     "network", "network_options", "pretrained", "weights", "head", "freeze", "unfreeze_epoch", "epochs", "batch_size",
-    "lr", "covariate_lr", "weight_decay", "optimizer", "momentum", "schedule", "milestones", "augment", "trainer",
+    "lr", "covariate_lr", "weight_decay", "covariate_weight_decay", "optimizer", "momentum", "schedule", "milestones",
+    "augment", "trainer",
 })  # fmt: skip
 
 

@@ -73,9 +73,11 @@ class StudyModule(LightningModule):
     # ---- training ----
 
     def configure_optimizers(self) -> Any:
-        """The optimizer of the settings; covariate parameters in a group of their own, without decay."""
+        """The optimizer of the settings; covariate parameters in groups of their own."""
         s = self.settings
-        groups = param_groups(self.network, s.lr, s.weight_decay, s.covariate_lr)
+        rate = s.covariate_lr if isinstance(s.covariate_lr, float) else {"scaled": None, "same": s.lr}[s.covariate_lr]
+        rows = self.data.tables["train"].covariates if self.takes_covariates else None
+        groups = param_groups(self.network, s.lr, s.weight_decay, rate, s.covariate_weight_decay, covariates=rows)
         make: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
         optimizer = torch.optim.SGD(groups, momentum=s.momentum) if s.optimizer == "sgd" else make[s.optimizer](groups)
         steps = int(self.trainer.estimated_stepping_batches)

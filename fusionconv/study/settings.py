@@ -68,8 +68,9 @@ class Settings:
         epochs: passes over the training rows.
         batch_size: images per step and device.
         lr: learning rate, the same for every arm.
-        covariate_lr: learning rate of the covariate parameters; 0: they stay as they began; default: lr.
+        covariate_lr: of the covariate parameters: scaled (lr / size of the covariates), same (lr), or a number (0: held).
         weight_decay: of all but the covariate parameters.
+        covariate_weight_decay: of the covariate parameters: towards the network without covariates.
         optimizer: adamw, adam, adamax, sgd.
         momentum: of sgd; cycled where schedule is onecycle.
         schedule: constant, cosine, onecycle or multistep.
@@ -141,8 +142,9 @@ class Settings:
     epochs: int = 20
     batch_size: int = 32
     lr: float = 1e-3
-    covariate_lr: float | None = None
+    covariate_lr: float | Literal["scaled", "same"] = "scaled"
     weight_decay: float = 1e-4
+    covariate_weight_decay: float = 0.0
     optimizer: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"
     momentum: float = 0.9
     schedule: Literal["constant", "cosine", "onecycle", "multistep"] = "onecycle"
@@ -174,10 +176,15 @@ class Settings:
         for name, least in counts.items():
             if getattr(self, name) < least:
                 raise StudyError(f"{name}: expected a whole number of at least {least}, got {getattr(self, name)}")
-        if self.lr <= 0 or (self.covariate_lr is not None and self.covariate_lr < 0):
+        if self.lr <= 0 or (isinstance(self.covariate_lr, float) and self.covariate_lr < 0):
             raise StudyError(
                 f"lr and covariate_lr: expected more than 0 (covariate_lr 0: they are not trained), got {self.lr} and "
                 f"{self.covariate_lr}"
+            )
+        if self.weight_decay < 0 or self.covariate_weight_decay < 0:
+            raise StudyError(
+                f"weight_decay and covariate_weight_decay: expected at least 0, got {self.weight_decay} and "
+                f"{self.covariate_weight_decay}"
             )
         for name in ("val_size", "test_size"):
             if not 0 <= getattr(self, name) < 1:

@@ -194,9 +194,12 @@ def test_selection_is_about_the_grating_that_s_names() -> None:
 # ---------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("dims", [2, 3])
-def test_a_stack_is_its_networks_one_by_one(arm: str, dims: int) -> None:
+@pytest.mark.parametrize(
+    ("arm", "dims", "rule"),
+    [*((arm, dims, "same") for arm in ARMS for dims in (2, 3)), ("hybrid, first", 2, "scaled"),
+     ("hybrid, last", 3, "scaled"), ("image only", 2, "scaled"), ("concat MLP", 2, "scaled")],
+)  # fmt: skip
+def test_a_stack_is_its_networks_one_by_one(arm: str, dims: int, rule: str) -> None:
     """Two seeds, two rates, two Adam steps: the same weights as torch's own loop gives each of the four."""
     task = make_task("selection", dims, 3)
     batches = [[task.sample(4, seeded(10 * seed + i)) for i in range(2)] for seed in range(2)]
@@ -209,7 +212,7 @@ def test_a_stack_is_its_networks_one_by_one(arm: str, dims: int) -> None:
                 p.add_(0.3 * torch.randn(p.shape, dtype=p.dtype))
         return model
 
-    stack = Stack([fresh(seed, True) for seed in range(2)], 2, (0.01, 0.03))
+    stack = Stack([fresh(seed, True) for seed in range(2)], 2, (0.01, 0.03), Budget(covariate_lr=rule))
     for i in range(2):
         parts = [batches[seed][i] for seed in range(2)]
         images, covariates, target = (torch.stack(p) for p in zip(*parts, strict=True))
@@ -217,9 +220,14 @@ def test_a_stack_is_its_networks_one_by_one(arm: str, dims: int) -> None:
     for r, rate in enumerate((0.01, 0.03)):
         for seed in range(2):
             model = fresh(seed, False)  # the library's own choice of strategy
-            optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+            of_v = (
+                {f"{m}.covariate_{n}" for m in ("0", "2", "6") for n in ("weight", "bias")} if rule == "scaled" else ()
+            )
+            parts = [[p for n, p in model.named_parameters() if (n in of_v) is inside] for inside in (False, True)]
+            optimizer = torch.optim.Adam([{"params": part} for part in parts if part])
             for i, b in enumerate(batches[seed]):
-                optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * i / 2)) / 2
+                for group, divisor in zip(optimizer.param_groups, (1, 3), strict=False):  # three covariates
+                    group["lr"] = rate / divisor * (1 + math.cos(math.pi * i / 2)) / 2
                 optimizer.zero_grad()
                 F.cross_entropy(model(b.images.double(), b.covariates.double()), b.target).backward()
                 optimizer.step()
@@ -279,7 +287,7 @@ def test_the_command_end_to_end_and_again(tmp_path: Path, capsys: pytest.Capture
     assert len(kept) == 5
     again, before = json.loads(kept[4]), json.loads(lines[3])
     assert again["accuracy"] == before["accuracy"]  # the same seeds give the same numbers
-    with pytest.raises(SystemExit, match="holds results of 2 seeds"):
+    with pytest.raises(SystemExit, match="holds results of seeds 2, this run has 3"):
         command.main([*arguments, "--seeds", "3"])
     capsys.readouterr()
 

@@ -394,3 +394,24 @@ def test_a_network_of_a_library_loads_by_its_folder_alone(small, tmp_path):
         own, _ = comparison.best(arm)
         for name, value in own.state_dict().items():
             torch.testing.assert_close(network.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_the_rate_of_covariate_parameters_is_that_of_one_over_their_size(small, tmp_path):
+    """scaled is lr / mean(sum |s|) over the fold's training rows (age as a z-score, site as 0 and 1)."""
+    settings = {**small, "folds": 1, "repeats": 1, "controls": 0, "lr": 0.01}
+    study = Study(**settings)
+    rows = pd.read_csv(small["table"])[(study.folds.iloc[:, 0] == "train").to_numpy()]
+    assert rows["file"].tolist() == study.rows.frame["id"][(study.folds.iloc[:, 0] == "train").to_numpy()].tolist()
+    z = (rows["age"] - rows["age"].mean()) / rows["age"].std(ddof=0)
+    assert set(rows["site"]) == {"A", "B"}  # in the order of the alphabet
+    size = float((z.abs().fillna(0) + rows["age"].isna() + (rows["site"] == "B")).mean())
+    assert size > 1.2
+    found = {}
+    for rate in ("scaled", "same", 0.01 / size, 0.01):
+        out = tmp_path / str(rate)
+        Study(**{**settings, "covariate_lr": rate}).compare(["hybrid@first"], out=out, progress=False)
+        found[rate] = read_predictions(next(out.glob("runs/*/*/predictions.csv")))["probability"].to_numpy()
+    scaled, same, by_hand, number = found.values()
+    np.testing.assert_allclose(scaled, by_hand, rtol=1e-5)
+    assert (same == number).all()
+    assert np.abs(scaled - same).max() > 1e-4

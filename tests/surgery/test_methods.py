@@ -283,7 +283,7 @@ def test_param_groups_keep_decay_away_from_everything_that_was_added(method, opt
     net = small_net()
     plain = {id(p) for p in net.parameters()}
     fuse(net, method, options)
-    groups = {g["name"]: g for g in fusionconv.param_groups(net, 1e-3, 0.05)}
+    groups = {g["name"]: g for g in fusionconv.param_groups(net, 1e-3, 0.05, covariate_lr=1e-3)}
     assert {id(p) for p in groups["backbone"]["params"]} == plain
     added = {id(p) for m in net if isinstance(m, CovariateLayer) for _, p in m.covariate_parameters()}
     assert {id(p) for p in groups["covariates"]["params"]} == added

@@ -40,6 +40,7 @@ NAMES = [  # written out: importing the checks takes seconds, and a check that i
     "fsdp_mixed_precision",
     "fsdp_state_dict",
     "fsdp_param_groups",
+    "fsdp_param_groups_of_rows",
     "fsdp_surgery_afterwards_is_refused",
     "fsdp1_flat_parameters",
 ]
