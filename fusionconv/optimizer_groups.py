@@ -48,22 +48,22 @@ def param_groups(
     kernel moves up to ``1 + sum_j |s_ij|`` times as far as a plain layer's, about 1 + K times with K standardised
     covariates. (SGD: ``dV_j`` is in proportion to s_ij, the kernel moves ``1 + sum_j s_ij^2`` times as far.) So the
     rate of V and c is ``lr / K`` unless you give another: W and the covariates then move a kernel alike. For the other
-    methods the same holds with F, how many numbers multiply a parameter that makes kernels, biases, scales or shifts:
+    methods the same holds with F, how many numbers multiply a parameter that makes kernels, scales or shifts:
 
     | method | parameters with ``lr / F`` | F |
     |---|---|---|
     | hybrid | V, c | K, with ``rank`` R |
     | hyper | V, c | hidden units H, with ``rank`` R |
     | condconv | V, c | experts E |
-    | film | C2 | K, with ``hidden`` H |
-    | scale, attention | C2 | H |
-    | daft | C2 | bottleneck B |
+    | film without ``hidden`` | C2 | K |
 
     What is in front of these (``covariate_map``, C1, c1, the routing) keeps ``lr``: its step reaches a kernel
-    multiplied by V or C2, which start at 0. ``concat`` keeps ``lr``: it is a linear layer with more inputs.
+    multiplied by V, which starts at 0. So do the networks with hidden units of film, scale, attention and daft (a
+    smaller rate of C2 made seeds of daft and scale fail: docs/choosing.md), and ``concat``, a linear layer with more
+    inputs.
 
     Give ``covariates`` where columns are one-hot or mostly 0: then F is the mean over their rows of the sum of
-    ``|s_ij|`` (of the hidden units, where a layer has them), but at least 1. Ten one-hot columns have F = 1, not 10.
+    ``|s_ij|`` (of hyper's hidden units), but at least 1. Ten one-hot columns have F = 1, not 10.
 
     Args:
         model: any module, wrapped or not.

@@ -93,6 +93,7 @@ def test_rates() -> None:
     assert numbers == [(0.0, 0.0), (1.0, 2.0)]
 
 
+NET = ("covariate_out_weight", "covariate_hidden_weight", "covariate_hidden_bias")
 # Of a layer with 3 inputs and 8 outputs and K = 6 covariates: what divides lr, by parameter; 1 where lr is kept.
 DIVIDED = [
     ("hybrid", {"covariate_bias": True}, {"covariate_weight": 6, "covariate_bias": 6}),
@@ -101,11 +102,10 @@ DIVIDED = [
     ("hyper", {"hidden": 5, "rank": 3},
      {"covariate_weight": 3, "covariate_map": 1, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
     ("film", {}, {"covariate_out_weight": 6}),
-    ("film", {"hidden": 4}, {"covariate_out_weight": 4, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
-    ("scale", {"hidden": 4}, {"covariate_out_weight": 4, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
-    ("attention", {"hidden": 4, "pooled": True},
-     {"covariate_out_weight": 4, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
-    ("daft", {}, {"covariate_out_weight": 7, "covariate_hidden_weight": 1}),
+    ("film", {"hidden": 4}, dict.fromkeys(NET, 1)),
+    ("scale", {"hidden": 4}, dict.fromkeys(NET, 1)),
+    ("attention", {"hidden": 4, "pooled": True}, dict.fromkeys(NET, 1)),
+    ("daft", {}, {"covariate_out_weight": 1, "covariate_hidden_weight": 1}),
     ("condconv", {"experts": 3, "ignore_covariates": True},
      {"covariate_weight": 3, "routing_weight": 1, "routing_bias": 1}),
 ]  # fmt: skip
@@ -133,7 +133,7 @@ def test_rows_of_the_covariates_divide_the_rate() -> None:
     assert param_groups(model, 1.0, 0.0, covariates=rows)[1]["lr"] == pytest.approx(1 / total)
     assert param_groups(model, 1.0, 0.0, covariates=rows / 1000)[1]["lr"] == 1  # never above lr
     fusionconv.unfuse(model)
-    fusionconv.fuse_into(model, 0, 6, method="film", hidden=40)
+    fusionconv.fuse_into(model, 0, 6, method="hyper", hidden=40)
     layer, units = model[0], 0.0
     for row in rows:
         for weights, bias in zip(layer.covariate_hidden_weight, layer.covariate_hidden_bias, strict=True):
@@ -158,7 +158,7 @@ def test_a_kernel_moves_as_a_plain_layers_would(rule, times) -> None:
 
 def test_flattened_parameters_say_what_to_do() -> None:
     """FSDP's older form makes parts of flat vectors of parameters; what is not told by the options is not guessed."""
-    for method, options, known in (("film", {"hidden": 4}, 4), ("hybrid", {}, 6), ("hyper", {"hidden": 4}, None)):
+    for method, options, known in (("film", {}, 6), ("hybrid", {}, 6), ("hyper", {"hidden": 4}, None)):
         model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 6, method=method, **options)
         for name, p in list(model[0].covariate_parameters()):
             setattr(model[0], name, nn.Parameter(p.detach().flatten()[:7].clone()))

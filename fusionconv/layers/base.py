@@ -157,7 +157,7 @@ class CovariateLayer(nn.Module):
                 yield name, parameter
 
     def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
-        """What multiplies each added parameter that makes kernels, biases, scales or shifts directly.
+        """What multiplies each added parameter that makes kernels, scales or shifts for the covariates.
 
         `fusionconv.param_groups` divides the learning rate of these parameters by it, and of no others.
 

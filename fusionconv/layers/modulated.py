@@ -130,12 +130,10 @@ class Modulated(CovariateLayer):
         return numbers.to(y.dtype).reshape((n, *ones, channels) if self.PLAIN is nn.Linear else (n, channels, *ones))
 
     def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
-        """Of C2: the covariates, or the hidden units."""
-        if s is None or self.sees_image(self.covariate_options):
-            options = self.covariate_options  # not by shape: FSDP's older form flattens parameters
-            return {NET[2]: options.get("hidden") or options.get("bottleneck") or self.num_covariates}
-        weight, bias = (None if p is None else precise(p) for p in (self._parameters[name] for name in NET[:2]))
-        return {NET[2]: run_net(s, weight, bias, None)}
+        """Of C2 where the covariates themselves multiply it; with hidden units it is a layer of an ordinary network."""
+        if self.covariate_hidden_weight is not None:
+            return {}
+        return {NET[2]: self.num_covariates if s is None else s}
 
     def merged(self, s: Tensor) -> Merged:
         """a W and a b + d."""

@@ -140,7 +140,7 @@ def fsdp_param_groups(rank: int) -> None:
 
 @check
 def fsdp_param_groups_of_rows(rank: int) -> None:
-    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 2, method="film", hidden=40)
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 2, method="hyper", hidden=40)
     rows = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     expected = [g["lr"] for g in fusionconv.param_groups(model, 1.0, 0.0, covariates=rows)]
     fully_shard(model, mesh=mesh())
