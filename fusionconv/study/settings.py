@@ -68,7 +68,7 @@ class Settings:
         epochs: passes over the training rows.
         batch_size: images per step and device.
         lr: learning rate, the same for every arm.
-        covariate_lr: of the covariate parameters: scaled (lr / size of the covariates), same (lr), or a number (0: held).
+        covariate_lr: of covariate parameters: scaled (lr / size of the covariates), same (lr) or a number (0: held).
         weight_decay: of all but the covariate parameters.
         covariate_weight_decay: of the covariate parameters: towards the network without covariates.
         optimizer: adamw, adam, adamax, sgd.
