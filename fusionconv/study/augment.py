@@ -41,7 +41,7 @@ def augmentation(names: str | Sequence[str], options: ImageOptions) -> Callable[
     - ``light``: rotated by up to 5 degrees and shifted by up to 5 % of each side.
     - ``strong``: up to 15 degrees and 10 %, contrast times 0.8 to 1.2, noise of standard deviation up to 0.02.
 
-    In 3-D, as recipes/adni had them but for the flip:
+    In 3-D:
 
     - ``light``: shifted by up to two voxels, and noise of standard deviation up to 0.02 in half of them.
     - ``strong``: in 80 %: rotated by up to 0.1 (6 degrees) about each axis, scaled by up to 5 % and shifted by up to

@@ -2,57 +2,120 @@
 
 from __future__ import annotations
 
-from recipes.common.commands import run_command
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-# command -> (module under recipes.adni, function, one line for --help)
+from fusionconv.errors import FusionError
+
+CONFIGS = Path(__file__).parent / "configs"
 COMMANDS = {
-    "demo": (
-        "demo",
-        "main",
-        "make a small synthetic BIDS folder, run the whole pipeline on it, write a report (minutes)",
-    ),
-    "inspect": (
-        "before_training",
-        "inspect",
-        "say what a source holds: rows, images, headers, odd ones out; with a picture",
-    ),
-    "prepare": ("before_training", "prepare", "resample, crop and scale every volume once into a cache"),
-    "fit": ("training", "fit", "train one arm; the best checkpoint is chosen on the validation part"),
-    "test": ("training", "test", "judge a run's checkpoint on the test part"),
-    "predict": ("predict", "main", "write a CSV of predictions for new volumes and a covariate table"),
-    "crossval": ("crossval", "main", "every arm on the same folds, with controls and paired tests; resumable"),
-    "report": ("report", "main", "figures, tables and attributions of a finished crossval"),
+    "demo": "make synthetic brains in BIDS, run the whole pipeline on them, write a report (minutes)",
+    "inspect": "say what a source holds: rows, images, headers, odd ones out; with a picture",
+    "prepare": "resample, crop and scale every volume once into a cache",
+    "fit": "train one arm on one hold-out and keep its network",
+    "test": "judge a study's networks again on their test rows",
+    "predict": "answers of a study's networks for new volumes and their covariates",
+    "crossval": "every arm on the same folds, with controls and paired tests; resumable",
+    "report": "tables, figures and attributions of a finished crossval",
 }
+HELP = f"""usage: python -m recipes.adni COMMAND [options]
 
-HELP = f"""usage: python -m recipes.adni COMMAND [options]      (COMMAND --help lists a command's options)
+Brain MRI with covariates: diagnosis, brain age or time to dementia from a volume and a table.
 
-Brain MRI with covariates: diagnosis, brain age or time to dementia from a volume and a table, by a 3-D network that
-sees the image alone, takes covariates beside its last features (concat), or inside a convolution (hybrid).
+{chr(10).join(f"  {name:9} {what}" for name, what in COMMANDS.items())}
 
-commands:
-{chr(10).join(f"  {name:9s} {line}" for name, (_, _, line) in COMMANDS.items())}
-
-examples:
-  python -m recipes.adni demo
-  python -m recipes.adni inspect  --config recipes/adni/configs/bids-ad-cn.yaml --data.source.images BIDS
-  python -m recipes.adni prepare  --config recipes/adni/configs/bids-ad-cn.yaml --data.source.images BIDS
-  python -m recipes.adni fit      --config recipes/adni/configs/bids-ad-cn.yaml --data.source.images BIDS \\
-      --experiment first --model.arm hybrid --trainer.max_epochs 50
-  python -m recipes.adni test     --experiment first
-  python -m recipes.adni crossval --config recipes/adni/configs/oasis1-cdr.yaml \\
-      --data.source.images OASIS1 --data.source.table oasis_cross-sectional.csv --experiment cdr
-  python -m recipes.adni report   --experiment cdr
-  python -m recipes.adni fit ... --trainer.devices 2 --trainer.strategy ddp --trainer.precision bf16-mixed
-
-Everything of a run goes to runs/EXPERIMENT/ (config.yaml, log.txt, curves, checkpoints, results).
---debug shows a traceback instead of a one-line error.
+`python -m recipes.adni COMMAND --help` lists a command's options: the recipe's, then those of `fusionconv compare`.
 """
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run one command."""
-    run_command("recipes.adni", COMMANDS, HELP, argv)
+def options_of(command: str) -> dict[str, tuple[Any, str]]:
+    """The options of a command beside a study's: name -> (default, help)."""
+    from fusionconv.study.command_line import OWN
+    from recipes.adni.table import OPTIONS
 
+    out = {"out": OWN["compare"]["out"]}
+    arms = {"arms": OWN["compare"]["arms"]}
+    source = {name: OPTIONS[name] for name in ("source", "source_options")}
+    return {
+        "demo": {
+            "out": ("runs/adni-demo", "folder to write"),
+            "subjects": (210, "how many brains to make"),
+            "overwrite": (False, "run again over a finished demo"),
+            **OPTIONS,
+            **arms,
+        },
+        "inspect": {**OPTIONS, **out, **arms, "skip_voxels": (False, "headers only; a moment instead of minutes")},
+        "prepare": {**OPTIONS, **out, **arms},
+        "fit": {**OPTIONS, **OWN["fit"], **arms},
+        "test": {"out": (None, "folder of a study (needed)"), "arm": (None, "whose networks; default: all")},
+        "predict": {
+            **OWN["predict"],
+            "table": (None, "rows to predict; without it, and of the arm image, all volumes in --images"),
+            "images": ([], "folder of the volumes, or files"),
+            **source,
+            "source": ("table", OPTIONS["source"][1]),
+            "overwrite": (False, "write over --out"),
+        },
+        "crossval": {**OPTIONS, **OWN["compare"]},
+        "report": {
+            "out": (None, "folder of a finished crossval (needed)"),
+            "volumes": (6, "test volumes whose attributions are drawn and written as NIfTI"),
+            "skip_attribution": (False, "tables and figures only; faster"),
+        },
+    }[command]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 where something was not as expected."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    command = words.pop(0)
+    try:
+        if command not in COMMANDS:
+            from fusionconv.errors import StudyError
+
+            raise StudyError(f"expected one of the commands {', '.join(COMMANDS)}, got {command!r}")
+        _run(command, words)
+    except FusionError as error:
+        print(f"recipes.adni {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"recipes.adni {command}: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(command: str, words: list[str]) -> None:
+    from fusionconv.study.command_line import help_text, parse, trainer_help
+
+    own, program = options_of(command), "python -m recipes.adni"
+    studies = command not in ("test", "predict", "report")
+    place = " OUT" if command in ("test", "report") else ""
+    if "--help" in words or "-h" in words:
+        usage = f"usage: {program} {command}{place}{' [--config FILE]' * studies} [options]"
+        like = "compare" if studies else "report"
+        print(trainer_help() if "trainer" in words else help_text(like, COMMANDS[command], own, usage=usage))
+        return
+    if place and words and not words[0].startswith("-"):
+        words = ["--out", *words]
+    if command == "demo":
+        print(NOTE, flush=True)
+    if studies and not any(word.partition("=")[0] == "--config" for word in words):
+        words = ["--config", str(CONFIGS / ("demo.yaml" if command == "demo" else "default.yaml")), *words]
+    given = parse(command, words, own, settings=studies, program=program)
+    from recipes.adni import commands
+
+    getattr(commands, command)(given.own, given.settings)
+
+
+NOTE = (
+    "The volumes are SYNTHETIC: one template brain (MNI152, from nilearn) with atrophy made by a program. No person "
+    "and no measurement is behind them; what comes out says that the machinery works, and nothing about dementia."
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -40,12 +40,12 @@ def add_follow_up(
     try:
         when = pd.to_datetime(visits[date])
     except (ValueError, TypeError) as error:
-        raise TableError(f"column {date!r}: expected dates such as 2010-01-31, {error}") from error
+        raise TableError(f"column {date!r}: expected dates such as 2010-01-31, got others ({error})") from error
     known = pd.DataFrame({"subject": visits["subject"], "when": when, "has": visits[diagnosis] == event})
     known = known[visits[diagnosis].notna() & when.notna()]
     if not known["has"].any():
         found = ", ".join(map(repr, visits[diagnosis].dropna().unique()[:5]))
-        raise TableError(f"column {diagnosis!r}: expected {event!r} at some visit, came {found}")
+        raise TableError(f"column {diagnosis!r}: expected {event!r} at some visit, got {found}")
     last = known.groupby("subject")["when"].max()
     first = known[known["has"]].groupby("subject")["when"].min()
     subjects = visits["subject"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.study.volumes import VolumeError, read_header, read_voxels
-from recipes.adni.inspection_text import odd_ones, unlike_the_others
+from recipes.adni.inspection import odd_ones, unlike_the_others
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -22,12 +21,13 @@ from fusionconv.tabular import (
 )
 from recipes.adni.followup import add_follow_up
 
-Kind = Literal["bids", "adni_loni", "adni_bids", "oasis1", "oasis2", "ixi", "table"]
+KINDS = ("bids", "adni_loni", "adni_bids", "oasis1", "oasis2", "ixi", "table")
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where images and their rows come from.
+def read_source(
+    kind: str, images: str | None = None, table: str | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tidy frame (subject, session, image, the table's columns) and the report of what did not match.
 
     Args:
         kind: bids (also Clinica's BIDS and CAPS), adni_loni (ADNIMERGE and a LONI download), adni_bids (ADNIMERGE and
@@ -35,75 +35,60 @@ class Source:
             paths).
         images: the folder with the images. For a table it may be left out: its own folder is meant.
         table: the table's file; bids has its own.
-        options: what else the reader of fusionconv.tabular takes, such as {datatype: t1_linear, entities: {desc: Crop}}
-            for bids, {search: search.csv, description: 'MPR.*Scaled'} for adni_loni, {image_column: file, subject: id}
-            for a table.
+        options: what else the reader of `fusionconv.tabular` takes, such as ``{datatype: t1_linear, entities: {desc:
+            Crop}}`` for bids, ``{search: search.csv}`` for adni_loni, ``{image_column: file, subject: id}`` for a
+            table.
+
+    Raises:
+        TableError: what the kind needs was not given; whatever the reader finds wrong.
     """
-
-    kind: Kind = "bids"
-    images: str | None = None
-    table: str | None = None
-    options: dict[str, Any] | None = None
-
-    def read(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The tidy frame and the report of what did not match (docs/tables.md).
-
-        Raises:
-            TableError: what the kind needs was not given; whatever the reader finds wrong.
-        """
-        needs = {"images", "table"} - ({"table"} if self.kind == "bids" else set())
-        needs -= {"images"} if self.kind == "table" else set()
-        lacking = sorted(name for name in needs if getattr(self, name) is None)
-        if lacking:
-            raise TableError(
-                f"the source {self.kind!r} needs {' and '.join(f'--data.source.{name}' for name in lacking)}, and "
-                "they were not given. `python -m recipes.adni inspect --help` tells what each means."
-            )
-        readers: dict[str, Callable[..., tuple[pd.DataFrame, pd.DataFrame]]] = {
-            "bids": lambda **o: read_bids(str(self.images), **({"tables": self.table} if self.table else {}), **o),
-            "adni_loni": lambda **o: read_adni_loni(str(self.table), str(self.images), **o),
-            "adni_bids": lambda **o: read_adni_bids(str(self.table), str(self.images), **o),
-            "oasis1": lambda **o: read_oasis1(str(self.table), str(self.images), **o),
-            "oasis2": lambda **o: read_oasis2(str(self.table), str(self.images), **o),
-            "ixi": lambda **o: read_ixi(str(self.table), str(self.images), **o),
-            "table": lambda **o: read_paths_table(str(self.table), root=self.images, **o),
-        }
-        options = dict(self.options or {})
-        if self.kind == "table" and "image_column" not in options:
-            options["image_column"] = "image"
-        try:
-            frame, report = readers[self.kind](report=True, **options)
-        except TableError as error:
-            if "decimal=" not in str(error):
-                raise
-            raise TableError(
-                f"{error} (On the command line: --data.source.options \"{{decimal: ','}}\", beside the other options.)"
-            ) from error
-        except FileNotFoundError as error:
-            raise TableError(f"--data.source: {error}. Check --data.source.images and --data.source.table.") from error
-        except TypeError as error:
-            if "keyword argument" not in str(error):
-                raise
-            raise TableError(
-                f"--data.source.options {options}: {error}. The reader of {self.kind!r} in docs/tables.md tells what "
-                "it takes."
-            ) from error
-        lost = report[report["kind"] == "several rows for an image"]
-        if len(lost):
-            shown = "; ".join(f"{s}: {i}" for s, i in lost[["subject", "image"]].iloc[:4].itertuples(index=False))
-            raise TableError(
-                f"--data.source: expected a file of its own for each row, got {len(lost)} rows that share one "
-                f"({shown}); which row is right is not guessed: remove the others from the table"
-            )
-        if self.kind.startswith("adni") and bool((frame["DX"] == "Dementia").any()):
-            frame = add_follow_up(frame)  # years_to_dementia, dementia_seen
-        return frame, report
+    if kind not in KINDS:
+        raise TableError(f"--source: expected one of {', '.join(KINDS)}, got {kind!r}")
+    needs = {"bids": ["images"], "table": ["table"]}.get(kind, ["images", "table"])
+    given = {"images": images, "table": table}
+    if lacking := [f"--{name}" for name in needs if given[name] is None]:
+        raise TableError(f"--source {kind}: expected {' and '.join(lacking)}, got none; docs/tables.md says what it is")
+    readers: dict[str, Callable[..., tuple[pd.DataFrame, pd.DataFrame]]] = {
+        "bids": lambda **o: read_bids(str(images), **({"tables": table} if table else {}), **o),
+        "adni_loni": lambda **o: read_adni_loni(str(table), str(images), **o),
+        "adni_bids": lambda **o: read_adni_bids(str(table), str(images), **o),
+        "oasis1": lambda **o: read_oasis1(str(table), str(images), **o),
+        "oasis2": lambda **o: read_oasis2(str(table), str(images), **o),
+        "ixi": lambda **o: read_ixi(str(table), str(images), **o),
+        "table": lambda **o: read_paths_table(str(table), root=images, **{"image_column": "image", **o}),
+    }
+    try:
+        frame, report = readers[kind](report=True, **(options or {}))
+    except TableError as error:
+        if "decimal=" not in str(error):
+            raise
+        raise TableError(f"{error} (on the command line: --source-options decimal=',')") from error
+    except FileNotFoundError as error:
+        raise TableError(f"--source {kind}: {error}; check --images and --table") from error
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise TableError(
+            f"--source-options: expected what the reader of {kind!r} takes (docs/tables.md), got {dict(options or {})} "
+            f"({error}); correct them"
+        ) from error
+    lost = report[report["kind"] == "several rows for an image"]
+    if len(lost):
+        shown = "; ".join(f"{s}: {i}" for s, i in lost[["subject", "image"]].iloc[:4].itertuples(index=False))
+        raise TableError(
+            f"--source {kind}: expected a file of its own for each row, got {len(lost)} rows that share one ({shown}); "
+            "which row is right is not guessed: remove the others from the table"
+        )
+    if kind.startswith("adni") and bool((frame["DX"] == "Dementia").any()):
+        frame = add_follow_up(frame)  # years_to_dementia, dementia_seen
+    return frame, report
 
 
-def choose_rows(
-    frame: pd.DataFrame, rows: str | None, visits: Literal["first", "all"]
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows with an image, those that the query wants, and of each subject the first visit or all; with counts.
+Flow = list[tuple[str, int, str]]
+
+
+def choose_rows(frame: pd.DataFrame, rows: str | None, visits: str) -> tuple[pd.DataFrame, Flow]:
+    """Rows with an image, those that the query wants, and of each subject the first visit or all; with the flow.
 
     Args:
         frame: a tidy frame.
@@ -114,16 +99,26 @@ def choose_rows(
     Raises:
         TableError: the query; sessions whose order their names do not tell; several images of a first visit.
     """
-    counts = {"rows": len(frame)}
-    frame = frame[frame["image"].notna()]
-    counts["with an image"] = len(frame)
+    if visits not in ("first", "all"):
+        raise TableError(f"--visits: expected first or all, got {visits!r}")
+    flow: Flow = [("rows of the source", len(frame), f"{frame['subject'].nunique()} subjects")]
+
+    def keep(chosen: pd.Series, why: str, detail: str = "") -> pd.DataFrame:
+        if not chosen.all():
+            flow.append((why, -int((~chosen).sum()), detail))
+        if not chosen.any():
+            told = "; ".join(f"{count:+,d} {what}" for what, count, _ in flow)
+            raise TableError(
+                f"expected rows to study, got none ({told}); `python -m recipes.adni inspect` lists what did not match"
+            )
+        return frame[chosen]
+
+    frame = keep(frame["image"].notna(), "without an image")
     if rows is not None:
-        frame = frame[matches(frame, rows, "--data.rows")]
-        counts[f"with {rows}"] = len(frame)
+        frame = keep(matches(frame, rows, "--rows"), "not among --rows", rows)
     if visits == "first":
-        frame = frame[~frame.index.isin(_later_visits(frame))]
-        counts["first visits"] = len(frame)
-    return frame, counts
+        frame = keep(~frame.index.to_series().isin(_later_visits(frame)), "later visits")
+    return frame, flow
 
 
 def _later_visits(frame: pd.DataFrame) -> pd.Index:
@@ -140,10 +135,9 @@ def _later_visits(frame: pd.DataFrame) -> pd.Index:
         if len(first) > 1:
             rows = several.loc[first.index[:4]]
             raise TableError(
-                f"--data.visits first: expected one image of the first visit of {subject}, got {len(first)} "
+                f"--visits first: expected one image of the first visit of {subject}, got {len(first)} "
                 f"({', '.join(map(str, rows['image']))}); which one is meant is not guessed: name the visits' column "
-                '(--data.source.options "{session: COLUMN}" for a table), choose by --data.rows, or take '
-                "--data.visits all"
+                "(--source-options session=COLUMN for a table), choose by --rows, or take --visits all"
             )
     order = when.sort_values(kind="stable", na_position="last").index
     return order[several.loc[order, "subject"].duplicated()]
@@ -172,9 +166,8 @@ def _visit_places(subject: object, sessions: pd.Series) -> pd.Series:
     if not told or len({number[1] for number in numbers if number}) > 1:
         shown = ", ".join(map(repr, list(dict.fromkeys(map(str, sessions)))[:4]))
         raise TableError(
-            f"--data.visits first: the sessions of {subject} are {shown}, whose names do not tell which comes "
-            "first (m06 or ses-M012, bl, MR1, 2020-01-31 would). Choose by --data.rows, such as \"session == 'A'\", "
-            "or take --data.visits all."
+            f"--visits first: expected sessions whose names tell which comes first (m06 or ses-M012, bl, MR1, "
+            f"2020-01-31), got {shown} of {subject}; choose by --rows, such as \"session == 'A'\", or take --visits all"
         )
     return pd.Series([float(number[2]) if number else -1.0 for number in numbers], sessions.index)
 
@@ -188,17 +181,17 @@ def matches(frame: pd.DataFrame, query: str, option: str) -> pd.Series:
         TableError: the query is none, names an absent column, or does not give true or false.
 
     >>> frame = pd.DataFrame({"Age": [59, 60, None]})
-    >>> matches(frame, "not Age < 60", "--data.rows").tolist()
+    >>> matches(frame, "not Age < 60", "--rows").tolist()
     [False, True, False]
-    >>> matches(frame, "Age.isna() or Age < 60", "--data.rows").tolist()
+    >>> matches(frame, "Age.isna() or Age < 60", "--rows").tolist()
     [True, False, True]
     """
     names = columns_of(query)
     absent = [name for name in names if name not in frame.columns]
     if absent:
         raise TableError(
-            f"{option} {query!r} names {', '.join(map(repr, absent))}, and the table has {', '.join(map(str, frame))}. "
-            "Text stands in quotes; a column such as M/F in backticks."
+            f"{option}: expected columns of the table ({', '.join(map(str, frame))}), got "
+            f"{', '.join(map(repr, absent))} in {query!r}; put text in quotes, and a column such as M/F in backticks"
         )
     asked = [name for name in names if re.search(rf"`?{re.escape(name)}`?\.(isna|isnull|notna|notnull)\(\)", query)]
     names = [name for name in names if name not in asked]
@@ -207,10 +200,12 @@ def matches(frame: pd.DataFrame, query: str, option: str) -> pd.Series:
         held = frame[known].eval(query, engine="python")
     except Exception as error:  # pandas raises many kinds
         raise TableError(
-            f"{option} {query!r} is no query that pandas understands: {error}. Such as \"Age >= 60 and DX == 'CN'\"."
+            f"{option}: expected a query such as \"Age >= 60 and DX == 'CN'\", got {query!r} ({error}); correct it"
         ) from error
     if not (isinstance(held, pd.Series) and pd.api.types.is_bool_dtype(held)):
-        raise TableError(f"{option} {query!r} should be true or false for a row, such as 'CDR > 0', and gives values.")
+        raise TableError(
+            f"{option}: expected a query that is true or false for a row, such as CDR > 0, got {query!r}; correct it"
+        )
     return known & held.reindex(frame.index, fill_value=False).astype(bool)
 
 
@@ -225,7 +220,7 @@ def columns_of(query: str) -> list[str]:
         tree = ast.parse(re.sub(r"`[^`]+`", "_quoted_", query), mode="eval")
     except SyntaxError as error:
         raise TableError(
-            f"the query {query!r} cannot be read: {error.msg}. Such as \"Age >= 60 and DX == 'CN'\"."
+            f"expected a query such as \"Age >= 60 and DX == 'CN'\", got {query!r} ({error.msg}); correct it"
         ) from error
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id != "_quoted_"]
     return list(dict.fromkeys([*quoted, *names]))

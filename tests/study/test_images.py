@@ -474,26 +474,68 @@ TURNED = np.array([[0, 0, 1.5, -20], [-1.0, 0, 0, 30], [0, 2.0, 0, -40], [0, 0, 
      {"percentiles": (0.0, 100.0), "spacing": 1.7}],
 )  # fmt: skip
 @pytest.mark.parametrize("workers", [0, 2])
-def test_volumes_are_bit_equal_to_those_of_the_adni_recipe(tmp_path, options, workers):
-    from recipes.adni import preparation
+def test_volumes_are_bit_equal_to_monais_own_transforms_of_a_file(tmp_path, options, workers):
+    """LoadImage and the others one after another, as they stood in recipes/adni before the engine."""
+    from monai import transforms
 
     files = [
         volume(tmp_path / "a.nii.gz", 1),
         volume(tmp_path / "b.nii", 2, (17, 15, 20), TURNED, np.int16),
         volume(tmp_path / "c.nii.gz", 3, (16, 18, 14, 1)[:3], np.diag([-2, 2, 2, 1])),
     ]
-    theirs = {"spacing": None, "size": (14, 16, 12), **options}
-    want = preparation.prepare(files, preparation.Preparation(**theirs), tmp_path / "theirs", progress=False)
-    assert not want.failed
-    ours = {**theirs, "spacing": None if theirs["spacing"] is None else (theirs["spacing"],) * 3}
+    given = {"spacing": None, "size": (14, 16, 12), "orientation": "RAS", "percentiles": (0.5, 99.5), **options}
+    steps = [
+        transforms.LoadImaged("image", reader="NibabelReader", image_only=True),
+        transforms.EnsureChannelFirstd("image"),
+        transforms.Orientationd("image", axcodes=given["orientation"], labels=None),
+    ]
+    if given["spacing"] is not None:
+        steps.append(transforms.Spacingd("image", (given["spacing"],) * 3, mode="bilinear", padding_mode="zeros"))
+        given["spacing"] = (given["spacing"],) * 3
+    if given.get("foreground"):
+        steps.append(transforms.CropForegroundd("image", source_key="image", allow_smaller=True))
+    steps.append(transforms.ResizeWithPadOrCropd("image", spatial_size=given["size"]))
+    if given["percentiles"] is not None:
+        low, high = given["percentiles"]
+        steps.append(transforms.ScaleIntensityRangePercentilesd("image", low, high, 0.0, 1.0, clip=True))
     paths = pd.DataFrame({"image": files}, index=files)
-    store = ready(paths, ImageOptions(dims=3, channels=1, **ours), tmp_path / "ours", workers=workers)
+    store = ready(paths, ImageOptions(dims=3, channels=1, **given), tmp_path / "ours", workers=workers)
     for file in files:
-        old = np.load(want.files[file])
+        theirs = transforms.Compose(steps)({"image": file})["image"].as_tensor().numpy()
+        theirs = theirs.astype(np.float16 if given["percentiles"] is not None else np.float32)
         new = np.asarray(store.array[store.rows[file]])
-        assert (new.dtype, new.shape) == (old.dtype, old.shape)
-        np.testing.assert_array_equal(new, old)
-        np.testing.assert_array_equal(store.read([file])[0], old.astype(np.float32))
+        assert (new.dtype, new.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_array_equal(new, theirs)
+        np.testing.assert_array_equal(store.read([file])[0], theirs.astype(np.float32))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "PIL"])
+def test_a_marked_place_of_the_world_lands_at_the_same_voxel_in_whatever_orientation_it_was_stored(tmp_path, codes):
+    """A point at known world coordinates (mm, right-anterior-superior) is looked for where the formula puts it."""
+    shape, spacing, marked = np.array([20, 24, 16]), 2.0, np.array([14, 5, 9])
+    ras = np.zeros(shape, dtype=np.float32)
+    ras[tuple(marked)] = 1.0
+    ras[:2, :2, :2] = 0.3  # another corner
+    turn = nib.orientations.ornt_transform(*(nib.orientations.axcodes2ornt(c) for c in ("RAS", codes)))
+    turned = nib.Nifti1Image(ras, np.diag([spacing] * 3 + [1.0])).as_reoriented(turn)
+    assert "".join(nib.aff2axcodes(turned.affine)) == codes
+    nib.save(turned, tmp_path / "a.nii.gz")
+    options = ImageOptions(dims=3, size=(16, 20, 16), channels=1, percentiles=None)
+    paths = pd.DataFrame({"image": [str(tmp_path / "a.nii.gz")]}, index=["a"])
+    array = ready(paths, options, tmp_path / "cache").read(["a"])[0, 0].numpy()
+    # cropped around the middle: (shape - size) / 2 voxels go on each side
+    assert np.unravel_index(array.argmax(), array.shape) == tuple(marked - (shape - np.array([16, 20, 16])) // 2)
+
+
+def test_resampling_halves_the_voxels_and_keeps_the_place(tmp_path):
+    data = np.zeros((32, 32, 32), dtype=np.float32)
+    data[20:24, 8:12, 16:20] = 1.0
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "fine.nii.gz")
+    options = ImageOptions(dims=3, size=(16, 16, 16), channels=1, spacing=(2.0, 2.0, 2.0), percentiles=None)
+    paths = pd.DataFrame({"image": [str(tmp_path / "fine.nii.gz")]}, index=["a"])
+    array = ready(paths, options, tmp_path / "cache").read(["a"])[0, 0].double().numpy()
+    middle = (np.stack(np.meshgrid(*[np.arange(16)] * 3, indexing="ij")) * array).sum((1, 2, 3)) / array.sum()
+    np.testing.assert_allclose(middle, np.array([21.5, 9.5, 17.5]) / 2, atol=0.6)
 
 
 THREE = ImageOptions(dims=3, size=(12, 12, 12), channels=1)

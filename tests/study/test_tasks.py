@@ -10,6 +10,7 @@ import torch
 
 from fusionconv.errors import StudyError, TableError
 from fusionconv.study.tasks import TASKS, make_task
+from fusionconv.study.tasks.survival import cox_loss
 
 RNG = np.random.default_rng(0)
 
@@ -110,6 +111,36 @@ def test_survival_is_coxs_partial_likelihood_written_out():
     found = task.measure(predictions(task, targets, risk))
     pairs = [(i, j) for i in range(5) for j in range(5) if targets[i, 1] and targets[i, 0] < targets[j, 0]]
     assert found["c_index"] == pytest.approx(np.mean([risk[i, 0] > risk[j, 0] for i, j in pairs]))
+
+
+def efron(h, time, event):
+    """Efron's negative log partial likelihood, event time by event time."""
+    total = 0.0
+    for t in sorted({t for t, e in zip(time, event, strict=True) if e}):
+        tied = [i for i in range(len(h)) if time[i] == t and event[i]]
+        at_risk = [i for i in range(len(h)) if time[i] >= t]
+        total -= sum(h[i] for i in tied)
+        for r in range(len(tied)):
+            total += math.log(sum(math.exp(h[i]) for i in at_risk) - r / len(tied) * sum(math.exp(h[i]) for i in tied))
+    return total / sum(event)
+
+
+@pytest.mark.parametrize("times", [[5.0, 3.0, 8.0, 1.0, 6.0, 2.0], [3.0, 3.0, 8.0, 1.0, 3.0, 1.0]])
+def test_the_cox_loss_is_efrons_partial_likelihood(times):
+    h, event = [0.3, -1.2, 0.8, 2.0, -0.5, 0.1], [1, 1, 0, 1, 1, 0]
+    mine = cox_loss(torch.tensor(h), torch.tensor(times), torch.tensor(event) > 0)
+    assert float(mine) == pytest.approx(efron(h, times, event), rel=1e-5)
+    # only differences of log hazards count, large ones too: exp must not overflow
+    far = cox_loss(torch.tensor(h) + 200.0, torch.tensor(times), torch.tensor(event) > 0)
+    assert float(far) == pytest.approx(efron(h, times, event), rel=1e-4)
+
+
+def test_a_batch_without_an_event_teaches_nothing_and_breaks_nothing():
+    h = torch.tensor([0.3, -1.0], requires_grad=True)
+    loss = cox_loss(h, torch.tensor([1.0, 2.0]), torch.tensor([False, False]))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert h.grad.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("name", list(TASKS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import nibabel as nib
@@ -10,16 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers.brains import crossval_arguments, write_brains
+from recipes.adni.__main__ import main
 
 SHAPE = (16, 18, 16)
 # What makes a run on these volumes quick; goes behind every command.
 TINY = [
-    "--data.preparation.spacing", "null", "--data.preparation.size", "[16, 16, 16]", "--data.preparation.percentiles", "null",
-    "--data.augment", "none", "--data.prepare_workers", "0", "--data.batch_size", "8",
-    "--model.network", "small_resnet", "--model.network_options", "{base: 2}",
-    "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--trainer.devices", "1",
-    "--trainer.enable_progress_bar", "false",
+    "--spacing", "2", "2", "2", "--image-size", "16", "--augment", "none", "--batch-size", "8", "--epochs", "1", "--lr", "1e-2",
+    "--network", "fusionconv:small_resnet", "--network-options", "base=2", "--repeats", "1", "--folds", "2", "--controls", "2",
+    "--resamples", "100", "--trainer.accelerator", "cpu",
 ]  # fmt: skip
 
 
@@ -48,7 +45,7 @@ def subjects(count: int, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def write_bids(root: Path, count: int = 24, seed: int = 0) -> pd.DataFrame:
+def write_bids(root: Path, count: int = 24, seed: int = 6) -> pd.DataFrame:
     """A BIDS folder; the ball is brighter in AD."""
     rows = subjects(count, seed)
     rows.insert(0, "participant_id", [f"sub-{i:03d}" for i in range(count)])
@@ -69,23 +66,16 @@ def bids(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture
-def arguments(bids, tmp_path) -> list[str]:
-    """Options of a command on ``bids``, everything written under tmp_path."""
-    return [
-        "--config", "recipes/adni/configs/bids-ad-cn.yaml", "--data.source.images", str(bids),
-        "--root_dir", str(tmp_path / "runs"), "--data.cache", str(tmp_path / "cache"), *TINY,
-    ]  # fmt: skip
+@pytest.fixture(scope="session")
+def arguments(bids, tmp_path_factory) -> list[str]:
+    """Options of a command on ``bids``; the cache is shared, --out is to be given."""
+    cache = tmp_path_factory.mktemp("cache")
+    return ["--config", "recipes/adni/configs/bids-ad-cn.yaml", "--images", str(bids), "--cache", str(cache), *TINY]
 
 
 @pytest.fixture(scope="session")
-def kept(tmp_path_factory):
-    """(images folder, table, run folder) of a crossval with --keep_checkpoints: image, covariates and hybrid, two folds."""
-    from recipes.adni.crossval import main
-
-    root = tmp_path_factory.mktemp("kept")
-    table = write_brains(root / "images", 20)
-    arms = {"image": {"arm": "image"}, "covariates": {"arm": "covariates"}, "hybrid": {"arm": "hybrid"}}
-    more = ["--keep_checkpoints", f"--arms={json.dumps(arms)}"]
-    main(crossval_arguments(root / "images", root, "run", "classification", *more))
-    return root / "images", table, root / "run"
+def finished(arguments, tmp_path_factory) -> Path:
+    """The folder of a crossval: image, covariates and hybrid on two folds; for tests that change nothing in it."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    assert main(["crossval", *arguments, "--arms", "image", "covariates", "hybrid@first", "--out", str(out)]) == 0
+    return out

@@ -148,7 +148,7 @@ def test_one_file_in_two_rows_and_subjects_with_several_visits(tmp_path):
 
 def test_nothing_to_inspect_and_absent_columns_are_errors(study):
     frame, report = study
-    with pytest.raises(TableError, match=r"came none in 1 rows \(the reader's report: 1 x row without image\)"):
+    with pytest.raises(TableError, match=r"got none in 1 rows \(the reader's report: 1 x row without image\)"):
         inspect_volumes(frame[frame["image"].isna()], report)
     with pytest.raises(TableError, match="APOE4"):
         inspect_volumes(frame, report, covariates=["APOE4"])

@@ -11,13 +11,12 @@ import pandas as pd
 import pytest
 
 from fusionconv.errors import TableError
-from recipes.adni.data import BrainData
+from fusionconv.study import Study
 from recipes.adni.followup import add_follow_up
-from recipes.adni.preparation import Preparation
-from recipes.adni.sources import Source, choose_rows
-from recipes.adni.tasks import Task
+from recipes.adni.sources import choose_rows, read_source
+from recipes.adni.table import make_table
 
-TINY = Preparation(spacing=None, size=(12, 12, 12), percentiles=None)
+TINY = {"image_size": 12, "percentiles": []}
 
 
 def volume(path: Path, age: float) -> None:
@@ -28,8 +27,14 @@ def volume(path: Path, age: float) -> None:
     nib.save(nib.Nifti1Image(data, np.diag([2.0, 2.0, 2.0, 1.0])), path)
 
 
-def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
-    """A source of three people, the task, and each one's age."""
+def options_of(kind, images, table, options=None) -> dict:
+    """Options of the recipe and of the engine, as the command line gives them."""
+    places = {name: str(path) for name, path in (("images", images), ("table", table)) if path is not None}
+    return {"source": kind, "source_options": options or {}, "visits": "first", "define": {}, **places}
+
+
+def write(root: Path, kind: str) -> tuple[dict, str, dict[str, float]]:
+    """The options of a source of three people, the column of the age, and each one's age."""
     if kind in ("bids", "caps"):
         ages = {f"sub-0{i}": 60.0 + i for i in (1, 2, 3)}
         bids = root / "bids"
@@ -46,7 +51,7 @@ def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
                 volume(root / "caps" / "subjects" / name / "ses-M000" / "t1_linear" / stem, age)
         options = {"datatype": "t1_linear", "entities": {"desc": "Crop"}} if kind == "caps" else None
         table = str(bids) if kind == "caps" else None
-        return Source("bids", str(root / kind), table, options), Task("regression", target="age"), ages
+        return options_of("bids", root / kind, table, options), "age", ages
 
     if kind in ("adni_loni", "adni_bids"):
         ages = {f"027_S_00{i}": float(i) for i in (71, 72, 73)}
@@ -65,7 +70,7 @@ def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
             else:
                 sub = f"sub-ADNI{name.replace('_', '')}"
                 volume(root / "images" / sub / "ses-M000" / "anat" / f"{sub}_ses-M000_T1w.nii.gz", age)
-        return Source(kind, str(root / "images"), str(root / "ADNIMERGE.csv")), Task("regression", target="age"), ages
+        return options_of(kind, root / "images", root / "ADNIMERGE.csv"), "age", ages
 
     if kind == "oasis1":
         ages = {f"OAS1_000{i}": 60.0 + i for i in (1, 2, 3)}
@@ -74,7 +79,7 @@ def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
             lines.append(f"{name}_MR1,F,R,{age:.0f},2,3,29,0,1344,0.743,1.306,N/A")
             volume(root / "images" / f"{name}_MR1_mpr_n4_anon_111_t88_masked_gfc.nii", age)
         (root / "t.csv").write_text("\n".join(lines) + "\n")
-        return Source(kind, str(root / "images"), str(root / "t.csv")), Task("regression", target="Age"), ages
+        return options_of(kind, root / "images", root / "t.csv"), "Age", ages
 
     if kind == "oasis2":
         ages = {f"OAS2_000{i}": 60.0 + i for i in (1, 2, 3)}
@@ -83,7 +88,7 @@ def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
             lines.append(f"{name},{name}_MR1,Nondemented,1,0,M,R,{age:.0f},14,2,27,0,1987,0.696,0.883")
             volume(root / "images" / f"{name}_MR1" / "mpr-1.nifti.nii.gz", age)
         (root / "t.csv").write_text("\n".join(lines) + "\n")
-        return Source(kind, str(root / "images"), str(root / "t.csv")), Task("regression", target="Age"), ages
+        return options_of(kind, root / "images", root / "t.csv"), "Age", ages
 
     if kind == "ixi":
         ages = {f"IXI00{i}": 30.5 + i for i in (2, 3, 4)}
@@ -92,7 +97,7 @@ def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
             lines.append(f"{int(name[3:])},2,164,{age}")
             volume(root / "images" / f"{name}-Guys-0828-T1.nii.gz", age)
         (root / "t.csv").write_text("\n".join(lines) + "\n")
-        return Source(kind, str(root / "images"), str(root / "t.csv")), Task("regression", target="AGE"), ages
+        return options_of(kind, root / "images", root / "t.csv"), "AGE", ages
 
     ages = {"anna": 61.0, "bert": 72.0, "carl": 83.0}
     for name, age in ages.items():
@@ -101,19 +106,24 @@ def write(root: Path, kind: str) -> tuple[Source, Task, dict[str, float]]:
         root / "study.csv", index=False
     )
     options = {"image_column": "file", "subject": "id"}
-    return Source("table", None, str(root / "study.csv"), options), Task("regression", target="age"), ages
+    return options_of("table", None, root / "study.csv", options), "age", ages
 
 
 @pytest.mark.parametrize("kind", ["bids", "caps", "adni_loni", "adni_bids", "oasis1", "oasis2", "ixi", "table"])
 def test_each_volume_goes_to_its_own_row(tmp_path, kind):
-    source, task, ages = write(tmp_path, kind)
-    data = BrainData(source, task, [], preparation=TINY, cache=str(tmp_path / "cache"), prepare_workers=0)
-    data.prepare_volumes()
-    assert data.frame["subject"].tolist() == list(ages)
-    assert data.report.empty
-    assert data.values["target"].tolist() == list(ages.values())
-    for image, age in zip(data.frame["image"], ages.values(), strict=True):
-        assert np.load(data.prepared.files[image]).max() == pytest.approx(age)
+    options, age, ages = write(tmp_path, kind)
+    made = make_table({**options, "out": str(tmp_path / "out")}, {**options_without(options), "target": age})
+    study = Study(**made, **TINY, task="regression", cache=str(tmp_path / "cache"))
+    frame = study.rows.frame
+    assert frame["subject"].tolist() == list(ages)
+    assert pd.read_csv(tmp_path / "out/table/unmatched.csv").empty
+    assert study.rows.targets.tolist() == list(ages.values())
+    for image, own in zip(study.store.read(frame["id"].tolist()), ages.values(), strict=True):
+        assert float(image.max()) == pytest.approx(own)
+
+
+def options_without(options):
+    return {name: value for name, value in options.items() if name in ("images", "table")}
 
 
 def test_the_first_visit_is_the_earliest_whatever_the_order_of_the_table():
@@ -124,9 +134,9 @@ def test_the_first_visit_is_the_earliest_whatever_the_order_of_the_table():
             "image": ["1", "2", "3", None, "5"],
         }
     )
-    chosen, counts = choose_rows(frame, None, "first")
+    chosen, flow = choose_rows(frame, None, "first")
     assert chosen["image"].tolist() == ["2", "3"]
-    assert counts == {"rows": 5, "with an image": 4, "first visits": 2}
+    assert flow == [("rows of the source", 5, "2 subjects"), ("without an image", -1, ""), ("later visits", -2, "")]
     dated = frame.assign(
         EXAMDATE=pd.to_datetime(["2010-01-01", "2012-01-01", "2010-01-01", "2009-01-01", "2008-01-01"])
     )
@@ -155,7 +165,7 @@ def test_the_first_visit_by_the_sessions_names(sessions, first):
 )
 def test_sessions_whose_names_tell_no_order_are_an_error(sessions):
     frame = pd.DataFrame({"subject": "a", "session": sessions, "image": ["1", "2"]})
-    with pytest.raises(TableError, match="do not tell which comes first"):
+    with pytest.raises(TableError, match="expected sessions whose names tell which comes first"):
         choose_rows(frame, None, "first")
     assert len(choose_rows(frame, None, "all")[0]) == 2
 
@@ -174,7 +184,7 @@ def test_two_images_of_a_first_visit_are_refused_by_name(sessions, dates):
     frame = pd.DataFrame({"subject": "a7", "session": sessions, "image": [f"{i}.nii" for i in range(len(sessions))]})
     if dates:
         frame["EXAMDATE"] = pd.to_datetime(pd.Series(dates))
-    with pytest.raises(TableError, match=r"first visit of a7, got 2 .*session: COLUMN.*--data\.rows"):
+    with pytest.raises(TableError, match=r"first visit of a7, got 2 .*session=COLUMN.*--rows"):
         choose_rows(frame, None, "first")
     assert len(choose_rows(frame, None, "all")[0]) == len(frame)
     chosen, _ = choose_rows(frame, f"image != '{sessions.index(min(sessions))}.nii'", "first")
@@ -184,9 +194,8 @@ def test_two_images_of_a_first_visit_are_refused_by_name(sessions, dates):
 def test_two_rows_that_name_one_file_stop_the_recipe(tmp_path):
     (tmp_path / "one.nii").write_bytes(b"0" * 2000)
     (tmp_path / "t.csv").write_text("id,image,age\na,one.nii,61\nb,one.nii,72\n")
-    source = Source("table", table=str(tmp_path / "t.csv"), options={"subject": "id"})
     with pytest.raises(TableError, match=r"got 2 rows that share one .*a: .*one\.nii; b: "):
-        source.read()
+        read_source("table", table=str(tmp_path / "t.csv"), options={"subject": "id"})
 
 
 def test_time_to_dementia_follows_the_visits():
@@ -210,19 +219,12 @@ def test_a_real_volume_of_ds002748_is_prepared(tmp_path):
     root = os.environ.get("FUSIONCONV_TEST_DATA")
     if root is None or not (Path(root) / "ds002748_mini").is_dir():
         pytest.skip("set FUSIONCONV_TEST_DATA to a folder that holds ds002748_mini/ (OpenNeuro ds002748, CC0)")
-    data = BrainData(
-        Source("bids", str(Path(root) / "ds002748_mini")),
-        Task("regression", target="age"),
-        ["gender"],
-        preparation=Preparation(spacing=4.0, size=(48, 56, 48)),
-        cache=str(tmp_path / "cache"),
-        prepare_workers=0,
-    )
-    data.read()
-    data.frame, data.values = data.frame.iloc[:1], data.values.iloc[:1]
-    data.prepare_volumes()
-    array = np.load(next(iter(data.prepared.files.values())))
+    options = options_of("bids", Path(root) / "ds002748_mini", None)
+    given = {**options_without(options), "target": "age", "covariates": ["gender"]}
+    made = make_table({**options, "out": str(tmp_path / "out")}, given)
+    study = Study(**made, spacing=[4, 4, 4], image_size=[48, 56, 48], task="regression", cache=str(tmp_path / "cache"))
+    assert len(pd.read_csv(tmp_path / "out/table/unmatched.csv")) == 66  # 72 participants, six images
+    array = study.store.read(study.rows.frame["id"].tolist()[:1])[0].numpy()
     assert array.shape == (1, 48, 56, 48)
     assert (array.min(), array.max()) == (0, 1)
     assert 0.1 < array.mean() < 0.6
-    assert len(data.report) == 66  # 72 participants, six images

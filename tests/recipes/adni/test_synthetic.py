@@ -16,8 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from fusionconv.study.volumes import check_volume
 from fusionconv.tabular import read_bids
 from recipes.adni import synthetic
-from recipes.adni.synthetic import BAYES, bayes_rates, draw_subject, natural_atrophy, sample_subject, write_bids
-from recipes.adni.synthetic_volumes import Brain
+from recipes.adni.synthetic import BAYES, Brain, bayes_rates, draw_subject, natural_atrophy, sample_subject, write_bids
 
 pytest.importorskip("nilearn")
 
@@ -136,9 +135,9 @@ def test_without_atrophy_it_is_the_template_in_its_place(brain):
 
 
 def test_bad_arguments_are_told(brain):
-    with pytest.raises(ValueError, match=r"atrophy of 0 to 1, came 1\.2"):
+    with pytest.raises(ValueError, match=r"atrophy of 0 to 1, got 1\.2"):
         brain.volume(1.2)
-    with pytest.raises(ValueError, match="spacing of 2 to 10 mm, came 40"):
+    with pytest.raises(ValueError, match="spacing of 2 to 10 mm, got 40"):
         Brain(40)
 
 
