@@ -15,7 +15,7 @@ import torch
 MEASURES = ("layers", "models", "scaling", "pipeline", "memory")
 DESCRIPTION = """\
 Measure one of: layers (every way to compute a layer, and its peers), models (training steps of whole networks),
-scaling (cost against the number of covariates), pipeline (where the CelebA recipe's time goes), memory (peak of a
+scaling (cost against the number of covariates), pipeline (the study engine against a bare loop), memory (peak of a
 layer). Ratios are taken within rounds of one process; benchmarks/README.md is the contract. Results go to a JSON file;
 `page` writes docs/performance.md from such files.
 """

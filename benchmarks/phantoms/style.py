@@ -1,4 +1,4 @@
-"""How the benchmarks' figures look: fonts and grid for matplotlib, colours that everyone can tell apart, PNG files."""
+"""How the page's figures look: fonts and grid for matplotlib, colours that everyone can tell apart, PNG files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from PIL import Image
 INK, FAINT = "#22262b", "#d9dde2"
 # Okabe and Ito's, told apart by colour-blind readers too; yellow is left out, it is too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4a525b", "#7d5ba6")
-MARKERS = "osD^vPX*"
 DPI = 180
 STYLE = {
     "font.size": 9,
