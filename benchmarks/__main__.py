@@ -1,4 +1,4 @@
-"""python -m benchmarks layers|models|scaling|pipeline|memory|page: what hybrid layers cost (benchmarks/README.md)."""
+"""python -m benchmarks MEASURE, or page: what hybrid layers cost (benchmarks/README.md)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-MEASURES = ("layers", "models", "scaling", "pipeline", "memory")
+MEASURES = ("layers", "lowrank", "models", "scaling", "pipeline", "memory")
 DESCRIPTION = """\
-Measure one of: layers (every way to compute a layer, and its peers), models (training steps of whole networks),
-scaling (cost against the number of covariates), pipeline (the study engine against a bare loop), memory (peak of a
-layer). Ratios are taken within rounds of one process; benchmarks/README.md is the contract. Results go to a JSON file;
-`page` writes docs/performance.md from such files.
+Measure one of: layers (every way to compute a layer, and its peers), lowrank (method="lowrank" beside hybrid, deep
+layers too), models (training steps of whole networks), scaling (cost against the number of covariates), pipeline (the
+study engine against a bare loop), memory (peak of a layer). Ratios are taken within rounds of one process;
+benchmarks/README.md is the contract. Results go to a JSON file; `page` writes docs/performance.md from such files.
 """
 EXAMPLES = """\
 examples:

@@ -54,11 +54,13 @@ def param_groups(
     |---|---|---|
     | hybrid | V, c | K, with ``rank`` R |
     | hyper | V, c | hidden units H, with ``rank`` R |
+    | lowrank | d | r |
     | condconv | V, c | experts E |
     | film without ``hidden`` | C2 | K |
 
     What is in front of these (``covariate_map``, C1, c1, the routing) keeps ``lr``: its step reaches a kernel
-    multiplied by V, which starts at 0. So do the networks with hidden units of film, scale, attention and daft (a
+    multiplied by V, which starts at 0. So does lowrank's A, whose step is multiplied by the filters B, with numbers of
+    about 1 / sqrt(inputs of a kernel). So do the networks with hidden units of film, scale, attention and daft (a
     smaller rate of C2 made seeds of daft and scale fail: docs/choosing.md), and ``concat``, a linear layer with more
     inputs.
 

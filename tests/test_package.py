@@ -24,7 +24,7 @@ def test_public_names() -> None:
 def test_fusion_methods() -> None:
     from fusionconv.layers import METHODS
 
-    assert list(METHODS) == ["hybrid", "hyper", "film", "daft", "scale", "attention", "concat", "condconv"]
+    assert list(METHODS) == ["hybrid", "lowrank", "hyper", "film", "daft", "scale", "attention", "concat", "condconv"]
     for name, method in METHODS.items():
         assert name == method.METHOD
         assert method.__doc__

@@ -98,6 +98,8 @@ NET = ("covariate_out_weight", "covariate_hidden_weight", "covariate_hidden_bias
 DIVIDED = [
     ("hybrid", {"covariate_bias": True}, {"covariate_weight": 6, "covariate_bias": 6}),
     ("hybrid", {"rank": 2, "covariate_bias": True}, {"covariate_weight": 2, "covariate_bias": 2, "covariate_map": 1}),
+    ("lowrank", {"covariate_bias": True, "rank": 3},
+     {"covariate_bias": 3, "covariate_filters": 1, "covariate_mixing": 1, "covariate_out_weight": 1}),
     ("hyper", {"hidden": 5}, {"covariate_weight": 5, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),
     ("hyper", {"hidden": 5, "rank": 3},
      {"covariate_weight": 3, "covariate_map": 1, "covariate_hidden_weight": 1, "covariate_hidden_bias": 1}),

@@ -15,7 +15,8 @@ POSITIONS = {
     "first": "0",
     "last": "2",
     "head": "6",
-}  # first convolution, last one, first linear layer behind the pooling
+    "all": "all",
+}  # first convolution, last one, first linear layer behind the pooling, both convolutions
 HIDDEN = 16  # hidden units of the head
 LAST_LINEAR = "8"
 
@@ -30,10 +31,11 @@ class Arm:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-# hybrid and hyper shift the bias too, as FiLM and DAFT do (beta); "hybrid, kernel only" is the layer's default.
+# hybrid, lowrank, hyper shift the bias too, as FiLM and DAFT do (beta); "hybrid, kernel only" is the layer's default
 BIAS: dict[str, Any] = {"covariate_bias": True}
 _METHODS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "hybrid": (("first", "last", "head"), BIAS),
+    "lowrank": (("first", "last", "all"), BIAS | {"rank": 4}),
     "hyper": (("first", "last", "head"), BIAS | {"hidden": 8}),
     "film": (("first", "last", "head"), {}),
     "daft": (("first", "last", "head"), {}),
@@ -120,7 +122,9 @@ def build(arm: Arm, dims: int, width: int, num_covariates: int, head: bool = Fal
     options = dict(arm.options)
     if grouped and arm.method in ("hybrid", "hyper", "condconv"):
         options["strategy"] = "grouped"
-    fusionconv.fuse_into(model, [arm.position], num_covariates, method=arm.method, **options)
+    if grouped and arm.method == "lowrank":
+        options["strategy"] = "features"
+    fusionconv.fuse_into(model, arm.position, num_covariates, method=arm.method, **options)
     if head and arm.method != "concat":
         free = LAST_LINEAR if arm.position == POSITIONS["head"] else POSITIONS["head"]
         fusionconv.fuse_into(model, [free], num_covariates, method="concat")

@@ -15,6 +15,7 @@ __all__ = ["draw_curves", "draw_tasks"]
 Record = dict[str, Any]
 FAMILIES = {  # colour by what the covariates can change
     "hybrid": COLOURS[0],
+    "lowrank": COLOURS[0],
     "hyper": COLOURS[0],
     "film": COLOURS[1],
     "daft": COLOURS[1],

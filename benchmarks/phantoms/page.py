@@ -102,8 +102,8 @@ Made by `{command}` ({when}; {"; ".join(dict.fromkeys(r["conditions"] for r in r
 
 **Network.** Two convolutions of 2 channels, the mean over all positions, a head with 16 hidden units. *first*, *last*:
 the covariates enter at the first or the last convolution, both in front of the pooling (early); *head*: at the first
-linear layer behind it (late). *concat linear*: at the last linear layer; *concat MLP*: at the first. `hybrid` and
-`hyper` with `covariate_bias=True`, "kernel only" without.
+linear layer behind it (late). *all*: at both convolutions. *concat linear*: at the last linear layer; *concat MLP*: at
+the first. `hybrid`, `lowrank` (rank 4) and `hyper` with `covariate_bias=True`, "kernel only" without.
 
 **Training.** Adam, {steps[False]} steps ({steps[True]} for selection; the smaller number in 3-D) of
 {records[0]["batch"]} new samples each, the rate falling along a cosine; two learning rates, .01 and .03, for every arm,

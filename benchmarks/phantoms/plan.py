@@ -29,7 +29,15 @@ ARMS_3D = (
 CORE = ("image only", "covariates only", *ARMS_3D[1:], "hybrid, kernel only, first")
 SWEPT = ("concat MLP", "hybrid, first")
 LONG = 4 * FULL.steps_selection  # trained four times as long as the others
-ARMS_SMALL = ("image only", "concat MLP", "hybrid, first", "film, first", "hybrid, last", "hyper, first")
+ARMS_SMALL = (
+    "image only",
+    "concat MLP",
+    "hybrid, first",
+    "film, first",
+    "hybrid, last",
+    "hyper, first",
+    "lowrank, first",
+)
 ARMS_QUICK = ("image only", "covariates only", "concat linear", "concat MLP", "film, first", "hybrid, first")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Case", "grid"]
+__all__ = ["Case", "deep", "grid"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +111,20 @@ def grid(device: str, quick: bool = False) -> list[Case]:
             for layout in ("contiguous", "channels_last"):
                 cases.append(replace(base[name], dtype="bfloat16", layout=layout, varied="precision"))
     return list({case.name: case for case in reversed(cases)}.values())[::-1]  # a varied batch may be the layer's own
+
+
+def deep() -> list[Case]:
+    """Layers whose kernels are large beside their maps, and two with large maps, none of them in the grid."""
+    sizes = ((256, 14, 16), (512, 7, 16), (512, 14, 8), (512, 4, 16))
+    cases = [
+        Case("deep", 2, batch, (channels, channels), size, k=k, varied="deep")
+        for k in (3, 16)
+        for channels, size, batch in sizes
+    ]
+    return [
+        *cases,
+        Case("1x1, deep", 2, 16, (1024, 256), 14, kernel=1, varied="deep"),
+        Case("ResNet block", 2, 8, (64, 64), 56, varied="deep"),
+        Case("ResNet block", 2, 8, (128, 128), 28, varied="deep"),
+        Case("first, 112 px", 2, 16, (3, 64), 112, varied="deep"),
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import layers
+from benchmarks.speed import layers, lowrank
 from benchmarks.speed.cases import grid
 from fusionconv.errors import FusionError
 
@@ -18,6 +18,7 @@ GOALS = {
     "cpu": {"mean": 1.15, "worst": 1.6, "step": 1.05, "memory": 1.10},
     "cuda": {"mean": 1.10, "worst": 1.6, "step": 1.05, "memory": 1.10},
 }
+LOWRANK = {"mean": 1.15, "worst": 1.35}
 WAYS = ("loop", "grouped", "chunked", "stacked", "scaled", "distinct", "auto")
 
 HEAD = """\
@@ -102,6 +103,8 @@ def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
         lines += _layers(
             results["layers"]["records"], goal, {case.name: layers.chosen(case, device) for case in grid(device)}
         )
+    if "lowrank" in results:
+        lines += _lowrank(results["lowrank"]["records"])
     if "models" in results:
         lines += _models(results["models"]["records"], goal)
     if "scaling" in results:
@@ -189,6 +192,33 @@ def _why(record: dict[str, Any], goal: dict[str, float], choices: dict[str, str]
     if ratio <= goal["worst"]:
         return f"the choice of `auto`; `{best}` takes {ratio:.2f} here."
     return f'the best strategy here, `{best}`, takes {ratio:.2f}; see "Where the bound lies".'
+
+
+def _lowrank(records: list[dict[str, Any]]) -> list[str]:
+    names = ("hybrid", *(f"lowrank, {way}" for way in lowrank.WAYS))
+    found = lowrank.summary(records)
+    lines = [
+        f'### `method="lowrank"`, rank {lowrank.RANK}, forward + backward\n',
+        "Two ways to compute the same numbers: by features (no kernel per sample) and by kernels; `auto` chooses by "
+        "shapes.\n",
+        f"| layer | plain, ms | {' | '.join(names)} | parameters, hybrid | lowrank |",
+        "|" + "---|" * (len(names) + 4),
+    ]
+    for record in records:
+        step, added = record["step"], record["parameters"]
+        cells = [f"{step[name]['ratio']:.2f}" for name in names[:-1]]
+        cells.append(_mark(step[names[-1]]["ratio"], LOWRANK["worst"]))
+        lines.append(
+            f"| {record['case']} | {step['plain']['seconds'] * 1e3:.3g} | {' | '.join(cells)} | {added['hybrid']:,} | "
+            f"{added['lowrank']:,} |"
+        )
+    lines.append("")
+    lines += [f"| geometric mean; worst | {' | '.join(names)} |", "|" + "---|" * (len(names) + 1)]
+    for part, words in (("grid", "layers of the grid"), ("deep", "layers that are not in it"), ("all", "all")):
+        if part in found:
+            cells = [f"{found[part][n]['geometric_mean']:.2f}; {found[part][n]['worst']:.2f}" for n in names]
+            lines.append(f"| {words} | {' | '.join(cells)} |")
+    return [*lines, f"\nGoal of `auto`: {LOWRANK['mean']} in geometric mean, {LOWRANK['worst']} at worst.\n"]
 
 
 def _models(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:

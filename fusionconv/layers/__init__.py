@@ -17,6 +17,7 @@ from fusionconv.layers.hybrid_conv_transpose import (
 )
 from fusionconv.layers.hybrid_linear import HybridLinear
 from fusionconv.layers.hyper import Hyper
+from fusionconv.layers.lowrank import Lowrank
 from fusionconv.layers.methods import METHODS, method_class
 from fusionconv.layers.scale import Scale
 
@@ -37,6 +38,7 @@ __all__ = [
     "HybridLayer",
     "HybridLinear",
     "Hyper",
+    "Lowrank",
     "Scale",
     "method_class",
 ]

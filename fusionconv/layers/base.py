@@ -10,10 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+from fusionconv.errors import FusionError
 
 __all__ = [
     "CONVOLUTIONS",
@@ -198,6 +200,30 @@ class CovariateLayer(nn.Module):
         layer.__dict__ = {k: v.copy() if isinstance(v, dict) else v for k, v in plain.__dict__.items()}
         layer.attach_covariates(num_covariates, **options)
         return layer
+
+    def check_batch(self, x: Tensor) -> None:
+        """Raise unless ``x`` is a batch: torch's layers also take one image, whose channels would pass for rows here.
+
+        Raises:
+            ValueError: the shape that was expected and the one that came.
+        """
+        if self.PLAIN is nn.Linear:
+            if x.ndim < 2:
+                raise ValueError(
+                    f"x must have shape (N, *, features), got {tuple(x.shape)}; a single sample needs x[None]"
+                )
+        elif x.ndim != self.weight.ndim:
+            raise ValueError(
+                f"x must be a batch (N, C, *spatial) with {self.weight.ndim - 2} spatial dimension(s), got "
+                f"{tuple(x.shape)}; a single image needs x[None]"
+            )
+
+    def _conv_forward(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """torch's inner step, which some networks call by themselves: it would leave the covariates out."""
+        raise FusionError(
+            f"{type(self).__name__}._conv_forward would ignore the covariates; the network calls its convolution's "
+            "inner step instead of the layer, so this layer cannot be a fused one: choose another"
+        )
 
     @classmethod
     def plain_class(cls) -> type[nn.Module]:

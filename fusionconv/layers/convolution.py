@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from fusionconv.errors import FusionError
 from fusionconv.layers.hybrid import HybridLayer
 
 __all__ = ["HybridConvolution"]
@@ -31,13 +30,6 @@ class HybridConvolution(HybridLayer, _ConvNd):
             True
         """
         return cls.from_plain(conv, num_covariates, init=init, **options)
-
-    def _conv_forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """torch's inner step, which some networks call by themselves: it would leave the covariates out."""
-        raise FusionError(
-            f"{type(self).__name__}._conv_forward would ignore the covariates; the network calls its convolution's "
-            "inner step instead of the layer, so this layer cannot be a hybrid one: choose another"
-        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """For ``.to(memory_format=torch.channels_last)``, which torch refuses for V's five dimensions in 2-D."""

@@ -11,6 +11,7 @@ from fusionconv.layers.film import Film
 from fusionconv.layers.hybrid import HybridLayer
 from fusionconv.layers.hybrid_layers import HYBRID_LAYERS
 from fusionconv.layers.hyper import Hyper
+from fusionconv.layers.lowrank import Lowrank
 from fusionconv.layers.scale import Scale
 
 __all__ = ["METHODS", "method_class"]
@@ -18,7 +19,7 @@ __all__ = ["METHODS", "method_class"]
 HybridLayer.VARIANTS = dict(HYBRID_LAYERS)
 
 METHODS: dict[str, type[CovariateLayer]] = {
-    kind.METHOD: kind for kind in (HybridLayer, Hyper, Film, Daft, Scale, Attention, Concat, CondConv)
+    kind.METHOD: kind for kind in (HybridLayer, Lowrank, Hyper, Film, Daft, Scale, Attention, Concat, CondConv)
 }
 
 

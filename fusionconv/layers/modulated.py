@@ -8,13 +8,12 @@ and W and b can take them up: that is `merged`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from fusionconv.errors import FusionError
 from fusionconv.functional import ready_covariates, refuse_fx
 from fusionconv.layers.base import CovariateLayer, Merged, Shapes, num_outputs, precise
 from fusionconv.layers.covariate_net import NET, net_shapes, reset_linear, run_net
@@ -72,7 +71,7 @@ class Modulated(CovariateLayer):
         A further argument, ``output_size``, is a transposed convolution's.
         """
         refuse_fx(covariates, x)
-        self._check_batch(x)
+        self.check_batch(x)
         v = ready_covariates(covariates, self.num_covariates, x, self.covariate_out_weight.dtype)
         y = self._plain(x, *args, **kwargs)
         if self.sees_image(self.covariate_options):
@@ -86,13 +85,6 @@ class Modulated(CovariateLayer):
             y = y + self._over_positions(shift, y)
         return y
 
-    def _conv_forward(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """torch's inner step, which some networks call by themselves: it would leave the covariates out."""
-        raise FusionError(
-            f"{type(self).__name__}._conv_forward would ignore the covariates; the network calls its convolution's "
-            "inner step instead of the layer, so this layer cannot be a fused one: choose another"
-        )
-
     def _plain(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What torch's own layer gives."""
         plain: Any = self.PLAIN
@@ -102,19 +94,6 @@ class Modulated(CovariateLayer):
         else:
             result = plain._conv_forward(self, x, self.weight, self.bias, *args, **kwargs)
         return result
-
-    def _check_batch(self, x: Tensor) -> None:
-        """torch's layers also take a single image, whose channels would pass for rows here."""
-        if self.PLAIN is nn.Linear:
-            if x.ndim < 2:
-                raise ValueError(
-                    f"x must have shape (N, *, features), got {tuple(x.shape)}; a single sample needs x[None]"
-                )
-        elif x.ndim != self.weight.ndim:
-            raise ValueError(
-                f"x must be a batch (N, C, *spatial) with {self.weight.ndim - 2} spatial dimension(s), got "
-                f"{tuple(x.shape)}; a single image needs x[None]"
-            )
 
     def _pooled(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         """The mean of each channel over all positions, (N, C_out)."""

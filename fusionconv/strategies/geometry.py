@@ -6,6 +6,7 @@ so that none of them needs to know about 1-D, 2-D, 3-D or transposed convolution
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -42,6 +43,10 @@ class Geometry:
             function = _CONV_TRANSPOSE[self.spatial_dims]
             return function(x, weight, bias, self.stride, self.padding, self.output_padding, groups, self.dilation)
         return _CONV[self.spatial_dims](x, weight, bias, self.stride, self.padding, self.dilation, groups)
+
+    def positions(self, x: Tensor) -> float:
+        """About how many positions of ``x`` a kernel is used on: one of so many as the stride is long."""
+        return x.shape[2:].numel() / (1 if self.transposed else math.prod(_each(self.stride, self.spatial_dims)))
 
     def numeric_padding(self, kernel_size: Sequence[int]) -> list[int] | None:
         """The padding in numbers, one a dimension; None for a "same" that pads one side more than the other."""

@@ -7,9 +7,17 @@ from torch import Tensor
 
 from fusionconv.strategies.running import is_recorded, is_transformed
 
-__all__ = ["keep_layout"]
+__all__ = ["is_channels_last", "keep_layout"]
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` is in channels_last and not contiguous too; False while compiled, recorded or transformed."""
+    last = _LAST.get(x.ndim)
+    if last is None or torch.compiler.is_compiling() or is_recorded() or is_transformed():
+        return False
+    return x.is_contiguous(memory_format=last) and not x.is_contiguous()
 
 
 def keep_layout(y: Tensor, x: Tensor) -> Tensor:
@@ -17,9 +25,4 @@ def keep_layout(y: Tensor, x: Tensor) -> Tensor:
 
     Left to the compiler where one is at work.
     """
-    last = _LAST.get(x.ndim)
-    if last is None or torch.compiler.is_compiling() or is_recorded() or is_transformed():
-        return y
-    if x.is_contiguous(memory_format=last) and not x.is_contiguous():
-        return y.contiguous(memory_format=last)
-    return y
+    return y.contiguous(memory_format=_LAST[x.ndim]) if is_channels_last(x) else y

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 #: the fusion methods, as `fusionconv.layers.METHODS` has them (a test compares), without importing torch
-METHODS = ("hybrid", "hyper", "film", "daft", "scale", "attention", "concat", "condconv")
+METHODS = ("hybrid", "lowrank", "hyper", "film", "daft", "scale", "attention", "concat", "condconv")
 #: what an arm may change of the study's settings
 _OWN = ("lr", "covariate_lr", "weight_decay", "covariate_weight_decay", "optimizer", "schedule", "epochs",
         "batch_size", "covariates", "kinds", "freeze", "network_options")  # fmt: skip

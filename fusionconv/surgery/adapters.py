@@ -16,7 +16,13 @@ from fusionconv.surgery.fused_layers import FusedLayer
 
 __all__ = ["refuse_adapters"]
 
-ADDITIVE = ("hybrid", "hyper", "concat", "condconv")  # methods whose output W enters as W x, whatever the covariates
+ADDITIVE = (
+    "hybrid",
+    "lowrank",
+    "hyper",
+    "concat",
+    "condconv",
+)  # methods whose output W enters as W x, whatever the covariates
 
 
 def refuse_adapters(model: nn.Module, owner: Owner) -> None:

@@ -42,8 +42,8 @@ def fuse_into(
             and the predicate see convolutions only; an nn.Linear is chosen by its name. With "concat", which takes
             linear layers only, they see those: "last" is the last nn.Linear.
         num_covariates: K, the length of the covariate vector.
-        method: what the covariates do there, one of `fusionconv.layers.METHODS`: "hybrid", "hyper", "film", "daft",
-            "scale", "attention", "concat", "condconv". More calls may put other methods into other layers.
+        method: what the covariates do there, one of `fusionconv.layers.METHODS`: "hybrid", "lowrank", "hyper", "film",
+            "daft", "scale", "attention", "concat", "condconv". More calls may put other methods into other layers.
         **layer_options: for "hybrid" ``covariate_bias``, ``rank``, ``init``, ``strategy``, as in `HybridConv2d`; for
             the others see their classes in `fusionconv.layers`.
 

@@ -1,4 +1,4 @@
-"""Which layer is meant: the convolutions of a model in order, and layer_idx resolved against them.
+"""Which layer is meant: layer_idx resolved against the convolutions of a model in order.
 
 An index counts everything in registration order. The words "first", "last" and "all" see the main path only (roles.py).
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 from torch import nn
@@ -17,61 +16,15 @@ from torch.nn.modules.conv import _ConvNd
 from fusionconv.errors import LayerChoiceWarning, SurgeryError
 from fusionconv.layers import CovariateLayer
 from fusionconv.layers.base import native, num_outputs
-from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
+from fusionconv.surgery.fused_layers import FUSED_CLASSES
 from fusionconv.surgery.roles import MAIN, num_inputs, roles_of
 from fusionconv.surgery.wrappers import class_of_its_own, inside_a_wrapper, own_methods
 
-__all__ = ["ConvInfo", "LayerIndex", "list_convs", "resolve"]
+__all__ = ["LayerIndex", "resolve", "why_not"]
 
 WORDS = ("first", "last", "all")
 
 LayerIndex: TypeAlias = "int | str | Callable[[str, nn.Module], bool] | Sequence[int | str]"
-
-
-@dataclass(frozen=True)
-class ConvInfo:
-    """One convolution of a model, as `list_convs` gives it.
-
-    ``role`` is "main", or what keeps it out of "first", "last" and "all": "shortcut" (a projection beside a residual
-    branch), "gate" (squeeze-and-excitation), "auxiliary" (a head for training), "head" (1x1, on pooled features).
-    """
-
-    index: int
-    name: str
-    kind: str
-    weight_shape: tuple[int, ...]
-    fused: bool
-    refused: str | None = None
-    role: str = MAIN
-
-    def __str__(self) -> str:
-        state = "  fused" if self.fused else f"  cannot be fused: {self.refused}" if self.refused else ""
-        role = "" if self.role == MAIN else f"  {self.role}"
-        shape = "x".join(map(str, self.weight_shape))
-        return f"{self.index:>4}  {self.name:<40} {self.kind:<18} {shape}{role}{state}"
-
-
-def list_convs(model: nn.Module) -> list[ConvInfo]:
-    """The convolutions of ``model`` in registration order, which is the order that ``layer_idx`` counts.
-
-    Every convolution counts, also one that cannot be fused (then ``refused`` says why), so that an index never
-    slides to another layer. A convolution registered under two names counts once, under the first. ``role`` says
-    which are shortcuts, gates or heads; it is read from names, shapes and order, without running the network.
-
-    Example:
-        >>> import torch, fusionconv
-        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3))
-        >>> for conv in fusionconv.list_convs(model):
-        ...     print(conv.index, conv.name, conv.kind, conv.weight_shape)
-        0 0 Conv2d (8, 3, 3, 3)
-        1 2 Conv2d (16, 8, 3, 3)
-    """
-    roles = roles_of(model)
-    convs = [(name, m) for name, m in model.named_modules() if isinstance(m, _ConvNd)]
-    return [
-        ConvInfo(i, name, _kind(m), _shape(m), isinstance(m, FusedLayer), why_not(m), roles[name])
-        for i, (name, m) in enumerate(convs)
-    ]
 
 
 def why_not(module: nn.Module, method: str = "hybrid") -> str | None:
@@ -286,12 +239,3 @@ def _read_by_parent(model: nn.Module, name: str) -> str | None:
 
 def _hint(model: nn.Module) -> str:
     return f"fusionconv.list_convs(model) lists what {type(model).__name__} has"
-
-
-def _kind(module: nn.Module) -> str:
-    return module.plain_class().__name__ if isinstance(module, CovariateLayer) else type(module).__name__
-
-
-def _shape(module: _ConvNd) -> tuple[int, ...]:
-    weight = getattr(module, "weight", None)
-    return () if weight is None or nn.parameter.is_lazy(weight) else tuple(weight.shape)

@@ -29,6 +29,9 @@ KINDS: dict[str, tuple[Any, tuple[int, ...]]] = {  # a plain layer of each kind,
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("hybrid", {}),
     ("hybrid", {"rank": 1, "covariate_bias": True}),
+    ("lowrank", {}),
+    ("lowrank", {"rank": 3, "covariate_bias": True, "strategy": "kernels"}),
+    ("lowrank", {"rank": 2, "hidden": 5, "covariate_bias": True, "strategy": "features"}),
     ("hyper", {"hidden": 5}),
     ("hyper", {"hidden": 6, "rank": 2, "covariate_bias": True, "strategy": "stacked"}),
     ("film", {}),
@@ -118,6 +121,29 @@ def one_sample(p, own, method, options, plain, x, s) -> torch.Tensor:
             weight = weight + factor * p["covariate_weight"][r]
             if options.get("covariate_bias"):
                 bias = factor * p["covariate_bias"][r] + (0 if bias is None else bias)
+        return run(weight, bias)
+
+    if method == "lowrank":  # entry by entry of the change, for each output channel and each of its inputs
+        c = s
+        if "covariate_hidden_weight" in p:
+            c = (p["covariate_hidden_weight"] @ s + p["covariate_hidden_bias"]).clamp(min=0)
+        c = p["covariate_out_weight"] @ c
+        a, b = p["covariate_mixing"], p["covariate_filters"]
+        transposed = type(plain).__name__.startswith("ConvTranspose")
+        groups = 1 if linear else plain.groups
+        weight = own["weight"].clone()
+        for channel in range(len(a)):
+            mix = a[channel] * c  # (r,)
+            if transposed:  # of one group: its inputs' rows, the channel's place in its group
+                group, place = divmod(channel, len(a) // groups)
+                rows = len(b)
+                change = torch.stack([torch.tensordot(mix, b[i], 1) for i in range(rows)])
+                weight[group * rows : (group + 1) * rows, place] += change
+            else:
+                weight[channel] += sum(mix[q] * b[q] for q in range(len(mix)))
+        bias = own["bias"]
+        if options.get("covariate_bias"):
+            bias = c @ p["covariate_bias"] + (0 if bias is None else bias)
         return run(weight, bias)
 
     y = run(own["weight"], own["bias"])

@@ -259,6 +259,10 @@ def test_repr_tells_what_is_not_the_default() -> None:
         ("daft", {"scale": False, "shift": False}, ValueError, "at least one of scale and shift"),
         ("hyper", {"hidden": 2, "rank": 3}, ValueError, "from 1 to hidden = 2, got 3"),
         ("hyper", {"strategy": "quick"}, ValueError, "grouped.*got 'quick'"),
+        ("lowrank", {"rank": 0}, ValueError, "rank must be an integer of at least 1, got 0"),
+        ("lowrank", {"rank": None}, ValueError, "rank must be an integer of at least 1, got None"),
+        ("lowrank", {"strategy": "grouped"}, ValueError, r"\['auto', 'features', 'kernels'\], got 'grouped'"),
+        ("lowrank", {"init": "zeros"}, TypeError, "'lowrank': layer options are rank, hidden, .*got init"),
         ("condconv", {}, ValueError, "ignores the covariates.*ignore_covariates=True"),
         ("condconv", {"ignore_covariates": True, "experts": 0}, ValueError, "experts.*got 0"),
     ],
@@ -273,5 +277,5 @@ def test_layers_that_a_method_cannot_extend() -> None:
         Concat.from_plain(nn.Conv1d(1, 1, 1), 2)
     with pytest.raises(TypeError, match=r"exactly a torch\.nn\.Conv1d or .*, got Linear"):
         CondConv.from_plain(nn.Linear(1, 1), 2, ignore_covariates=True)
-    with pytest.raises(ValueError, match=r"'hybrid', 'hyper', 'film'.*got 'fiLM'"):
+    with pytest.raises(ValueError, match=r"'hybrid', 'lowrank', 'hyper', 'film'.*got 'fiLM'"):
         method_class("fiLM")

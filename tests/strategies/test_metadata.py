@@ -69,7 +69,7 @@ def test_every_strategy(strategy, kind, grad) -> None:
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("method", ["hyper", "film", "daft", "scale", "attention", "concat", "condconv"])
+@pytest.mark.parametrize("method", ["lowrank", "hyper", "film", "daft", "scale", "attention", "concat", "condconv"])
 def test_every_method(method, kind) -> None:
     if (method == "concat") != (kind is nn.Linear) and "c" in method[:1]:
         pytest.skip("concat takes linear layers, condconv convolutions")

@@ -236,7 +236,9 @@ class Scaled(nn.Module):  # as IA3
 
 
 @pytest.mark.parametrize("layer", ["conv", "head"])
-@pytest.mark.parametrize("method", ["hybrid", "hyper", "film", "daft", "scale", "attention", "concat", "condconv"])
+@pytest.mark.parametrize(
+    "method", ["hybrid", "lowrank", "hyper", "film", "daft", "scale", "attention", "concat", "condconv"]
+)
 def test_lora_merges_to_the_same_or_is_refused(layer, method) -> None:
     if (method, layer) in (("concat", "conv"), ("condconv", "head")):
         pytest.skip("not a layer of this method")
