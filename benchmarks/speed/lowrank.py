@@ -53,8 +53,10 @@ def ways(case: Case, device: torch.device) -> Iterator[tuple[str, Callable[[], A
     yield "hybrid", step(METHODS["hybrid"].from_plain(plain, case.k, init="kaiming"), x, s)
     for way in WAYS:
         layer: Any = METHODS["lowrank"].from_plain(plain, case.k, rank=RANK, strategy=way)
+        torch.manual_seed(1)  # the same numbers for every way
         with torch.no_grad():
-            layer.covariate_mixing.normal_(std=0.1)
+            for _, parameter in layer.covariate_parameters():
+                parameter.normal_(std=0.1)
         yield f"lowrank, {way}", step(layer, x, s)
 
 
