@@ -7,6 +7,8 @@ Checks the arguments, picks a strategy, calls it. The layers are thin modules on
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.fx import Proxy
@@ -17,7 +19,7 @@ from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
 from fusionconv.strategies.layout import keep_layout
 from fusionconv.strategies.rows import tie_rows
-from fusionconv.strategies.running import carries_more, is_recorded
+from fusionconv.strategies.running import can_read, carries_more, is_recorded
 
 __all__ = [
     "check_covariates",
@@ -26,6 +28,7 @@ __all__ = [
     "hybrid_conv_transpose",
     "hybrid_linear",
     "is_finite",
+    "largest_magnitude",
     "ready_covariates",
     "refuse_fx",
 ]
@@ -61,8 +64,9 @@ def hybrid_conv(
         stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``, "same" and "valid" included.
         strategy: how to compute it: "auto", "loop", "grouped", "chunked", "stacked", "scaled" or "distinct"; same
             result.
-        check_finite: False for numbers that the network itself has made from the image (a routing): NaN among them then
-            goes on to the output, as NaN in an image does, and is no error.
+        check_finite: False: do not look for NaN, which on a GPU waits for the device. For covariates that were looked
+            at before, and for numbers that the network itself has made from the image (a routing): NaN among them
+            then goes on to the output, as NaN in an image does, and is no error.
 
     Returns:
         (N, C_out, \*spatial_out).
@@ -208,7 +212,7 @@ def _run(
         nothing = sum((s.sum() for s in (covariate_weight, covariate_bias) if s is not None), covariates.sum()) * 0
         return geometry.conv(x, weight, bias) + nothing.to(x.dtype)
     if strategy == "auto":
-        strategy = choose(x, covariates, covariate_weight)
+        strategy = choose(x, covariates, covariate_weight, geometry)
     y = STRATEGIES[strategy](x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
     return keep_layout(y, x)
 
@@ -241,7 +245,8 @@ def check_covariates(
     """Return ``covariates`` unchanged if they are a finite floating-point (N, K) tensor that fits ``x``; raise if not.
 
     Never broadcasts, repeats or casts an integer: a wrong row is a wrong patient. Values that cannot be read
-    (compiling, exporting, capturing a CUDA graph, meta tensors, vmap) are not checked for NaN.
+    (compiling, exporting, capturing a CUDA graph, meta tensors, vmap) are not checked for NaN, nor are any with
+    ``check_finite=False``.
 
     Raises:
         CovariateError, CovariateTypeError: what was expected, what came, what to do.
@@ -275,14 +280,28 @@ def check_covariates(
                 f"covariates must be on the device of the input, {x.device}, got {covariates.device}; "
                 f"use covariates.to({str(x.device)!r})"
             )
-    if check_finite and not is_finite(covariates):
+    if check_finite:
+        largest_magnitude(covariates)
+    return covariates
+
+
+def largest_magnitude(covariates: Tensor) -> float | None:
+    """The largest absolute value of finite ``covariates`` (N, K), None where they cannot be read. Waits for a GPU once.
+
+    Raises:
+        CovariateError: NaN or infinity among them; which rows.
+    """
+    if not can_read(covariates):
+        return None
+    largest = float(covariates.detach().abs().amax()) if covariates.numel() else 0.0
+    if not math.isfinite(largest):
         bad = (~torch.isfinite(covariates)).nonzero()
         rows = ", ".join(str(r) for r in bad[:, 0].unique().tolist()[:5])
         raise CovariateError(
             f"covariates must be finite, got NaN or infinity in {len(bad)} value(s), first in row(s) {rows}; "
             "missing values must be imputed before they reach the network"
         )
-    return covariates
+    return largest
 
 
 def refuse_fx(*values: object) -> None:
@@ -298,15 +317,8 @@ def refuse_fx(*values: object) -> None:
 
 
 def is_finite(covariates: Tensor) -> bool:
-    """Whether all values are finite, as far as they can be read (not while compiling or capturing)."""
-    if torch.compiler.is_compiling():
-        return True
-    if covariates.is_cuda and torch.cuda.is_current_stream_capturing():
-        return True
-    try:
-        return bool(torch.isfinite(covariates.detach()).all())
-    except RuntimeError:  # a value that cannot be read: meta and fake tensors, vmap
-        return True
+    """Whether all values are finite, as far as they can be read."""
+    return not can_read(covariates) or bool(torch.isfinite(covariates.detach()).all())
 
 
 def _check_shapes(

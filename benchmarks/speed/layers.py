@@ -15,7 +15,7 @@ from benchmarks.speed.timing import compare
 from fusionconv.functional import hybrid_conv
 from fusionconv.layers.daft import Daft
 from fusionconv.layers.film import Film
-from fusionconv.strategies import STRATEGIES, choose
+from fusionconv.strategies import STRATEGIES, Geometry, choose
 
 __all__ = ["best", "chosen", "fastest", "measure", "summary", "ways"]
 
@@ -98,7 +98,7 @@ def chosen(case: Case, device: str) -> str:
     x = torch.empty(case.batch, case.channels[0], *[case.size] * case.dims, device=at)
     kernel = [case.kernel] * case.dims
     v = torch.empty(case.k, case.channels[1], case.channels[0] // case.groups, *kernel, device=at)
-    return choose(x, case.covariates(torch.device("cpu")), v)
+    return choose(x, case.covariates(torch.device("cpu")), v, Geometry(case.dims, groups=case.groups))
 
 
 def best(timings: dict[str, Any]) -> str:

@@ -30,10 +30,16 @@ Entries = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 @overload
-def load(path: str | os.PathLike[str], backbone: Model) -> tuple[Model, CovariateEncoder | None]: ...
+def load(
+    path: str | os.PathLike[str], backbone: Model, *, check_finite: bool = True
+) -> tuple[Model, CovariateEncoder | None]: ...
 @overload
-def load(path: str | os.PathLike[str], backbone: None = None) -> tuple[nn.Module, CovariateEncoder | None]: ...
-def load(path: str | os.PathLike[str], backbone: nn.Module | None = None) -> tuple[nn.Module, CovariateEncoder | None]:
+def load(
+    path: str | os.PathLike[str], backbone: None = None, *, check_finite: bool = True
+) -> tuple[nn.Module, CovariateEncoder | None]: ...
+def load(
+    path: str | os.PathLike[str], backbone: nn.Module | None = None, *, check_finite: bool = True
+) -> tuple[nn.Module, CovariateEncoder | None]:
     """Fuse ``backbone`` as the saved model was, and fill it with the saved numbers.
 
     What came must be what was saved (sizes, sha256), and the backbone must be the network that was fused: same class,
@@ -46,6 +52,7 @@ def load(path: str | os.PathLike[str], backbone: nn.Module | None = None) -> tup
         backbone: the plain network, built as before the surgery, weights of any values, on any device. It is changed
             in place; its device, ``requires_grad`` flags and train/eval mode stay. A fused model within it, which was
             fused before the saved one, must be fused in it already.
+        check_finite: as in `fuse_into`.
 
     Returns:
         The same object, fused, and the encoder that was saved with it, or None.
@@ -82,7 +89,7 @@ def load(path: str | os.PathLike[str], backbone: nn.Module | None = None) -> tup
             "the backbone as it was when the model was saved (expected: the checkpoint; got: this backbone); nothing "
             "was changed"
         )
-    _fuse_and_fill(backbone, manifest, tensors)
+    _fuse_and_fill(backbone, manifest, tensors, check_finite)
     return backbone, encoder
 
 
@@ -184,7 +191,7 @@ def _entries(backbone: nn.Module, manifest: Manifest) -> Entries:
     return entries
 
 
-def _fuse_and_fill(backbone: nn.Module, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
+def _fuse_and_fill(backbone: nn.Module, manifest: Manifest, tensors: dict[str, Tensor], check_finite: bool) -> None:
     """Change the backbone; if anything fails now, undo it."""
     modules = modules_by_key(backbone)
     state: OrderedDict[str, Tensor] = OrderedDict(tensors)
@@ -196,7 +203,10 @@ def _fuse_and_fill(backbone: nn.Module, manifest: Manifest, tensors: dict[str, T
     try:
         with torch.random.fork_rng({p.device for p in backbone.parameters() if p.is_cuda}):  # the start values are lost
             for plan in manifest.layers:
-                fuse_into(backbone, modules[plan.name][0], manifest.num_covariates, plan.method, **plan.options)
+                fuse_into(
+                    backbone, modules[plan.name][0], manifest.num_covariates, plan.method,
+                    check_finite=check_finite, **plan.options,
+                )  # fmt: skip
         backbone.load_state_dict(state)
         after = backbone.state_dict()
         wrong = [repr(key) for key, t in tensors.items() if key not in after or not same_bits(after[key], t)]

@@ -172,6 +172,10 @@ class CovariateLayer(nn.Module):
         """
         return {}
 
+    def looks_for_nan(self) -> bool:
+        """Whether this layer is to look for NaN in its covariates: one called by hand does; see `FusedLayer`."""
+        return True
+
     def merged(self, s: Tensor) -> Merged:
         """The plain layer that the covariates ``s`` (K,) in float64 make of this one.
 

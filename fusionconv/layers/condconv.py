@@ -103,7 +103,7 @@ class CondConv(GeneratedKernels):
 
     def kernel_covariates(self, covariates: Tensor, x: Tensor) -> Tensor:
         """r(x), (N, E); the covariates are only checked."""
-        check_covariates(covariates, self.num_covariates, x)
+        check_covariates(covariates, self.num_covariates, x, self.looks_for_nan())
         with full_precision(x):
             means = x.mean(tuple(range(2, x.ndim)), dtype=self.routing_weight.dtype)
             return nn.functional.linear(means, self.routing_weight, self.routing_bias).sigmoid()

@@ -100,10 +100,10 @@ class HybridLayer(CovariateLayer):
         """The numbers that multiply the V_j: the covariates, or with ``rank`` their image under the learned map."""
         if self.covariate_map is None:
             return covariates  # the function under the layer checks them
-        s = ready_covariates(covariates, self.num_covariates, x, self.covariate_map.dtype)
+        s = ready_covariates(covariates, self.num_covariates, x, self.covariate_map.dtype, self.looks_for_nan())
         with full_precision(covariates):
             mapped = nn.functional.linear(s, self.covariate_map)
-        if not is_finite(mapped):
+        if self.looks_at(mapped) and not is_finite(mapped):
             raise FusionError(
                 f"the covariates are finite, and covariate_map (rank={len(self.covariate_map)}) makes NaN or infinity "
                 "of them: training has diverged. Go back to an earlier checkpoint and lower the learning rate, or clip "
@@ -113,7 +113,11 @@ class HybridLayer(CovariateLayer):
 
     def checks_factors(self) -> bool:
         """Whether the function under the layer is to look for NaN in what multiplies the V_j."""
-        return not self.GENERATED and self.covariate_map is None
+        return self.looks_for_nan() and not self.GENERATED and self.covariate_map is None
+
+    def looks_at(self, mapped: Tensor) -> bool:
+        """Whether to look for NaN in what `covariate_map` has made."""
+        return True
 
     def merged(self, s: Tensor) -> Merged:
         """W + sum_j s_j V_j, and b + sum_j s_j c_j where there is a c."""

@@ -104,7 +104,8 @@ class Hyper(GeneratedKernels):
 
     def kernel_covariates(self, covariates: Tensor, x: Tensor) -> Tensor:
         """h(s), (N, R)."""
-        s = ready_covariates(covariates, self.num_covariates, x, self.covariate_hidden_weight.dtype)
+        dtype = self.covariate_hidden_weight.dtype
+        s = ready_covariates(covariates, self.num_covariates, x, dtype, self.looks_for_nan())
         return run_net(s, self.covariate_hidden_weight, self.covariate_hidden_bias, self.covariate_map)
 
     def merged_covariates(self, s: Tensor) -> Tensor:

@@ -127,7 +127,8 @@ class Lowrank(CovariateLayer):
         """
         refuse_fx(covariates, x)
         self.check_batch(x)
-        s = ready_covariates(covariates, self.num_covariates, x, self.covariate_out_weight.dtype)
+        dtype = self.covariate_out_weight.dtype
+        s = ready_covariates(covariates, self.num_covariates, x, dtype, self.looks_for_nan())
         c = run_net(s, self.covariate_hidden_weight, self.covariate_hidden_bias, self.covariate_out_weight)
         parameters = (self.weight, self.covariate_filters, self.covariate_mixing, self.bias, self.covariate_bias)
         if self.PLAIN is nn.Linear:

@@ -72,7 +72,8 @@ class Modulated(CovariateLayer):
         """
         refuse_fx(covariates, x)
         self.check_batch(x)
-        v = ready_covariates(covariates, self.num_covariates, x, self.covariate_out_weight.dtype)
+        dtype = self.covariate_out_weight.dtype
+        v = ready_covariates(covariates, self.num_covariates, x, dtype, self.looks_for_nan())
         y = self._plain(x, *args, **kwargs)
         if self.sees_image(self.covariate_options):
             v = torch.cat([self._pooled(y, v.dtype), v], dim=1)

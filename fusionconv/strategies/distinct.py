@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.kernels import per_sample
-from fusionconv.strategies.running import is_unread
+from fusionconv.strategies.running import has_tangent, is_unread
 
 __all__ = ["comparable", "distinct"]
 
@@ -32,7 +31,7 @@ def distinct(
     Equal rows still have gradients of their own, so covariates that are differentiated go through `grouped`; so does
     whatever is recorded, which would keep the runs of its example and put other covariates on the wrong samples.
     """
-    if covariates.requires_grad or _has_tangent(covariates) or is_unread(covariates):
+    if covariates.requires_grad or has_tangent(covariates) or is_unread(covariates):
         return grouped(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
     _, row, counts = torch.unique(comparable(covariates), dim=0, return_inverse=True, return_counts=True)
     order = torch.argsort(row, stable=True)
@@ -51,8 +50,3 @@ def distinct(
 def comparable(covariates: Tensor) -> Tensor:
     """Rows for `torch.unique`, which has no kernel for half precision on every device: widened, equal as before."""
     return covariates.to(torch.promote_types(covariates.dtype, torch.float32))
-
-
-def _has_tangent(covariates: Tensor) -> bool:
-    """Whether forward-mode differentiation (``torch.func.jvp``) runs through the covariates."""
-    return forward_ad.unpack_dual(covariates).tangent is not None

@@ -48,6 +48,10 @@ class Geometry:
         """About how many positions of ``x`` a kernel is used on: one of so many as the stride is long."""
         return x.shape[2:].numel() / (1 if self.transposed else math.prod(_each(self.stride, self.spatial_dims)))
 
+    def per_dimension(self, value: IntOrInts) -> list[int]:
+        """``value``, which may be one int for all of them, as one int a spatial dimension."""
+        return _each(value, self.spatial_dims)
+
     def numeric_padding(self, kernel_size: Sequence[int]) -> list[int] | None:
         """The padding in numbers, one a dimension; None for a "same" that pads one side more than the other."""
         if not isinstance(self.padding, str):

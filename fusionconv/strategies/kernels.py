@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["add_bias", "autocasts", "full_precision", "per_sample"]
+__all__ = ["add_bias", "autocasts", "compute_dtype", "full_precision", "per_sample", "rounded_per_sample"]
+
+BLOCK = 2**22  # numbers that are formed in full precision at a time: 16 MB of float32
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
@@ -25,6 +29,13 @@ def autocasts(tensor: Tensor) -> bool:
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """What torch's own convolution of ``x`` computes in: autocast's dtype where that is on, but it leaves float64."""
+    if autocasts(x) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
 def per_sample(base: Tensor | None, covariates: Tensor, basis: Tensor | None) -> Tensor:
     """``base + sum_j covariates[:, j] basis[j]``: shapes (\\*shape), (N, K), (K, \\*shape) -> (N, \\*shape).
 
@@ -37,6 +48,52 @@ def per_sample(base: Tensor | None, covariates: Tensor, basis: Tensor | None) ->
         flat = basis.reshape(basis.shape[0], -1)
         combined = covariates @ flat if base is None else torch.addmm(base.reshape(1, -1), covariates, flat)
         return combined.reshape(covariates.shape[0], *basis.shape[1:])
+
+
+def rounded_per_sample(base: Tensor, covariates: Tensor, basis: Tensor, dtype: torch.dtype) -> Tensor:
+    """`per_sample` in ``dtype``, each number combined in full precision and rounded once.
+
+    A few kernels at a time: N of them in full precision beside N rounded ones would be three times the memory.
+    """
+    formed: Tensor = _Rounded.apply(base, covariates, basis, dtype)
+    return formed
+
+
+class _Rounded(torch.autograd.Function):
+    """Its backward pass combines gradients in full precision, and can itself be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, base: Tensor, covariates: Tensor, basis: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(covariates, basis)
+        formed = base.new_empty(len(covariates), base.numel(), dtype=dtype)
+        with full_precision(covariates):
+            for rows in _blocks(len(covariates), base.numel()):
+                formed[rows] = torch.addmm(base.reshape(1, -1), covariates[rows], basis.flatten(1))
+        return formed.reshape(len(covariates), *base.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        covariates, basis = ctx.saved_tensors
+        needs_base, needs_covariates, needs_basis, _ = ctx.needs_input_grad
+        flat = gradients[0].flatten(1)
+        dbasis, dcovariates = basis.new_zeros(basis.flatten(1).shape), []
+        with full_precision(covariates):
+            for rows in _blocks(*flat.shape):
+                exact = flat[rows].to(basis.dtype)
+                dcovariates += [exact @ basis.flatten(1).T] if needs_covariates else []
+                dbasis = torch.addmm(dbasis, covariates[rows].T, exact) if needs_basis else dbasis
+        return (
+            flat.sum(0, dtype=basis.dtype).reshape(basis.shape[1:]) if needs_base else None,
+            torch.cat(dcovariates) if needs_covariates else None,
+            dbasis.reshape(basis.shape) if needs_basis else None,
+            None,
+        )
+
+
+def _blocks(batch: int, numbers: int) -> Iterator[slice]:
+    """As many rows at a time as have `BLOCK` numbers, at least four, so that V is not read for each sample."""
+    size = max(4, BLOCK // numbers)
+    yield from (slice(start, min(start + size, batch)) for start in range(0, batch, size))
 
 
 def add_bias(y: Tensor, covariates: Tensor, bias: Tensor | None, covariate_bias: Tensor | None) -> Tensor:

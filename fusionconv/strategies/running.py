@@ -5,9 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
+from torch.autograd import forward_ad
 from torch.fx import Proxy
 
-__all__ = ["carries_more", "is_batched", "is_recorded", "is_traced", "is_transformed", "is_unread"]
+__all__ = [
+    "can_read",
+    "carries_more",
+    "has_tangent",
+    "is_batched",
+    "is_recorded",
+    "is_traced",
+    "is_transformed",
+    "is_unread",
+]
 
 
 def carries_more(tensor: Tensor) -> bool:
@@ -22,16 +32,38 @@ def carries_more(tensor: Tensor) -> bool:
     return own is not torch._C._disabled_torch_function_impl and torch._C._is_torch_function_enabled()
 
 
+def has_tangent(tensor: Tensor) -> bool:
+    """Whether forward-mode differentiation (``torch.func.jvp``) runs through the tensor."""
+    return forward_ad.unpack_dual(tensor).tangent is not None
+
+
 def is_batched(gradient: Tensor) -> bool:
     """Whether many gradients come as one: ``torch.autograd.grad(..., is_grads_batched=True)``."""
     return bool(torch._C._functorch.is_legacy_batchedtensor(gradient))
 
 
+def can_read(tensor: Tensor) -> bool:
+    """Whether the values are there to be read: not while compiling, exporting, capturing a CUDA graph or in ``vmap``,
+    nor on the meta device and in fake tensors.
+
+    Asked before, and not by trying: an error while reading (out of memory, a failed kernel) is one, and goes on.
+    """
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or tensor.is_meta:
+        return False
+    if isinstance(tensor, FakeTensor) or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
+        return False
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            return False
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def is_unread(tensor: Tensor) -> bool:
-    """Whether the tensor's values cannot be read: compiled, recorded, torch.func, the meta device, fake tensors."""
-    if torch.compiler.is_compiling() or is_recorded() or is_transformed() or tensor.is_meta:
-        return True
-    return isinstance(tensor, FakeTensor)
+    """Whether a recording, a transform of torch.func or a derivative would keep what the values decided, or it cannot
+    be read at all (`can_read`).
+    """
+    return is_recorded() or is_transformed() or not can_read(tensor)
 
 
 def is_traced() -> bool:

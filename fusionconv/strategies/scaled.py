@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fusionconv.strategies.geometry import Geometry
-from fusionconv.strategies.kernels import add_bias
+from fusionconv.strategies.kernels import add_bias, compute_dtype
 
 __all__ = ["scaled"]
 
@@ -33,7 +33,9 @@ def scaled(
         kernels = rearrange(kernels, "j (g i) o ... -> (g j i) o ...", g=g)
     else:  # weight (C_out, C_in/g, *k): the inputs of a group stand side by side on axis 1
         kernels = rearrange(kernels, "j o i ... -> o (j i) ...")
-    factors = covariates.to(x.dtype).reshape(*covariates.shape, *(1,) * (x.ndim - 1))
-    copies = torch.cat([x[:, None], x[:, None] * factors], dim=1)  # (N, K + 1, C_in, *spatial)
-    copies = rearrange(copies, "n j (g i) ... -> n (g j i) ...", g=g)
+    dtype = compute_dtype(x)  # products are rounded once, covariates are not
+    products = [(x * s_j.reshape(-1, *(1,) * (x.ndim - 1))).to(dtype) for s_j in covariates.unbind(1)]
+    copies = torch.cat([x.to(dtype), *products], dim=1)  # (N, (K + 1) C_in, *spatial), in the memory format of x
+    if g > 1:
+        copies = rearrange(copies, "n (j g i) ... -> n (g j i) ...", g=g, j=len(products) + 1)
     return add_bias(geometry.conv(copies, kernels), covariates, bias, covariate_bias)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fusionconv.strategies.geometry import Geometry
-from fusionconv.strategies.kernels import add_bias
+from fusionconv.strategies.kernels import add_bias, full_precision
 
 __all__ = ["stacked"]
 
@@ -34,7 +34,10 @@ def stacked(
     else:  # weight (C_out, C_in/g, *k)
         kernels = rearrange(covariate_weight, "j (g o) i ... -> (g j o) i ...", g=g)
     by_covariate = rearrange(geometry.conv(x, kernels), "n (g j o) ... -> n j (g o) ...", g=g, j=k)
-    effect = torch.einsum("nj,njc...->nc...", covariates.to(by_covariate.dtype), by_covariate)
+    with full_precision(covariates):  # a covariate of 1000.5 would be 1000 in bfloat16
+        dtype = torch.promote_types(covariates.dtype, by_covariate.dtype)
+        effect = torch.einsum("nj,njc...->nc...", covariates.to(dtype), by_covariate.to(dtype))
     if covariate_bias is not None:
         effect = add_bias(effect, covariates, None, covariate_bias)
-    return geometry.conv(x, weight, bias) + effect
+    y = geometry.conv(x, weight, bias)
+    return (y + effect).to(y.dtype)

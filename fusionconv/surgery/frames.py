@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fusionconv.errors import CovariateError
+from fusionconv.functional import largest_magnitude
 from fusionconv.surgery import recompute
 from fusionconv.surgery.recompute import in_backward, reinstating
 
@@ -33,9 +34,10 @@ class Owner:
     A copy of a part alone gets an identity without a root: its layers belong to no call, and raise.
     """
 
-    def __init__(self, num_covariates: int, model_name: str) -> None:
+    def __init__(self, num_covariates: int, model_name: str, check_finite: bool = True) -> None:
         self.num_covariates = num_covariates
         self.model_name = model_name
+        self.check_finite = check_finite
         self.layers: tuple[str, ...] = ()  # the names that the layers had when they were fused
 
 
@@ -48,11 +50,19 @@ _stack = _Stack()
 
 
 class Frame:
-    """``with Frame(owner, covariates):`` the covariates of the calls inside, for the layers of ``owner``."""
+    """``with Frame(owner, covariates):`` the covariates of the calls inside, for the layers of ``owner``.
 
-    def __init__(self, owner: Owner, covariates: Tensor, by_hand: bool = False) -> None:
+    ``largest`` is what `largest_magnitude` gave: their values are looked at where a frame is made, once for all layers.
+    None: nobody looked (``check_finite=False``), or they cannot be read.
+    """
+
+    def __init__(self, owner: Owner, covariates: Tensor, largest: float | None = None, by_hand: bool = False) -> None:
         self.owner = owner
         self.covariates = covariates
+        self.largest = largest
+        self.looked_at: int | None = None  # the version of the tensor then
+        if largest is not None and not covariates.is_inference():
+            self.looked_at = covariates._version
         self.by_hand = by_hand  # opened by `covariates()`: its layers may run in any call, not only the root's
         self.reached: set[str] = set()  # the layers that took these covariates (not told while compiling)
         self.during_backward = False
@@ -101,10 +111,27 @@ class Frame:
                 f"the covariates of a call of {self.owner.model_name} were changed in place before its backward pass, "
                 "which would compute with the new values; give each call a tensor of its own (covariates.clone())"
             )
-        again = Frame(self.owner, self.covariates)  # of no task: no other one runs within a backward pass
+        # of no task: no other one runs within a backward pass
+        again = Frame(self.owner, self.covariates, self.largest)
         again.during_backward = True
         _stack.frames.append(again)
         return again
+
+    def look_again(self) -> float | None:
+        """``largest``, of the values that the covariates have now, if they were changed in place since.
+
+        Raises:
+            CovariateError: NaN or infinity; which rows.
+        """
+        if self.looked_at is not None and self.covariates._version != self.looked_at:
+            self.largest, self.looked_at = largest_magnitude(self.covariates), self.covariates._version
+        return self.largest
+
+    def check_values(self, dtype: torch.dtype) -> None:
+        """Raise a CovariateError if a layer of this ``dtype`` cannot hold them (float16 ends at 65504)."""
+        largest = self.look_again()
+        if largest is not None and largest > torch.finfo(dtype).max:
+            largest_magnitude(self.covariates.to(dtype))
 
     def retire(self, again: Frame) -> None:
         """Take that frame off when the node is done."""

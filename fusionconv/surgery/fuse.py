@@ -21,7 +21,13 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def fuse_into(
-    model: Model, layer_idx: LayerIndex, num_covariates: int, method: str = "hybrid", **layer_options: Any
+    model: Model,
+    layer_idx: LayerIndex,
+    num_covariates: int,
+    method: str = "hybrid",
+    *,
+    check_finite: bool = True,
+    **layer_options: Any,
 ) -> Model:
     """Make layers of ``model`` take covariates, in place, so that it is called as ``model(images, covariates)``.
 
@@ -44,6 +50,9 @@ def fuse_into(
         num_covariates: K, the length of the covariate vector.
         method: what the covariates do there, one of `fusionconv.layers.METHODS`: "hybrid", "lowrank", "hyper", "film",
             "daft", "scale", "attention", "concat", "condconv". More calls may put other methods into other layers.
+        check_finite: look for NaN and infinity in the covariates, once a call of the model. On a GPU that waits for the
+            device; False saves it, and NaN then goes on to the outputs. It belongs to the model: further calls for
+            the same model give the same. `save` does not keep it; `load` has the argument too.
         **layer_options: for "hybrid" ``covariate_bias``, ``rank``, ``init``, ``strategy``, as in `HybridConv2d`; for
             the others see their classes in `fusionconv.layers`.
 
@@ -52,7 +61,7 @@ def fuse_into(
 
     Raises:
         SurgeryError: no such layer, or a name that could mean several; a layer or a root that cannot be fused; another
-            ``num_covariates`` than before.
+            ``num_covariates`` or ``check_finite`` than before.
         ValueError, TypeError: an unknown method, or options that no layer of it can have.
 
     Example:
@@ -68,13 +77,18 @@ def fuse_into(
     num_covariates = whole_number(num_covariates)
     layer_options = method_class(method).check_options(num_covariates, layer_options)
     names = resolve(model, layer_idx, method)
-    owner = owner_of(model) if is_fused_root(model) else Owner(num_covariates, type(model).__name__)
+    owner = owner_of(model) if is_fused_root(model) else Owner(num_covariates, type(model).__name__, check_finite)
     if is_fused_root(model):
         base_class(model)  # raises where the root is parametrized
     if owner.num_covariates != num_covariates:
         raise SurgeryError(
             f"{type(model).__name__} is fused with num_covariates={owner.num_covariates} already; every layer of a "
             f"model takes the same covariate vector, got num_covariates={num_covariates}"
+        )
+    if owner.check_finite is not check_finite:
+        raise SurgeryError(
+            f"{type(model).__name__} is fused with check_finite={owner.check_finite} already, which holds for all its "
+            f"layers, got check_finite={check_finite}; give the same, or unfuse(model) first"
         )
     fused: list[FusedLayer] = []
     try:

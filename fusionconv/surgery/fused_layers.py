@@ -49,7 +49,16 @@ class FusedLayer(CovariateLayer):
             frame.reached.add(self.fusion_name)
             if frame.by_hand:  # no root's call around that has checked it
                 check_windows(self.fusion_owner.model_name, frame.covariates)
+            frame.check_values(self.weight.dtype)
         return frame.covariates
+
+    def looks_for_nan(self) -> bool:
+        """No: who opened the frame has looked once, for all layers."""
+        return False
+
+    def looks_at(self, mapped: Tensor) -> bool:
+        """Where looking waits for no device."""
+        return self.fusion_owner.check_finite and mapped.device.type == "cpu"
 
     def __prepare_scriptable__(self) -> NoReturn:
         """What torch.jit.script asks for first, of each module of a network."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import SurgeryError, UnusedCovariatesWarning
-from fusionconv.functional import check_covariates
+from fusionconv.functional import check_covariates, largest_magnitude
 from fusionconv.surgery.adapters import refuse_adapters
 from fusionconv.surgery.frames import Frame, Owner, current_frame, missing_covariates
 from fusionconv.surgery.fused_layers import FusedLayer
@@ -69,12 +69,26 @@ def open_frame(model: nn.Module, s: Tensor | None) -> Frame:
         if enclosing is None:
             raise missing_covariates(owner)
         s = enclosing.covariates
+        largest = None if torch.compiler.is_compiling() else enclosing.look_again()
     else:
-        check_covariates(s, owner.num_covariates)
+        largest = look_at(owner, s)
     check_windows(owner.model_name, s)
     if not torch.compiler.is_compiling():
         refuse_adapters(model, owner)
-    return Frame(owner, s)
+    return Frame(owner, s, largest)
+
+
+def look_at(owner: Owner, s: Tensor) -> float | None:
+    """Check covariates of a call in all but their row count, which each layer compares with its own input.
+
+    Returns:
+        Their largest absolute value; None where it cannot be read, or nobody wants to know.
+
+    Raises:
+        CovariateError, CovariateTypeError: as `check_covariates`.
+    """
+    check_covariates(s, owner.num_covariates, check_finite=False)
+    return largest_magnitude(s) if owner.check_finite else None
 
 
 def warn_of_unreached(model: nn.Module, frame: Frame) -> None:
@@ -124,7 +138,7 @@ def covariates(model: nn.Module, s: Tensor) -> Frame:
     """
     owner = owner_of(model)
     refuse_adapters(model, owner)
-    return Frame(owner, check_covariates(s, owner.num_covariates), by_hand=True)
+    return Frame(owner, s, look_at(owner, s), by_hand=True)
 
 
 _classes: dict[tuple[type[nn.Module], Any], type[nn.Module]] = {}  # a patched forward makes another class

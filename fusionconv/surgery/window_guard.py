@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fusionconv.errors import CovariateError
+from fusionconv.strategies.running import can_read
 
 __all__ = ["Windows", "check_windows", "enclosing_windows"]
 
@@ -78,7 +79,5 @@ def check_windows(model_name: str, covariates: Tensor) -> None:
 
 
 def _rows_are_equal(covariates: Tensor) -> bool:
-    try:
-        return bool((covariates == covariates[:1]).all())
-    except RuntimeError:  # values that cannot be read: meta tensors, vmap
-        return True
+    """Whether they are, as far as they can be read."""
+    return not can_read(covariates) or bool((covariates == covariates[:1]).all())

@@ -199,3 +199,19 @@ def test_bad_calls_of_a_compiled_model() -> None:
         compiled(x[:, :2], s)
     torch.testing.assert_close(compiled(x, s), expected)
     torch.testing.assert_close(compiled(x, s), model(x, s))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_two_graphs_of_inductor_for_any_number_of_batch_sizes(dynamic) -> None:
+    """The real backend writes the number of groups into its code: with N of them, it made a graph for each N."""
+    counter = CompileCounterWithBackend("inductor")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten(2))
+    model = with_covariates_that_matter(fusionconv.fuse_into(model, 0, 2))
+    reference = copy.deepcopy(model)
+    compiled = torch.compile(model, fullgraph=True, backend=counter, dynamic=dynamic)
+    for n in range(2, 13):  # fullgraph raises where a ninth graph is wanted
+        x, s = images(n, seed=n)
+        assert_trains_alike(model, compiled, reference, x[..., :8, :8], s)
+    assert counter.frame_count <= 2
