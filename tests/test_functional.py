@@ -265,14 +265,3 @@ def test_bad_covariates(covariates, error, words: str) -> None:
 def test_bad_shapes_and_options(change: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         hybrid_conv(**{**inputs(), **change})
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("strategy", NAMES)
-@pytest.mark.parametrize("case", [c for c in CASES if c.dims < 3], ids=lambda c: c.name)
-def test_cuda_values(case: Case, strategy: str) -> None:
-    tensors = case.tensors()
-    expected = reference(**tensors, transposed=case.transposed, **case.options)
-    on_gpu = {k: v.detach().cuda() if v is not None else None for k, v in tensors.items()}
-    torch.testing.assert_close(run(case, strategy, on_gpu).cpu(), expected, rtol=1e-9, atol=1e-9)

@@ -15,7 +15,6 @@ from benchmarks.speed.cases import Case, grid
 from benchmarks.speed.layers import chosen, measure, summary, ways
 from benchmarks.speed.timing import compare, peak_memory
 from fusionconv.errors import FusionError
-from fusionconv.functional import hybrid_conv
 from fusionconv.strategies import STRATEGIES
 
 CPU = torch.device("cpu")
@@ -187,19 +186,3 @@ def test_layers_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (tmp_path / "page.md").read_text()
     assert "tiny: 4->4, 3x3 on 6x6, batch 2, K 3" in text
     assert "(quick form: a few cases only)" in text
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_chunked_on_a_card(dtype: torch.dtype) -> None:
-    x, s = torch.randn(6, 8, 16, 16, device="cuda"), torch.randn(6, 2, device="cuda")
-    w = torch.randn(16, 8, 3, 3, device="cuda", requires_grad=True)
-    v = torch.randn(2, 16, 8, 3, 3, device="cuda", requires_grad=True)
-    results = []
-    for strategy in ("chunked", "grouped"):
-        with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
-            y = hybrid_conv(x, s, w, v, padding=1, strategy=strategy)
-        results.append((y, *torch.autograd.grad(y.float().square().mean(), (w, v))))
-    for got, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2 * float(wanted.detach().abs().max()))
