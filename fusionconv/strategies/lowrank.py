@@ -64,7 +64,7 @@ def lowrank_conv(
     if way == "kernels" and x.shape[0] > 0:
         with full_precision(mixing):
             kernels = lowrank_kernels(filters, mixing, geometry.groups, geometry.transposed)
-        compute = STRATEGIES[choose(x, factors, kernels)]
+        compute = STRATEGIES[choose(x, factors, kernels, geometry)]
         return keep_layout(compute(x, factors, weight, kernels, bias, factor_bias, geometry), x)
     y = _by_features(x, factors, weight, filters, mixing, bias, geometry)
     return keep_layout(add_bias(y, factors, None, factor_bias), x)
