@@ -123,15 +123,10 @@ def _run(command: str, words: list[str]) -> int:
 def _check_early(settings: dict[str, Any], own: dict[str, Any]) -> None:
     """What can be known before torch is imported: the table, its columns, names of arms."""
     from fusionconv.errors import StudyError
-    from fusionconv.study.settings import require_places
+    from fusionconv.study.settings import require_places, require_writable
 
     require_places(settings.get("table"), settings.get("images"))
     if not settings.get("target"):
         raise StudyError("target: expected a column of the table, got none; give --target COLUMN")
-    out = own.get("out")
-    if out is not None:
-        parent = os.path.abspath(out)
-        while not os.path.exists(parent):
-            parent = os.path.dirname(parent)
-        if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-            raise StudyError(f"out: expected a folder that can be written, got {out}; give another --out")
+    if own.get("out") is not None:
+        require_writable(own["out"])

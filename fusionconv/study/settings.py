@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fusionconv.errors import StudyError
 
-__all__ = ["AFTERWARDS", "GROUPS", "Settings", "differences", "make_settings", "require_places"]
+__all__ = ["AFTERWARDS", "GROUPS", "Settings", "differences", "make_settings", "require_places", "require_writable"]
 
 TaskName = Literal["auto", "binary", "multiclass", "multilabel", "regression", "survival"]
 
@@ -281,3 +281,17 @@ def require_places(table: str | None, images: str | None) -> None:
         raise StudyError(f"table: expected a file, got {table}, which is not there; give --table FILE")
     if images is not None and not os.path.isdir(images):
         raise StudyError(f"images: expected a folder, got {images}, which is not there; give --images DIR")
+
+
+def require_writable(out: str | os.PathLike[str]) -> None:
+    """Raise where a folder, or file, cannot be made; nothing is made.
+
+    Raises:
+        StudyError: give another ``--out``.
+    """
+    parent = os.path.abspath(out)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    folder = parent if parent != os.path.abspath(out) or os.path.isdir(parent) else os.path.dirname(parent)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise StudyError(f"out: expected a place that can be written, got {out}; give another --out")

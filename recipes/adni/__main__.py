@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str, words: list[str]) -> None:
     from fusionconv.study.command_line import help_text, parse, trainer_help
+    from fusionconv.study.settings import require_writable
 
     own, program = options_of(command), "python -m recipes.adni"
     studies = command not in ("test", "predict", "report")
@@ -107,6 +108,7 @@ def _run(command: str, words: list[str]) -> None:
     if studies and not any(word.partition("=")[0] == "--config" for word in words):
         words = ["--config", str(CONFIGS / ("demo.yaml" if command == "demo" else "default.yaml")), *words]
     given = parse(command, words, own, settings=studies, program=program)
+    require_writable(given.own["out"])
     from recipes.adni import commands
 
     getattr(commands, command)(given.own, given.settings)

@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from fusionconv.errors import StudyError
+from fusionconv.study import settings as settings_module
 from fusionconv.study.command import main
 from fusionconv.study.command_line import check_types, help_text, parse
-from fusionconv.study.settings import Settings, differences, make_settings
+from fusionconv.study.settings import Settings, differences, make_settings, require_writable
 
 DERMOSCOPY = """--table T.csv --images DIR --image-column image_id --suffix .jpg --subject lesion_id --target dx
     --covariates age sex localization --missing-codes unknown --network timm:resnet18 --image-size 64 --channels 3
@@ -150,3 +151,29 @@ def test_a_program_on_top_has_options_of_its_own_in_one_file_with_a_studys(tmp_p
         parse("crossval", ["--config", str(config), "--out", "O"], OF_A_PROGRAM, settings=True)
     with pytest.raises(StudyError, match=r"got --epochs.*`brains predict --help`"):
         parse("predict", ["--epochs", "3"], OF_A_PROGRAM, settings=False, program="brains")
+
+
+@pytest.mark.parametrize(
+    ("out", "writable"),
+    [
+        ("new/deep", True),
+        ("there", True),
+        ("file.csv", True),
+        ("file.csv/below", False),
+        ("shut/new", False),
+        ("shut", False),
+    ],
+)
+def test_places_that_cannot_be_written_are_told_before_the_work(tmp_path, monkeypatch, out, writable):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "file.csv").write_text("")
+    monkeypatch.setattr(
+        settings_module.os, "access", lambda path, mode: not str(path).endswith("shut")
+    )  # also for root
+    if writable:
+        require_writable(tmp_path / out)
+    else:
+        with pytest.raises(StudyError, match=r"expected a place that can be written, got .*; give another --out"):
+            require_writable(tmp_path / out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file.csv", "shut", "there"]
