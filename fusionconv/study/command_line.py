@@ -178,7 +178,7 @@ def _default(name: str, own: Mapping[str, tuple[Any, str]]) -> Any:
 
 def _read(name: str, text: str, several: Sequence[str]) -> Any:
     if name in _LISTS or name in _PAIRS or name in several:
-        return yaml.safe_load(text)
+        return _yaml(text)
     return _word(text)
 
 
@@ -370,16 +370,16 @@ def with_underscores(words: Sequence[str], lists: Iterable[str], pairs: Iterable
 def _several(text: str) -> Any:
     """``a,b`` is a list, ``{...}`` YAML, everything else one word."""
     if text[:1] in "{[":
-        return yaml.safe_load(text)
+        return _yaml(text)
     return [_word(v) for v in text.split(",")] if "," in text else _word(text)
 
 
 def _word(text: str) -> Any:
     """A number, a YAML mapping, true, false or null, or the text itself: 007, no and dates stay text."""
     if text[:1] in "{[":
-        return yaml.safe_load(text)
+        return _yaml(text)
     if text in ("true", "false", "null"):
-        return yaml.safe_load(text)
+        return _yaml(text)
     if re.fullmatch(r"[-+]?(0|[1-9]\d*)", text):
         return int(text)
     if re.fullmatch(r"[-+]?((0|[1-9]\d*)\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
@@ -390,3 +390,19 @@ def _word(text: str) -> Any:
 def _flow(value: Any) -> str:
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True)
     return text.strip()
+
+
+def _yaml(text: str) -> Any:
+    """What a word of the command line says.
+
+    Raises:
+        StudyError: brackets or quotes that do not close.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        why = getattr(error, "problem", None) or next(iter(str(error).splitlines()), "")
+        raise StudyError(
+            f"expected YAML such as '{{a: b}}' or '[1, 2]', got {text!r} ({why}); close brackets, and put it in quotes "
+            "for the shell"
+        ) from error

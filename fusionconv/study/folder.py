@@ -65,7 +65,12 @@ def read_study(out: Path) -> dict[str, Any]:
     path = out / "study.yaml"
     if not path.is_file():
         raise StudyError(f"expected the folder of a study (with study.yaml), got {out}; give --out of a comparison")
-    saved: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: expected YAML, got {' '.join(str(error).split())}; was it edited?") from error
+    if not isinstance(saved, dict) or not {"settings", "arms"} <= saved.keys():
+        raise StudyError(f"{path}: expected settings and arms, as a comparison writes them, got others; was it edited?")
     return saved
 
 

@@ -175,6 +175,7 @@ def volumes_alone(images: Sequence[str]) -> tuple[pd.DataFrame, str]:
         if not inside:
             raise TableError(f"--images: expected volumes ({', '.join(SUFFIXES)}) in {path}, got none")
         files += inside
+    files = list({os.path.abspath(file): file for file in files}.values())  # one that was given twice is one
     if not files:
         raise TableError("--images: expected volumes or a folder of them, got none; give --images DIR")
     names = [file.name.removesuffix(".gz").rsplit(".", 1)[0] for file in files]

@@ -141,6 +141,11 @@ def _columns_of(queries: Any) -> set[str]:
             f"--define: expected a query for each class, such as {{dx: {{CN: \"DX == 'CN'\", AD: \"DX == 'AD'\"}}}}, "
             f"got {queries!r}"
         )
+    if odd := [name for name in queries if not isinstance(name, (str, int)) or isinstance(name, bool)]:
+        raise TableError(
+            f"--define: expected names of classes, got {odd[0]!r}; YAML reads yes, no, on and off as true and false: "
+            "put them in quotes"
+        )
     return {name for query in queries.values() for name in columns_of(query)}
 
 

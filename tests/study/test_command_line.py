@@ -9,6 +9,7 @@ from fusionconv.errors import StudyError
 from fusionconv.study import settings as settings_module
 from fusionconv.study.command import main
 from fusionconv.study.command_line import check_types, help_text, parse
+from fusionconv.study.folder import read_study
 from fusionconv.study.settings import Settings, differences, make_settings, require_writable
 
 DERMOSCOPY = """--table T.csv --images DIR --image-column image_id --suffix .jpg --subject lesion_id --target dx
@@ -177,3 +178,20 @@ def test_places_that_cannot_be_written_are_told_before_the_work(tmp_path, monkey
         with pytest.raises(StudyError, match=r"expected a place that can be written, got .*; give another --out"):
             require_writable(tmp_path / out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file.csv", "shut", "there"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--kinds", "{a:"], ["--kinds", "sex={a:"], ["--arms", "image", "{arm:"], ["--network-options", "[1"], ["--tune", "lr=[1"],
+     ["--trainer.devices", "[1"], ["--positive", "[a"], ["--classes", "{a: 'b}"], ["--covariates", "{age,", "sex}"]],
+)  # fmt: skip
+def test_yaml_that_is_none_is_one_line(words):
+    with pytest.raises(StudyError, match=r"expected YAML such as .*, got .*; close brackets, and put it in quotes"):
+        parse("compare", ["--out", "O", *words])
+
+
+@pytest.mark.parametrize("text", ["{a:", "", "[1, 2]", "settings: {}\n"])
+def test_a_damaged_study_is_one_line(tmp_path, text):
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(StudyError, match=r"study\.yaml: expected .*; was it edited"):
+        read_study(tmp_path)

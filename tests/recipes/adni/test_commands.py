@@ -121,7 +121,7 @@ def test_predict_gives_each_volume_its_own_answer(finished, bids, tmp_path, caps
 
 def test_the_arm_image_needs_no_table(finished, bids, tmp_path, capsys):
     files = [str(bids / f"sub-00{n}/anat/sub-00{n}_T1w.nii.gz") for n in (1, 4)]
-    words = ["predict", "--study", str(finished), "--out", str(tmp_path / "a.csv"), "--images", *files]
+    words = ["predict", "--study", str(finished), "--out", str(tmp_path / "a.csv"), "--images", files[0], *files]
     assert main([*words, "--arm", "image"]) == 0
     assert pd.read_csv(tmp_path / "a.csv")["subject"].tolist() == ["sub-001_T1w", "sub-004_T1w"]
     assert main([*words, "--arm", "hybrid-first", "--overwrite"]) == 2

@@ -77,6 +77,7 @@ def test_a_missing_value_is_never_a_class():
         ({"young": "age < 70"}, "at least two classes"),
         ({"young": 3, "old": "age > 60"}, "expected a query for each class"),
         ("age > 60", "expected a query for each class"),
+        ({True: "age < 70", False: "age > 70"}, "put them in quotes"),
     ],
 )
 def test_classes_that_cannot_be_say_what_is_wrong(make, queries, says):
@@ -175,3 +176,8 @@ def test_every_visit_of_a_subject_is_on_one_side(make, tmp_path):
     assert len(study.rows.frame) == 36
     for fold in study.folds:
         assert study.folds[fold].groupby(study.rows.frame["subject"]).nunique().max() == 1
+
+
+def test_classes_may_be_numbers(make):
+    made = make(own={"define": {"g": {0: "DX == 'CN'", 1: "DX == 'Dementia'"}}}, classes=[0, 1])
+    assert Study(**made).rows.targets.tolist() == [0, 1, 0, 1]
