@@ -13,9 +13,19 @@ from fusionconv.study.image_options import ImageOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PRESETS", "augmentation"]
+__all__ = [
+    "MOVES",
+    "PRESETS",
+    "Seeded",
+    "augmentation",
+    "chosen_steps",
+    "flat_moves",
+    "flat_transform",
+    "solid_transform",
+]
 
 STEPS = ("crop", "hflip", "vflip", "rotate", "shift", "contrast", "noise")  # in the order in which they are done
+MOVES = STEPS[:5]  # those that move pixels; the others change their values
 
 #: What light and strong are; no flips: left and right, up and down often mean something.
 PRESETS: dict[str, dict[str, float]] = {
@@ -69,6 +79,22 @@ def augmentation(names: str | Sequence[str], options: ImageOptions) -> Callable[
     >>> augmentation("none", ImageOptions()) is None
     True
     """
+    chosen = chosen_steps(names, options)
+    if not chosen:
+        return None
+    strong = "strong" in ([names] if isinstance(names, str) else names)
+    transform = (
+        flat_transform(chosen, options) if options.dims == 2 else Seeded(solid_transform(chosen, options, strong))
+    )
+    return _KeepBlank(transform)
+
+
+def chosen_steps(names: str | Sequence[str], options: ImageOptions) -> dict[str, float]:
+    """The steps that these names stand for, with their strengths, in the order in which they are done.
+
+    Raises:
+        StudyError: a name that there is none of; ``none`` beside others.
+    """
     names = [names] if isinstance(names, str) else list(names)
     presets, alone = (PRESETS, ALONE) if options.dims == 2 else (PRESETS_3D, ALONE_3D)
     chosen: dict[str, float] = {}
@@ -81,11 +107,7 @@ def augmentation(names: str | Sequence[str], options: ImageOptions) -> Callable[
             raise StudyError(f"augment: expected none alone or other names, got {names}; leave none out")
         for step, strength in (presets[name] if name in presets else {name: alone[name]}).items():
             chosen[step] = max(strength, chosen.get(step, 0))
-    if not chosen:
-        return None
-    chosen = {step: chosen[step] for step in STEPS if step in chosen}
-    transform = _flat(chosen, options) if options.dims == 2 else _Seeded(_solid(chosen, options, "strong" in names))
-    return _KeepBlank(transform)
+    return {step: chosen[step] for step in STEPS if step in chosen}
 
 
 class _KeepBlank:
@@ -103,7 +125,8 @@ class _KeepBlank:
 # ---- 2-D ----
 
 
-def _flat(steps: dict[str, float], options: ImageOptions) -> Callable[[Tensor], Tensor]:
+def flat_moves(steps: dict[str, float], options: ImageOptions) -> list[Any]:
+    """torchvision's transforms of the steps that move pixels; what comes in from outside is zero."""
     v2: Any = importlib.import_module("torchvision.transforms.v2")  # it has no types
 
     height, width = options.shape
@@ -117,8 +140,14 @@ def _flat(steps: dict[str, float], options: ImageOptions) -> Callable[[Tensor], 
         done.append(v2.RandomVerticalFlip(steps["vflip"]))
     if "rotate" in steps or "shift" in steps:
         move = (steps["shift"],) * 2 if "shift" in steps else None
-        affine = v2.RandomAffine(steps.get("rotate", 0), move, interpolation=v2.InterpolationMode.BILINEAR, fill=0)
-        done.append(_FromSmallest(affine))
+        done.append(v2.RandomAffine(steps.get("rotate", 0), move, interpolation=v2.InterpolationMode.BILINEAR, fill=0))
+    return done
+
+
+def flat_transform(steps: dict[str, float], options: ImageOptions) -> Callable[[Tensor], Tensor]:
+    """One image's transform of these steps."""
+    v2: Any = importlib.import_module("torchvision.transforms.v2")  # it has no types
+    done = [_FromSmallest(move) if isinstance(move, v2.RandomAffine) else move for move in flat_moves(steps, options)]
     if "contrast" in steps:
         done.append(_Contrast(steps["contrast"]))
     if "noise" in steps:
@@ -166,14 +195,15 @@ class _Noise:
 # ---- 3-D ----
 
 
-def _solid(steps: dict[str, float], options: ImageOptions, strong: bool) -> Any:
+def solid_transform(steps: dict[str, float], options: ImageOptions, strong: bool, mode: str = "bilinear") -> Any:
+    """MONAI's transform of these steps; ``mode`` nearest for labels."""
     monai: Any = importlib.import_module("monai.transforms")  # it declares no exports
     size = options.shape
     done: list[Any] = []
     if "crop" in steps:
         part = tuple(max(1, round(0.8 * n)) for n in size)
         done.append(monai.RandSpatialCrop(roi_size=part, max_roi_size=size, random_size=True))
-        done.append(monai.Resize(spatial_size=size, mode="trilinear"))
+        done.append(monai.Resize(spatial_size=size, mode="trilinear" if mode == "bilinear" else "nearest-exact"))
     for name, ends in (("hflip", "LR"), ("vflip", "SI")):
         if name in steps:
             axis = next(n for n, end in enumerate(options.orientation) if end in ends)
@@ -183,9 +213,7 @@ def _solid(steps: dict[str, float], options: ImageOptions, strong: bool) -> Any:
         if strong:
             more["scale_range"] = (0.05,) * 3
         done.append(
-            monai.RandAffine(
-                prob=0.8, rotate_range=(steps["rotate"],) * 3, padding_mode="zeros", mode="bilinear", **more
-            )
+            monai.RandAffine(prob=0.8, rotate_range=(steps["rotate"],) * 3, padding_mode="zeros", mode=mode, **more)
         )
     elif "shift" in steps:
         done.append(monai.BorderPad(int(steps["shift"])))
@@ -197,15 +225,16 @@ def _solid(steps: dict[str, float], options: ImageOptions, strong: bool) -> Any:
     return monai.Compose(done)
 
 
-class _Seeded:
+class Seeded:
     """MONAI's transforms with NumPy's generators of their own, seeded from torch's for each image."""
 
     def __init__(self, transform: Any) -> None:
         self.transform = transform
 
-    def __call__(self, image: Tensor) -> Tensor:
+    def __call__(self, image: Tensor, seed: int | None = None) -> Tensor:
+        """The transform by this seed, or by one that is drawn."""
         import torch
 
-        self.transform.set_random_state(seed=int(torch.randint(2**31, ())))
+        self.transform.set_random_state(seed=int(torch.randint(2**31, ())) if seed is None else seed)
         out = self.transform(image)
         return out.as_tensor().contiguous() if hasattr(out, "as_tensor") else torch.as_tensor(out)

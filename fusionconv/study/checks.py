@@ -12,6 +12,7 @@ import pandas as pd
 from fusionconv.errors import LeakageWarning, StudyError, TableError
 from fusionconv.study.arms import Arm, build_arm, count_parameters, too_large
 from fusionconv.study.folds import PARTS, fold_data
+from fusionconv.study.image_checks import require_image_options
 from fusionconv.study.rows import Rows
 from fusionconv.study.settings import Settings, make_settings
 from fusionconv.tabular import check_leakage
@@ -38,6 +39,8 @@ def check_options(arms: Sequence[tuple[Arm, Settings]], rows: Rows) -> None:
         rows.task.metric(settings.metric)
         rows.task.chooses(settings.select)
         augmentation(settings.augment, image_options(settings))
+        if rows.task.IMAGE_OUT or settings.patch:
+            require_image_options(arm, settings, rows.task)
         arm.trials(settings.tune)
         if settings.weights is not None and not Path(settings.weights).is_file():
             raise StudyError(
@@ -93,12 +96,13 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
 
 def _refuse_leaks(rows: Rows, split: pd.Series, settings: Settings, covariates: Sequence[str]) -> None:
     target = "_target"
-    answers = rows.frame.assign(**{target: _answers(rows)})
+    answers = rows.frame.assign(**({} if rows.task.IMAGE_OUT else {target: _answers(rows)}))
     train, others = answers[split == "train"], answers[split.isin(PARTS[1:])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
         report = check_leakage(
-            train, others, covariates=list(dict.fromkeys(covariates)), target=target, allow=settings.allow_leaks,
+            train, others, covariates=list(dict.fromkeys(covariates)),
+            target=None if rows.task.IMAGE_OUT else target, allow=settings.allow_leaks,
             image=None, raise_on="never",
         )  # fmt: skip
     found = report.findings
@@ -177,11 +181,12 @@ def check_arms(
         with torch.random.fork_rng(devices=[]):
             network = build_network(
                 own.network, num_outputs=rows.task.num_outputs, in_channels=store.array.shape[1],
-                image_size=store.array.shape[2:], options=own.network_options, head=own.head,
+                image_size=own.part or store.array.shape[2:], options=own.network_options, head=own.head,
                 weights=None if checked else settings.weights,
             )  # fmt: skip
             if not checked or own.network_options != settings.network_options:
-                check_network(network, store.array.shape[1], store.array.shape[2:], rows.task.num_outputs)
+                check_network(network, store.array.shape[1], own.part or store.array.shape[2:], rows.task.num_outputs,
+                              images_out=rows.task.IMAGE_OUT)  # fmt: skip
                 checked = True
             if own.freeze:
                 freeze(network, own.freeze)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonargparse
 import yaml
 
 from fusionconv.errors import StudyError
-from fusionconv.study.settings import GROUPS, Settings
+from fusionconv.study.settings import GROUPS, Settings, TaskName
 
 __all__ = ["Given", "help_text", "parse", "settings_parser", "trainer_help", "with_underscores"]
 
@@ -270,7 +270,7 @@ def _plainly(message: str, values: Mapping[str, Any]) -> str:
         return " ".join(message.split())
     name = found[1]
     said = str(Settings.__dataclass_fields__[name].type)
-    said = 'Literal["auto", "binary", "multiclass", "multilabel", "regression", "survival"]' if name == "task" else said
+    said = f"Literal[{', '.join(get_args(TaskName))}]" if name == "task" else said
     kinds = [_TYPES[said]] if said in _TYPES else []
     if not kinds:
         for part in re.findall(r"Literal\[[^]]*\]|[a-z]+\[[^]]*\]|\w+", said):

@@ -154,7 +154,7 @@ def attribute(predictor: Predictor, data: FoldData, ids: Sequence[str]) -> tuple
 
     def answer(x: Tensor, s: Tensor | None = None) -> Tensor:
         out: Tensor = predictor.network(x) if s is None else predictor.network(x, s)
-        return out[:, -1]
+        return out[:, -1].flatten(1).mean(1) if predictor.task.IMAGE_OUT else out[:, -1]
 
     inputs = images if covariates is None else (images, covariates)
     found = IntegratedGradients(answer).attribute(inputs, n_steps=32, internal_batch_size=max(len(ids), 8))
@@ -180,7 +180,7 @@ def write_maps(predictor: Predictor, data: FoldData, ids: Sequence[str], folder:
     _, maps, _ = attribute(predictor, data, ids)
     paths = []
     for at, (name, one) in enumerate(zip(ids, maps, strict=True)):
-        values, affine = on_file_grid(one.sum(0).numpy(), data.store.sources[name][0], options)
+        values, affine = on_file_grid(one.sum(0).numpy(), data.store.sources[name], options)
         written = nib.Nifti1Image(values.astype(np.float32), affine)
         written.header.set_xyzt_units("mm")
         short = re.sub(r"[^\w.-]+", "_", name).split(".nii")[0]

@@ -22,6 +22,7 @@ from fusionconv.tabular import CovariateEncoder, CovariateTable, holdout, kfold
 
 if TYPE_CHECKING:
     from fusionconv.study.images import ImageStore
+    from fusionconv.study.target_images import TargetStore
 
 __all__ = ["PARTS", "FoldData", "fold_data", "make_encoder", "make_folds"]
 
@@ -118,6 +119,7 @@ class FoldData:
         center, scale: of a regression's targets in training.
         mean, std: of the images' channels, subtracted and divided by.
         unknown: column -> rows of val and test with a category that training does not have.
+        target_store: the masks or target images, of a task that has them.
     """
 
     fold: str
@@ -132,23 +134,27 @@ class FoldData:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     unknown: Mapping[str, int] = field(default_factory=dict)
+    target_store: TargetStore | None = None
 
     @property
     def num_covariates(self) -> int:
         """K, after encoding."""
         return 0 if self.encoder is None else int(self.encoder.num_covariates)
 
-    def batch(self, part: str, ids: Sequence[str], augment: Any = None) -> dict[str, Any]:
+    def batch(self, part: str, ids: Sequence[str], augment: Any = None, patch: Sequence[int] = ()) -> dict[str, Any]:
         """The batch of some rows of a part, as training sees it: image, covariates, target, id."""
-        rows = _Rows(self, part, augment)
+        rows = _Rows(self, part, augment, patch)
         return checked(rows.__getitems__([rows.ids.index(i) for i in ids]), self.tables[part])
 
     def loader(
         self, part: str, batch_size: int, *, train: bool = False, augment: Any = None, workers: int = 0, seed: int = 0,
-        epoch: int = 0, rank: tuple[int, int] = (0, 1),
+        epoch: int = 0, rank: tuple[int, int] = (0, 1), patch: Sequence[int] = (),
     ) -> DataLoader[dict[str, Any]]:  # fmt: skip
-        """Batches of a part: image, covariates, target, id. Training rows in an order of (seed, epoch)."""
-        dataset = _Rows(self, part, augment if train else None)
+        """Batches of a part: image, covariates, target, id. Training rows in an order of (seed, epoch).
+
+        With ``patch`` training rows are random parts of their images.
+        """
+        dataset = _Rows(self, part, augment if train else None, patch if train else ())
         generator = torch.Generator()  # of its own: making an iterator draws a number, which must not be the network's
         order = EpochOrder(dataset, rank, train, seed, epoch, generator)
         last_of_one = train and len(order) % batch_size == 1 and len(order) > 1  # batch norm needs two
@@ -179,11 +185,12 @@ class EpochOrder(DistributedSampler[Any]):
 class _Rows(Dataset[Any]):
     """A part's rows as whole batches: images are read by id, covariates and targets looked up by id."""
 
-    def __init__(self, data: FoldData, part: str, augment: Any) -> None:
+    def __init__(self, data: FoldData, part: str, augment: Any, patch: Sequence[int] = ()) -> None:
         self.ids = list(data.tables[part].ids)
         self.covariates = data.tables[part].covariates
         self.targets = torch.as_tensor(np.asarray(data.targets[part], dtype=np.float32))
-        self.store, self.augment = data.store, augment
+        self.store, self.augment, self.patch = data.store, augment, tuple(patch)
+        self.target_store = data.target_store
         shape = (-1, *[1] * (data.store.array.ndim - 2)) if data.store is not None else (-1,)
         self.there: Tensor | None = None  # which channels a row has, where some lack an image: the others stay zero
         if data.store is not None and not data.store.available.all():
@@ -199,11 +206,26 @@ class _Rows(Dataset[Any]):
         batch = {"id": ids, "covariates": self.covariates[places], "target": self.targets[places]}
         if self.store is not None:
             images: Tensor = self.store.read(ids)
-            if self.augment is not None:
+            if self.target_store is not None:
+                images, batch["target"] = self._pairs(images, self.target_store.read(ids))
+            elif self.augment is not None:
                 images = torch.stack([self.augment(image) for image in images])
             images = (images - self.mean) / self.std if len(self.mean) else images
             batch["image"] = images if self.there is None else images * self.there[places]
         return batch
+
+    def _pairs(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and their targets, transformed and cut alike."""
+        from fusionconv.study.patches import random_part
+
+        assert self.target_store is not None
+        labels = self.target_store.labels
+        pairs = list(zip(images, targets, strict=True))
+        if self.augment is not None:
+            pairs = [self.augment(image, target) for image, target in pairs]
+        if self.patch:
+            pairs = [random_part(image, target, self.patch, labels) for image, target in pairs]
+        return torch.stack([image for image, _ in pairs]), torch.stack([target for _, target in pairs])
 
     def __getitem__(self, place: int) -> dict[str, Any]:
         return self.__getitems__([place])
@@ -222,6 +244,7 @@ def checked(batch: dict[str, Any], table: CovariateTable) -> dict[str, Any]:
 def fold_data(
     rows: Rows, split: pd.Series[Any], settings: Settings, store: ImageStore | None, *,
     covariates: Sequence[str] | None = None, encoder: CovariateEncoder | None = None,
+    target_store: TargetStore | None = None,
 ) -> FoldData:  # fmt: skip
     """What an arm sees of a fold; the encoder and every statistic are of the training rows.
 
@@ -232,6 +255,7 @@ def fold_data(
         store: the images; None for an arm without.
         covariates: those of this arm; None: the study's.
         encoder: a fitted one, of a network that is loaded; None: fitted here.
+        target_store: the masks or target images, of a task that has them.
 
     Raises:
         TableError: the encoder refuses a row; a class that training does not have.
@@ -262,14 +286,17 @@ def fold_data(
         center, scale = float(targets["train"].mean()), float(targets["train"].std()) or 1.0
     mean, std = _normalisation(settings, store, list(frames["train"]["id"]))
     if store is not None:
-        _require_sources(rows, store)
+        _require_sources(rows.images, store)
+    if target_store is not None:
+        assert rows.target_files is not None
+        _require_sources(rows.images.join(rows.target_files.add_prefix("target ")), target_store.store)
     return FoldData(str(split.name), task, frames, tables, targets, encoder, store, center, scale, mean, std,
-                    {name: n for name, n in unknown.items() if n})  # fmt: skip
+                    {name: n for name, n in unknown.items() if n}, target_store)  # fmt: skip
 
 
-def _require_sources(rows: Rows, store: ImageStore) -> None:
+def _require_sources(paths: pd.DataFrame, store: ImageStore) -> None:
     """Each id's image in the store was made from the file that its row names."""
-    for name, row in zip(rows.images.index, rows.images.itertuples(index=False), strict=True):
+    for name, row in zip(paths.index, paths.itertuples(index=False), strict=True):
         files = tuple(path for path in row if isinstance(path, str))
         if tuple(store.sources[name]) != files:
             raise TableError(f"expected the image of {name} to come from {files}, got {store.sources[name]}; rows and "

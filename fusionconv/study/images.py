@@ -16,16 +16,25 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from fusionconv.errors import FusionError, StudyError
+from fusionconv.study.image_decoders import Decoder, ImageDecoder
 from fusionconv.study.image_options import ImageOptions, image_options
 from fusionconv.study.image_store import ImageStore
 from fusionconv.study.not_a_picture import PictureError
-from fusionconv.study.pictures import NOTES, picture_channels, read_picture, resize_picture
+from fusionconv.study.pictures import NOTES, picture_channels
 from fusionconv.study.records import Record, Records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ImageOptions", "ImageStore", "ImageWarning", "file_channels", "file_hash", "image_options", "prepare"]
+__all__ = [
+    "ImageOptions",
+    "ImageStore",
+    "ImageWarning",
+    "file_channels",
+    "file_hash",
+    "image_options",
+    "prepare",
+]
 
 PIECE = 2**26  # bytes that are decoded before they are written; what a killed process loses at most
 _In = TypeVar("_In")
@@ -56,7 +65,7 @@ def file_channels(paths: pd.DataFrame, look: int = 100) -> Literal[1, 3]:
 
 def prepare(
     paths: pd.DataFrame, options: ImageOptions, cache: str | os.PathLike[str], *, workers: int | None = None,
-    progress: bool = True,
+    progress: bool = True, decoder: Decoder | None = None,
 ) -> ImageStore:  # fmt: skip
     """Decode every image that the cache does not hold yet, and map them all.
 
@@ -72,11 +81,13 @@ def prepare(
         cache: folder of decoded images; several studies may share it.
         workers: threads; default: one per core.
         progress: show bars where it takes more than a second.
+        decoder: what makes an array of a row's files; default: the images as channels.
 
     Raises:
         StudyError: ids that are not unique; no image can be used; images of floats beside images of 8 or 16 bits; a
             cache that cannot be written.
     """
+    decoder = decoder or ImageDecoder(options)
     if not paths.index.is_unique:
         twice = paths.index[paths.index.duplicated()][0]
         raise StudyError(f"expected one row per id, got {twice!r} several times; give ids that are unique")
@@ -100,9 +111,9 @@ def prepare(
             keys[name] = hashlib.sha256(json.dumps([p and p[1] for p in parts]).encode()).hexdigest()
             entries.setdefault(keys[name], parts)
 
-    shape = (options.channels * paths.shape[1], *options.shape)
-    records = Records(Path(cache) / f"{options.dims}d-{shape[0]}-{options.key()[:20]}", shape)
-    found, reasons, decoded = _complete(records, entries, options, threads, progress)
+    shape = decoder.shape(paths.shape[1])
+    records = Records(Path(cache) / f"{options.dims}d-{shape[0]}-{decoder.key()[:20]}", shape)
+    found, reasons, decoded = _complete(records, entries, decoder, threads, progress)
     failed |= {n: _of_own_files(reasons[key], entries[key], sources[n]) for n, key in keys.items() if key in reasons}
     failed = {name: failed[name] for name in names if name in failed}
     ids = tuple(name for name in names if name not in failed)
@@ -111,7 +122,7 @@ def prepare(
     for name in ids:
         for note in found[keys[name]].notes:
             noted.setdefault(note, []).append(name)
-    everything = json.dumps([options.key(), dtype, sorted((name, keys[name]) for name in ids)])
+    everything = json.dumps([decoder.key(), dtype, sorted((name, keys[name]) for name in ids)])
     good = {name: row for name, row in zip(names, cells, strict=True) if name not in failed}
     store = ImageStore(
         ids=ids,
@@ -191,7 +202,7 @@ def _hash_all(files: Sequence[str], threads: int, progress: bool) -> dict[str, s
 
 
 def _complete(
-    records: Records, entries: Mapping[str, tuple[_Part, ...]], options: ImageOptions, threads: int, progress: bool
+    records: Records, entries: Mapping[str, tuple[_Part, ...]], decoder: Decoder, threads: int, progress: bool
 ) -> tuple[dict[str, Record], dict[str, str], int]:
     """Every entry's record, decoded if it was not there; why the others have none; how many were decoded."""
     reasons: dict[str, str] = {}
@@ -203,7 +214,7 @@ def _complete(
             jobs = [(key, parts) for key, parts in entries.items() if key not in found]
 
             def one(job: tuple[str, tuple[_Part, ...]]) -> tuple[str, np.ndarray | str, tuple[str, ...]]:
-                return (job[0], *_decode(job[1], options))
+                return (job[0], *_decode(job[1], decoder))
 
             waiting: list[tuple[str, np.ndarray, tuple[str, ...]]] = []
 
@@ -269,16 +280,10 @@ def _one_dtype(found: Mapping[str, Record]) -> str:
     return next(iter(counts), "f4")
 
 
-def _decode(parts: Sequence[_Part], options: ImageOptions) -> tuple[np.ndarray | str, tuple[str, ...]]:
-    """The image of a row (C, *shape) with its notes, or why there is none."""
-    notes: tuple[str, ...] = ()
+def _decode(parts: Sequence[_Part], decoder: Decoder) -> tuple[np.ndarray | str, tuple[str, ...]]:
+    """The array of a row with its notes, or why there is none."""
     try:
-        if options.dims == 3:
-            from fusionconv.study.preparation import prepare_volume
-
-            array = prepare_volume([part and part[0] for part in parts], options)
-        else:
-            array, notes = _pictures([part and part[0] for part in parts], options)
+        array, notes = decoder([part and part[0] for part in parts])
         for file, known in filter(None, parts):
             if file_hash(file) != known:
                 return f"{file}: expected a file that stays as it is, got one that changed meanwhile; run it again", ()
@@ -292,30 +297,11 @@ def _decode(parts: Sequence[_Part], options: ImageOptions) -> tuple[np.ndarray |
     return array, notes
 
 
-def _pictures(files: Sequence[str | None], options: ImageOptions) -> tuple[np.ndarray, tuple[str, ...]]:
-    size = (options.size[0], options.size[1])
-    pictures = [None if file is None else read_picture(file, options.channels) for file in files]
-    images = [None if p is None else resize_picture(p.pixels, size, options.resize, options.crop) for p in pictures]
-    dtypes = {image.dtype for image in images if image is not None}
-    if len(dtypes) > 1:
-        if np.dtype(np.float32) in dtypes:
-            first = next(filter(None, files))
-            raise PictureError(
-                f"{first}: expected the images of a row to be of one kind, got floats beside 8 or 16 bits; "
-                "convert them to one kind"
-            )
-        images = [i.astype(np.uint16) * 257 if i is not None and i.dtype == np.uint8 else i for i in images]
-    dtype = np.result_type(*dtypes)
-    blank = np.zeros((options.channels, *options.shape), dtype)
-    notes = {note for picture in pictures if picture is not None for note in picture.notes}
-    return np.concatenate([blank if image is None else image for image in images]), tuple(sorted(notes))
-
-
 def _warn(store: ImageStore) -> None:
     """One warning for each kind of note."""
     for note, names in store.notes.items():
-        if note == "grey" and len(names) == len(store.ids):
-            continue  # all files are grey: what was asked for
+        if note not in NOTES or (note == "grey" and len(names) == len(store.ids)):
+            continue  # a fact rather than a remark; all files are grey: what was asked for
         some = ", ".join(names[:3]) + (f" and {len(names) - 3:,d} more" if len(names) > 3 else "")
         warnings.warn(
             f"{len(names):,d} of {len(store.ids):,d} images {NOTES[note]} ({some})", ImageWarning, stacklevel=3

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionconv.study.augment import augmentation
+from fusionconv.study.augment_pairs import augmentation_of
 from fusionconv.study.folds import FoldData
+from fusionconv.study.image_report import outline
 from fusionconv.study.settings import Settings
 
 __all__ = ["draw_inputs", "inputs_figure", "picture"]
@@ -35,20 +36,27 @@ def inputs_figure(data: FoldData, settings: Settings, images: int = 6, draws: in
 
     assert data.store is not None
     ids = list(data.tables["train"].ids)[:images]
-    augment = augmentation(settings.augment, data.store.options)
+    augment = augmentation_of(settings.augment, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         draws = 1 if augment is None else draws
-        seen = [data.batch("train", ids, augment)["image"] for _ in range(draws)]
+        batches = [data.batch("train", ids, augment) for _ in range(draws)]
+        seen = [batch["image"] for batch in batches]
     height, width = picture(seen[0][0], data.store.options.channels).shape[:2]
     figure = Figure(
         figsize=(1.6 * len(ids) + 0.5, (1.6 * height / width + 0.2) * (draws + 1) + 0.2), layout="constrained"
     )
     panels = figure.subplots(draws + 1, len(ids), squeeze=False)
     titles = ["decoded", *(f"entering\nthe network{f', {n + 1}' if draws > 1 else ''}" for n in range(draws))]
-    for line, title, batch in zip(panels, titles, [data.store.read(ids), *seen], strict=True):
-        for axes, name, image in zip(line, ids, batch, strict=True):
+    masks: list[Any] = [None] * (draws + 1)
+    if data.target_store is not None and data.target_store.labels:
+        masks = [data.target_store.read(ids), *(batch["target"] for batch in batches)]
+    for line, title, batch, mask in zip(panels, titles, [data.store.read(ids), *seen], masks, strict=True):
+        for at, (axes, name, image) in enumerate(zip(line, ids, batch, strict=True)):
             axes.imshow(picture(image, data.store.options.channels), cmap="gray", vmin=0, vmax=1)
+            if mask is not None:
+                flat = mask[at] if mask.ndim == 4 else mask[at, ..., mask.shape[-1] // 2]
+                outline(axes, flat.numpy(), "#ffcc00", mask.ndim == 5)
             axes.set(xticks=[], yticks=[])
             axes.set_title(
                 os.path.basename(name)[-20:] if title == "decoded" else f"{image.min():.2g} to {image.max():.2g}",

@@ -74,7 +74,7 @@ def find_lr(
         module = StudyModule(network, data, settings, chosen.takes_covariates, seed, {},
                              frozen_modules(network, settings.freeze))  # fmt: skip
         trainer, _ = make_trainer(Path(scratch), data.task, settings, False, "lr-find", False, [search])
-        loader = data.loader("train", settings.batch_size, train=True, seed=seed)
+        loader = data.loader("train", settings.batch_size, train=True, seed=seed, patch=settings.part)
         with contextlib.suppress(_Enough):
             trainer.fit(module, loader)
     table = pd.DataFrame({"lr": search.rates, "smoothed_loss": search.losses})

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from fusionconv.errors import StudyError
 from fusionconv.optimizer_groups import param_groups
 from fusionconv.study.folds import FoldData
+from fusionconv.study.image_answers import ImageAnswers
 from fusionconv.study.settings import Settings
+from fusionconv.study.tasks import ImageTask
 
 __all__ = ["StudyModule"]
 
@@ -61,6 +63,7 @@ class StudyModule(LightningModule):
             for name, target in zip(table.ids, data.targets[part], strict=True)
         }
         self._losses = {"train": _Mean(), "judged": _Mean()}  # validation runs inside a training epoch
+        self.images = ImageAnswers(data, settings) if isinstance(self.task, ImageTask) else None
 
     def forward(self, batch: Mapping[str, Any], covariates: Tensor | None = None) -> Tensor:
         """Outputs (N, num_outputs) of a batch."""
@@ -159,6 +162,13 @@ class StudyModule(LightningModule):
         given: dict[str, Tensor | None] = {"true": None}
         for name, rows in controls.items():
             given[name] = torch.stack([rows[i] for i in batch["id"]]).to(batch["covariates"])
+        if self.images is not None:
+            for name, covariates in given.items():
+                raw = self.images.whole(self, batch, covariates)
+                if name == "true":
+                    self._add(raw, batch["target"], "judged")
+                self.collected.append(self.images.rows(batch, raw, name))
+            return
         truth = self.task.truth(np.stack([self._truth[i] for i in batch["id"]]))  # as the table has them, in float64
         for name, covariates in given.items():
             raw = self(batch, covariates).float()
@@ -171,7 +181,7 @@ class StudyModule(LightningModule):
 
     def _finish(self) -> pd.DataFrame:
         rows = pd.concat(gathered(self.collected), ignore_index=True).drop_duplicates(["id", "control"])
-        scores = rows[self.task.score_columns(rows)]
+        scores = rows[self.task.score_columns(rows) if self.images is None else self.images.always]
         if not bool(scores.notna().all(axis=None)):
             raise StudyError(
                 "expected numbers from the network, got NaN: its weights are not finite; give a smaller --lr"

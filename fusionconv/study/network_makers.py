@@ -16,6 +16,7 @@ from torch import nn
 from fusionconv.errors import CheckpointError, StudyError, SurgeryError
 from fusionconv.study.first_weights import fit_channels
 from fusionconv.study.heads import last_linear
+from fusionconv.study.unets import unet_arguments
 
 __all__ = ["LIBRARIES", "make_network"]
 
@@ -171,6 +172,7 @@ def _monai(
     channels = next((key for key in CHANNELS if key in taken), None)
     arguments |= {} if outputs is None else {outputs: num_outputs}
     arguments |= {} if channels is None else {channels: in_channels}
+    arguments |= unet_arguments(name, image_size)
     if "pretrained" in taken and "pretrained" not in options:
         arguments["pretrained"] = False  # EfficientNetBN's default would download
     if outputs is None and "out_shape" not in taken and not set(OUTPUTS) & options.keys():

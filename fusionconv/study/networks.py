@@ -78,8 +78,17 @@ def _head_names(network: nn.Module, num_outputs: int) -> list[str]:
         return []
 
 
-def check_network(network: nn.Module, in_channels: int, image_size: Sequence[int], num_outputs: int) -> None:
+def check_network(
+    network: nn.Module, in_channels: int, image_size: Sequence[int], num_outputs: int, images_out: bool = False
+) -> None:
     """Send two images of noise through, in eval mode; modes and random numbers stay as they are.
+
+    Args:
+        network: to be checked.
+        in_channels: of the images.
+        image_size: of the images.
+        num_outputs: that its answers have.
+        images_out: whether its answers are images, (N, num_outputs, *image_size), or rows, (N, num_outputs).
 
     Raises:
         SurgeryError: the network does not take such images (the message says which it takes), or its outputs are not
@@ -92,8 +101,10 @@ def check_network(network: nn.Module, in_channels: int, image_size: Sequence[int
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise SurgeryError(
             f"network: expected images that {type(network).__name__} takes, got {images} ({why}); "
-            f"{_what_it_takes(network, in_channels, image_size)}"
+            f"{_what_it_takes(network, in_channels, image_size, images_out)}"
         ) from error
+    if images_out:
+        return _require_image(out, network, in_channels, image_size, num_outputs)
     expected = f"network: expected outputs (N, {num_outputs}) of {type(network).__name__}, got"
     if not isinstance(out, Tensor):
         kind = f"a {type(out).__name__}" + (f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else "")
@@ -109,6 +120,26 @@ def check_network(network: nn.Module, in_channels: int, image_size: Sequence[int
             f"{expected} NaN or infinity for {images}: its maps may have no pixel left; "
             f"{_what_it_takes(network, in_channels, image_size)}"
         )
+
+
+def _require_image(out: Any, network: nn.Module, in_channels: int, image_size: Sequence[int], num_outputs: int) -> None:
+    """Raise unless the answer is (2, num_outputs, *image_size) and finite."""
+    name, size = type(network).__name__, ", ".join(map(str, image_size))
+    expected = f"network: expected outputs (N, {num_outputs}, {size}) of {name}, as large as the images, got"
+    if not isinstance(out, Tensor):
+        kind = f"a {type(out).__name__}" + (f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else "")
+        raise SurgeryError(f"{expected} {kind}; name a function of your own that returns a network of one tensor")
+    if tuple(out.shape) != (2, num_outputs, *image_size):
+        shape = ", ".join(["N" if out.ndim and out.shape[0] == 2 else "?", *map(str, out.shape[1:])])
+        if out.ndim != len(image_size) + 2:
+            do = "it is no network of images out; give one such as monai:BasicUNet"
+        elif out.shape[1] != num_outputs:
+            do = f"it needs an argument that says {num_outputs} output channels; give it in --network-options"
+        else:
+            do = _what_it_takes(network, in_channels, image_size, True)
+        raise SurgeryError(f"{expected} ({shape}): {do}")
+    if not torch.isfinite(out).all():
+        raise SurgeryError(f"{expected} NaN or infinity: {_what_it_takes(network, in_channels, image_size, True)}")
 
 
 _FAILURES = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)
@@ -127,13 +158,15 @@ def _answer(network: nn.Module, in_channels: int, image_size: Sequence[int]) -> 
             module.training = training
 
 
-def _what_it_takes(network: nn.Module, in_channels: int, image_size: Sequence[int]) -> str:
+def _what_it_takes(network: nn.Module, in_channels: int, image_size: Sequence[int], images_out: bool = False) -> str:
     """What to change: the channels, or the least of some usual sizes with which it works."""
     first = next((m for m in network.modules() if isinstance(m, _ConvNd)), None)
     if first is not None and first.weight.ndim - 2 != len(image_size):
         return f"it takes {first.weight.ndim - 2}-D images; give --dims {first.weight.ndim - 2}, or another network"
     if first is not None and first.in_channels != in_channels:
         return f"it takes {first.in_channels} channels; give --channels {first.in_channels}"
+    if images_out:
+        return _multiples(network, in_channels, image_size)
     sizes = (32, 48, 64, 96, 128, 192, 224, 256, 299, 384) if len(image_size) == 2 else (16, 24, 32, 48, 64, 96)
     for size in sizes:
         try:
@@ -144,6 +177,20 @@ def _what_it_takes(network: nn.Module, in_channels: int, image_size: Sequence[in
             same = " x ".join([str(size)] * len(image_size))
             return f"of the usual sizes it takes {same} first; give --image-size {size}"
     return f"it takes none of the sizes {', '.join(map(str, sizes))} either; give another network"
+
+
+def _multiples(network: nn.Module, in_channels: int, image_size: Sequence[int]) -> str:
+    """The next size up that an images-out network takes: multiples of 2, 4, 8, 16, 32 or 64."""
+    for step in (2, 4, 8, 16, 32, 64):
+        size = [-(-side // step) * step for side in image_size]
+        try:
+            out = _answer(network, in_channels, size)
+        except _FAILURES:
+            continue
+        if isinstance(out, Tensor) and list(out.shape[2:]) == size and bool(torch.isfinite(out).all()):
+            shown = " ".join(map(str, size))
+            return f"it takes multiples of {step}; give --image-size {shown} (or --patch {shown})"
+    return "it takes no multiples of 2 to 64 near this size either; give another network"
 
 
 def _by(in_channels: int, image_size: Sequence[int]) -> str:

@@ -19,7 +19,15 @@ from fusionconv.study.not_a_volume import AGAIN, has_dicom
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Picture", "PictureError", "picture_channels", "read_picture", "resize_picture"]
+__all__ = [
+    "Picture",
+    "PictureError",
+    "open_picture",
+    "picture_channels",
+    "picture_content",
+    "read_picture",
+    "resize_picture",
+]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")  # Pillow's names; JPEG opens MPO
 
@@ -73,7 +81,7 @@ def read_picture(path: str | os.PathLike[str], channels: Literal[1, 3] = 3) -> P
     array([255,   0,   0], dtype=uint8)
     """
     path = Path(path)
-    content = _content(path)
+    content = picture_content(path)
     if content[128:132] == b"DICM" or has_dicom(path):
         pixels, notes = read_dicom(path, content), set[str]()
     else:
@@ -104,11 +112,11 @@ def picture_channels(path: str | os.PathLike[str]) -> Literal[1, 3]:
     """
     path = Path(path)
     if not path.is_file():
-        _content(path)  # says what is wrong
+        picture_content(path)  # says what is wrong
     if has_dicom(path):
         return dicom_channels(path)
     with path.open("rb") as stream:
-        image = _open(path, stream)
+        image = open_picture(path, stream)
         if image.mode in ("P", "PA"):
             try:
                 colours = image.convert("RGBA").getcolors(257) or []
@@ -123,6 +131,8 @@ def resize_picture(
     size: tuple[int, int],
     resize: Literal["stretch", "pad", "crop"] = "stretch",
     crop: tuple[int, int] | None = None,
+    *,
+    nearest: bool = False,
 ) -> np.ndarray:
     """(channels, height, width) at another size: bilinear, antialiased, as torchvision resizes; the dtype is kept.
 
@@ -132,26 +142,32 @@ def resize_picture(
         resize: how another aspect ratio meets the size. stretch: the aspect is not kept; pad: the whole image, with
             zeros around it (floats: their smallest value); crop: the image covers the size, its middle is cut out.
         crop: height and width that are cut out of the middle in the end.
+        nearest: take the nearest pixel's value, as for labels.
     """
     height, width = pixels.shape[1:]
     if resize == "stretch":
-        out = _scale(pixels, size)
+        out = _scale(pixels, size, nearest)
     else:
         ratios = (size[0] / height, size[1] / width)
         ratio = min(ratios) if resize == "pad" else max(ratios)
         scaled = [round(height * ratio), round(width * ratio)]
         limit = min if resize == "pad" else max  # rounding never leaves the size, or a gap in it
-        inner = _scale(pixels, (limit(max(1, scaled[0]), size[0]), limit(max(1, scaled[1]), size[1])))
+        inner = _scale(pixels, (limit(max(1, scaled[0]), size[0]), limit(max(1, scaled[1]), size[1])), nearest)
         out = _pad(inner, size, pixels.min()) if resize == "pad" else _centre(inner, size)
     return out if crop is None else _centre(out, crop)
 
 
-def _scale(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _scale(pixels: np.ndarray, size: tuple[int, int], nearest: bool = False) -> np.ndarray:
     if pixels.shape[1:] == size:
         return pixels
     import torch
 
     tvf: Any = importlib.import_module("torchvision.transforms.v2.functional")  # it has no types
+    if nearest:
+        exact = tvf.InterpolationMode.NEAREST_EXACT
+        labels = torch.from_numpy(np.ascontiguousarray(pixels.astype(np.float32)))
+        near: np.ndarray = tvf.resize(labels, list(size), interpolation=exact).numpy()
+        return near.astype(pixels.dtype)
     wide = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
     out: np.ndarray = tvf.resize(torch.from_numpy(wide), list(size), antialias=True).numpy()
     return out if pixels.dtype != np.uint16 else np.clip(np.rint(out), 0, 65535).astype(np.uint16)
@@ -171,7 +187,12 @@ def _pad(pixels: np.ndarray, size: tuple[int, int], smallest: float) -> np.ndarr
     return out
 
 
-def _content(path: Path) -> bytes:
+def picture_content(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        PictureError: no such file, a folder, or one that cannot be read.
+    """
     if not path.exists():
         link = "a link to a file that is not there (fetch it: datalad get, git annex get)"
         raise PictureError(
@@ -187,7 +208,7 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _open(path: Path, stream: Any) -> Image:
+def open_picture(path: Path, stream: Any) -> Image:
     """The image, its pixels not decoded yet, after all checks that its header allows."""
     from PIL import Image, UnidentifiedImageError
 
@@ -230,7 +251,7 @@ def _damaged(path: Path, error: Exception) -> PictureError:
 def _by_pillow(path: Path, content: bytes) -> tuple[np.ndarray, set[str]]:
     from PIL import ImageOps
 
-    image = _open(path, io.BytesIO(content))
+    image = open_picture(path, io.BytesIO(content))
     kind = image.format  # a turned copy has none
     try:
         image.load()

@@ -18,6 +18,7 @@ from fusionconv.errors import CovariateError, StudyError
 from fusionconv.study.arms import find_arm, parse_arm
 from fusionconv.study.files import read_json, write_csv
 from fusionconv.study.folder import read_study
+from fusionconv.study.patches import Windows
 from fusionconv.study.rows import read_rows
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import Task, make_task
@@ -58,25 +59,37 @@ class Predictor:
         Returns:
             The columns of predictions.csv, such as ``probability``.
         """
+        return self.answer(self.inputs(images, there), covariates)
+
+    def inputs(self, images: Tensor, there: Tensor | None = None) -> Tensor:
+        """Images as they enter the network."""
         mean, std = (torch.tensor(self.about["normalisation"][n]) for n in ("mean", "std"))
         if len(mean):
             shape = (-1, *[1] * (images.ndim - 2))
             images = (images - mean.reshape(shape)) / std.reshape(shape)
         if there is not None:
             images = images * there.reshape(*there.shape, *[1] * (images.ndim - 2))
-        return self.answer(images, covariates)
+        return images
 
-    @torch.inference_mode()
     def answer(self, inputs: Tensor, covariates: Tensor | None = None) -> dict[str, Array]:
         """Answers for images as they enter the network, such as `FoldData.batch` gives them."""
+        target = self.about["target"]
+        outputs = self.outputs(inputs, covariates).double().numpy()
+        return self.task.answers(outputs * target["scale"] + target["center"])
+
+    @torch.inference_mode()
+    def outputs(self, inputs: Tensor, covariates: Tensor | None = None) -> Tensor:
+        """What the network puts out for whole images, in windows where it was trained on patches."""
         if self.encoder is not None and covariates is None:
             raise CovariateError(
                 f"expected covariates (N, {self.encoder.num_covariates}) beside the images, got none; "
                 "encoder.transform(table) makes them"
             )
-        outputs = self.network(inputs) if self.encoder is None else self.network(inputs, covariates)
-        target = self.about["target"]
-        return self.task.answers(outputs.double().numpy() * target["scale"] + target["center"])
+        given = None if self.encoder is None else covariates
+        if patch := self.about.get("patch"):
+            return Windows(patch, self.about["overlap"])(self.network, inputs, given)
+        out: Tensor = self.network(inputs) if given is None else self.network(inputs, given)
+        return out
 
 
 def load_predictor(folder: str | Path) -> Predictor:
@@ -106,6 +119,7 @@ def predict_table(
         table: rows with the study's image column and covariates; a target is not needed.
         images: folder of the images.
         out: CSV file to write: id, the answers (means over the networks), ``<answer> sd``, ``networks``, ``problem``.
+            Where the answers are images: ``file``, in a folder beside ``out`` and called as it is without its ending.
         batch_size: images at once.
 
     Raises:
@@ -127,7 +141,7 @@ def predict_table(
     settings = replace(
         make_settings(saved["settings"]), table=str(table), images=images, rows=None, limit=None, on_error="skip",
         covariates=list(first.encoder.columns) if first.encoder is not None else [], split_column=None, stratify=[],
-        subgroups=[], subject=None,
+        subgroups=[], subject=None, pixel_size=None,
     )  # fmt: skip
     rows = read_rows(settings, first.task, with_target=False)
     from fusionconv.study.images import ImageOptions
@@ -147,6 +161,11 @@ def predict_table(
             raise StudyError(f"{table}: expected at least one row that can be predicted, got none: "
                              f"{next(iter(problems.values()), 'the table is empty')}")  # fmt: skip
         there = store.there(good)
+        if first.task.IMAGE_OUT:
+            from fusionconv.study.predict_images import predict_images
+
+            result = predict_images(predictors, store, frame.loc[good], Path(out).with_suffix(""))
+            return _written(result, problems, len(predictors), out)
         answers = []
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
             covariates = (
@@ -160,13 +179,19 @@ def predict_table(
             answers.append(pd.concat(parts, ignore_index=True))
     result = _averaged(first, answers, [p.about["threshold"] for p in predictors])
     result.insert(0, "id", good)
-    result = result.assign(networks=len(predictors), problem="")
+    return _written(result, problems, len(predictors), out)
+
+
+def _written(result: pd.DataFrame, problems: dict[str, str], networks: int, out: str) -> pd.DataFrame:
+    """The answers with the rows that could not be predicted, in the file too."""
+    good = len(result)
+    result = result.assign(networks=networks, problem="")
     if problems:
         result = pd.concat([result, pd.DataFrame({"id": list(problems), "problem": list(problems.values())})])
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_csv(target, result)
-    print(f"wrote {len(good)} rows to {out}, means of {len(predictors)} networks" +
+    print(f"wrote {good} rows to {out}, means of {networks} networks" +
           (f"; {len(problems)} rows could not be predicted (column problem)" if problems else ""))  # fmt: skip
     return result
 

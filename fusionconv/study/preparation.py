@@ -13,7 +13,7 @@ from fusionconv.study.volumes import VolumeError, VolumeInfo, check_volume
 if TYPE_CHECKING:
     from fusionconv.study.image_options import ImageOptions
 
-__all__ = ["on_file_grid", "prepare_volume"]
+__all__ = ["on_file_grid", "prepare_target_volumes", "prepare_volume"]
 
 
 def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.ndarray:
@@ -26,19 +26,9 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
         VolumeError: a file that :func:`fusionconv.study.volumes.check_volume` refuses; files that do not lie on one
             grid; nothing but one value within the size.
     """
-    import torch
-
     monai: Any = importlib.import_module("monai.transforms")  # it declares no exports
     there = [file for file in files if file is not None]
-    infos = [check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation) for file in there]
-    for info in infos[1:]:
-        _require_one_grid(infos[0], info)
-    volumes = [_load(file) for file in there]
-    volume = volumes[0]
-    if len(volumes) > 1:
-        volume = volume.clone()
-        volume.set_array(torch.cat([v.as_tensor() for v in volumes]))
-    volume = _geometry(options)(volume)
+    volume = _geometry(options)(_stacked(there, options))
     if options.percentiles is not None:
         scale = monai.ScaleIntensityRangePercentiles(*options.percentiles, 0.0, 1.0, clip=True)
         arrays = [scale(volume[n : n + 1]) for n in range(len(there))]
@@ -56,27 +46,94 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
     return out.astype(np.float16) if options.percentiles is not None else out
 
 
-def _geometry(options: ImageOptions) -> Any:
-    """What moves voxels: MONAI's transforms, which can be undone."""
+def prepare_target_volumes(
+    images: Sequence[str], targets: Sequence[str], options: ImageOptions, labels: bool
+) -> tuple[np.ndarray, list[float]]:
+    """Masks (uint16, nearest) or target images of a row's images, moved as these are, and a voxel's sides in mm.
+
+    Where the images are cropped to their foreground, the targets are cropped to the images'. Target images are scaled
+    as images are, each by its own percentiles.
+
+    Raises:
+        VolumeError, PictureError: as `prepare_volume`; a target on another grid than its image; labels that are no
+            whole numbers.
+    """
+    from fusionconv.study.masks import require_labels
+
     monai: Any = importlib.import_module("monai.transforms")
-    steps: list[Any] = [monai.Orientation(axcodes=options.orientation, labels=None)]
-    if options.spacing is not None:
-        steps.append(monai.Spacing(pixdim=options.spacing, mode="bilinear", padding_mode="zeros"))
+    image = _stacked(images, options)
+    first = check_volume(images[0], voxels=False, allow_unknown_orientation=options.allow_unknown_orientation)
+    for file in targets:
+        info = check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation)
+        _require_one_grid(first, info, "a mask or target image needs the shape and the affine of its image")
+    volumes = [_load(file) for file in targets]
+    if labels:
+        for file, volume in zip(targets, volumes, strict=True):
+            require_labels(volume.cpu().numpy(), file)
+    moved = _geometry(options, "nearest" if labels else "bilinear", image)(_together(volumes))
+    sides = [float(side) for side in moved.pixdim]
+    arrays = moved.cpu().numpy()
+    if labels:
+        return np.rint(arrays).astype(np.uint16), sides
+    if options.percentiles is None:
+        return arrays.astype(np.float32), sides
+    scale = monai.ScaleIntensityRangePercentiles(*options.percentiles, 0.0, 1.0, clip=True)
+    return np.concatenate([np.asarray(scale(moved[n : n + 1])) for n in range(len(targets))]).astype(np.float16), sides
+
+
+def _stacked(files: Sequence[str], options: ImageOptions) -> Any:
+    """The volumes of one grid as channels.
+
+    Raises:
+        VolumeError: a file that cannot be used; files that do not lie on one grid.
+    """
+    infos = [check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation) for file in files]
+    for info in infos[1:]:
+        _require_one_grid(infos[0], info)
+    return _together([_load(file) for file in files])
+
+
+def _together(volumes: Sequence[Any]) -> Any:
+    import torch
+
+    volume = volumes[0]
+    if len(volumes) > 1:
+        volume = volume.clone()
+        volume.set_array(torch.cat([v.as_tensor() for v in volumes]))
+    return volume
+
+
+def _geometry(options: ImageOptions, mode: str = "bilinear", image: Any = None) -> Any:
+    """What moves voxels: MONAI's transforms, which can be undone; ``image``: whose foreground is cropped to."""
+    monai: Any = importlib.import_module("monai.transforms")
+    steps = _axes_and_spacing(options, mode)
     if options.foreground:
-        steps.append(monai.CropForeground(allow_smaller=True))
+        crop = monai.CropForeground(allow_smaller=True)
+        if image is not None:
+            start, end = crop.compute_bounding_box(monai.Compose(_axes_and_spacing(options, "bilinear"))(image))
+            crop = monai.SpatialCrop(roi_start=start, roi_end=end)
+        steps.append(crop)
     steps.append(monai.ResizeWithPadOrCrop(spatial_size=options.size))
     return monai.Compose(steps)
 
 
-def on_file_grid(values: np.ndarray, file: str, options: ImageOptions) -> tuple[np.ndarray, np.ndarray]:
+def _axes_and_spacing(options: ImageOptions, mode: str) -> list[Any]:
+    monai: Any = importlib.import_module("monai.transforms")
+    steps: list[Any] = [monai.Orientation(axcodes=options.orientation, labels=None)]
+    if options.spacing is not None:
+        steps.append(monai.Spacing(pixdim=options.spacing, mode=mode, padding_mode="zeros"))
+    return steps
+
+
+def on_file_grid(values: np.ndarray, file: str | Sequence[str], options: ImageOptions) -> tuple[np.ndarray, np.ndarray]:
     """A map of a prepared volume on the voxels of its file, and the file's affine.
 
     Cropping, padding, resampling (trilinear) and reorientation are undone one after the other; what the preparation
     had cropped away is zero.
 
     Args:
-        values: (*size), one value for each prepared voxel.
-        file: that was prepared.
+        values: (*size), one value for each prepared voxel, or (C, *size), several.
+        file: that was prepared; of several image columns all, since their common foreground may have been cropped to.
         options: how.
 
     Raises:
@@ -85,12 +142,15 @@ def on_file_grid(values: np.ndarray, file: str, options: ImageOptions) -> tuple[
     import nibabel as nib
 
     data: Any = importlib.import_module("monai.data")
-    if tuple(values.shape) != tuple(options.size):
+    files = [file] if isinstance(file, str) else list(file)
+    file = files[0]
+    channels = values if values.ndim == 4 else values[None]
+    if tuple(channels.shape[1:]) != tuple(options.size) or values.ndim not in (3, 4):
         raise VolumeError(f"{file}: expected a map of {options.size} voxels, got {values.shape}")
     steps = _geometry(options)
-    prepared = steps(_load(file))
+    prepared = steps(_together([_load(one) for one in files]))
     marked = data.MetaTensor(
-        np.ascontiguousarray(values, dtype=np.float32)[None], meta=prepared.meta,
+        np.ascontiguousarray(channels, dtype=np.float32), meta=prepared.meta,
         applied_operations=prepared.applied_operations,
     )  # fmt: skip
     back = steps.inverse(marked)
@@ -100,7 +160,8 @@ def on_file_grid(values: np.ndarray, file: str, options: ImageOptions) -> tuple[
             f"{file}: expected the map to come back to {image.shape[:3]} voxels and the file's affine, got "
             f"{tuple(back.shape[1:])}; MONAI cannot undo this preparation, and the map is not written"
         )
-    return back[0].as_tensor().numpy(), np.asarray(image.affine)
+    found = back.as_tensor().numpy()
+    return found if values.ndim == 4 else found[0], np.asarray(image.affine)
 
 
 def _load(file: str) -> Any:
@@ -116,8 +177,10 @@ def _load(file: str) -> Any:
     return monai.EnsureChannelFirst()(data.MetaTensor.ensure_torch_and_prune_meta(np.asarray(array, np.float32), about))
 
 
-def _require_one_grid(first: VolumeInfo, other: VolumeInfo) -> None:
-    """Voxel n of both lies at one place: channels of one image."""
+def _require_one_grid(
+    first: VolumeInfo, other: VolumeInfo, why: str = "several image columns become channels of one image"
+) -> None:
+    """Voxel n of both lies at one place."""
     corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
     corners[:, :3] *= np.array(first.shape) - 1
     apart = np.abs(corners @ (np.array(first.affine) - np.array(other.affine)).T)[:, :3].max()
@@ -125,7 +188,7 @@ def _require_one_grid(first: VolumeInfo, other: VolumeInfo) -> None:
         raise VolumeError(
             f"{other.path}: expected the grid of {first.path}, {_grid(first)}, got {_grid(other)}"
             + (f", {apart:.3g} mm apart" if first.shape == other.shape else "")
-            + "; several image columns become channels of one image: register and resample them to one grid first"
+            + f"; {why}: register and resample them to one grid first"
         )
 
 

@@ -20,6 +20,7 @@ from fusionconv.study.figures import (
 )
 from fusionconv.study.files import read_json
 from fusionconv.study.folder import read_study
+from fusionconv.study.image_report import image_figures
 from fusionconv.study.results import MANY_FOLDS
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import Task, make_task
@@ -115,7 +116,7 @@ def write_report(out: str | Path) -> Path:
     _arms(page, tables, arms)
     _comparisons(page, tables, metric.name, reference)
     _controls(page, tables)
-    _diagnostics(page, out, tables, task, metric.name, arms, settings.unfreeze_epoch)
+    _diagnostics(page, out, tables, task, metric.name, arms, settings.unfreeze_epoch, settings.dims)
     _rows(page, tables, notes, settings, task)
     _training(page, out, tables, saved, metric.name)
     _checklist(page, settings, task)
@@ -226,7 +227,7 @@ def _controls(page: _Page, tables: dict[str, pd.DataFrame]) -> None:
 
 def _diagnostics(
     page: _Page, out: Path, tables: dict[str, pd.DataFrame], task: Task, metric: str, arms: list[str],
-    fine_tuning: int | None,
+    fine_tuning: int | None, dims: int,
 ) -> None:  # fmt: skip
     page.title("Answers in detail")
     captions = {
@@ -236,6 +237,10 @@ def _diagnostics(
         "agreement": "Predicted against true, and Bland-Altman.", "survival": "Kaplan-Meier by thirds of the "
                                                                               "predicted risk.",
     }  # fmt: skip
+    if task.IMAGE_OUT:
+        for name, figure, caption in image_figures(out, tables["predictions"], task, metric, arms, dims):
+            page.figure(name, figure, caption)
+        page.text("subjects.csv lists every subject's scores.")
     for name, figure in diagnostic_figures(tables["predictions"], task, arms).items():
         page.figure(name, figure, captions[name])
     if len(tables["subgroups"]):
@@ -274,7 +279,9 @@ def _rows(page: _Page, tables: dict[str, pd.DataFrame], notes: dict[str, Any], s
 def table_one(rows: pd.DataFrame, task: Task, settings: Any) -> pd.DataFrame:
     """Covariates by class or by thirds of the target."""
     target = rows[task.columns[0]]
-    if task.NAME in ("binary", "multiclass"):
+    if task.IMAGE_OUT:
+        groups = target.astype(str).iloc[:0].reindex(rows.index)
+    elif task.NAME in ("binary", "multiclass"):
         from fusionconv.study.tasks.classes import as_text
 
         of_value = {v: name for name, values in getattr(task, "classes", {}).items() for v in values}

@@ -71,7 +71,7 @@ def summarise(out: Path, task: Task, settings: Settings) -> Results:
     rows = pd.read_csv(out / "rows.csv", dtype={"id": str, "subject": str})
     subgroups = by_group(predictions, rows, task, metric, settings)
     for name, table in {"results": arms, "comparisons": comparisons, "controls": controls, "subgroups": subgroups,
-                        "predictions": predictions, "runs": runs}.items():  # fmt: skip
+                        "predictions": predictions, "runs": runs, **by_subject(predictions, task)}.items():  # fmt: skip
         write_csv(out / f"{name}.csv", table)
     return Results(arms, comparisons, controls, subgroups, predictions, runs)
 
@@ -329,6 +329,18 @@ def by_group(
         )
     columns = ["arm", "covariate", "group", "rows", "n", "metric", "value", "low", "high", "note"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def by_subject(predictions: pd.DataFrame, task: Task) -> dict[str, pd.DataFrame]:
+    """``subjects``: each arm's and subject's mean scores, of a task whose answers are images; nothing for others."""
+    if not task.IMAGE_OUT:
+        return {}
+    true = predictions[predictions["control"] == "true"]
+    scores = task.score_columns(true)
+    images = true.groupby(["arm", "subject"], sort=False)["id"].nunique().rename("images")
+    means = true.groupby(["arm", "subject", "id"], sort=False)[scores].mean()
+    means = means.groupby(["arm", "subject"], sort=False).mean()
+    return {"subjects": means.join(images).reset_index()[["arm", "subject", "images", *scores]]}
 
 
 def _bounds(metric: Metric) -> Any:

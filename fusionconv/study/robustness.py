@@ -52,6 +52,10 @@ def check_robustness(
         raise StudyError(f"step: expected degrees above 0 and up to 360, got {step:g}")
     opened, arms = Study.open(study)
     chosen = find_arm(arm, [a for a in arms if a.has_network])
+    if opened.rows.task.IMAGE_OUT:
+        raise StudyError(
+            f"robustness: expected a task of numbers, got {opened.rows.task.NAME}, whose targets would turn"
+        )
     models = sorted(
         p for p in (Path(study) / "runs" / chosen.name).glob("*/model") if read_json(p.parent / "result.json")
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fusionconv.study.settings import Settings, require_places
 from fusionconv.study.tasks import Task, make_task
 from fusionconv.study.tasks.base import Array
 from fusionconv.study.tasks.classes import as_text
+from fusionconv.study.tasks.segmentation import read_classes
 
 __all__ = ["Flow", "Rows", "read_rows"]
 
@@ -49,6 +50,7 @@ class Rows:
         task: what is predicted.
         flow: what became of the rows.
         notes: what a person should know, such as which class is the positive one.
+        target_files: the paths of each row's masks or target images, index ``id``; None for a task of numbers.
     """
 
     frame: pd.DataFrame
@@ -57,13 +59,17 @@ class Rows:
     task: Task
     flow: Flow
     notes: tuple[str, ...] = ()
+    target_files: pd.DataFrame | None = None
 
     def keep(self, chosen: Array, why: str, detail: str = "") -> Rows:
         """The chosen rows; the others are noted in the flow."""
         if (~chosen).any():
             self.flow.note(why, -int((~chosen).sum()), detail)
         frame = self.frame[chosen].reset_index(drop=True)
-        return Rows(frame, self.images.loc[frame["id"]], self.targets[chosen], self.task, self.flow, self.notes)
+        files = None if self.target_files is None else self.target_files.loc[frame["id"]]
+        return replace(
+            self, frame=frame, images=self.images.loc[frame["id"]], targets=self.targets[chosen], target_files=files
+        )
 
 
 def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool = True) -> Rows:
@@ -93,7 +99,17 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
         raise StudyError(f"target: expected a column of the table, got none; it has {', '.join(map(str, frame))}")
     split = [settings.split_column] if settings.split_column and with_target else []
     needed = list(
-        dict.fromkeys([*text, *targets, *settings.covariates, *split, *settings.subgroups, *settings.stratify])
+        dict.fromkeys(
+            [
+                *text,
+                *targets,
+                *settings.covariates,
+                *_pixel_size(settings),
+                *split,
+                *settings.subgroups,
+                *settings.stratify,
+            ]
+        )
     )
     require_columns(frame, needed, where)
     answers = [name for name in settings.covariates if name in settings.target]
@@ -109,14 +125,21 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
         frame, task, notes = _with_targets(frame, settings, flow, task)
     elif task is None:
         raise ValueError("a task is needed for rows without targets")
+    files: pd.DataFrame | None = None
+    if task.IMAGE_OUT and with_target:
+        frame, files = _with_target_files(frame, settings, flow)
     frame, images = _with_images(frame, settings, flow)
+    if files is not None:
+        files = files.loc[frame["_row"]].set_axis(images.index)
+        frame = frame.drop(columns="_row")
     frame = _with_subjects(frame, settings, notes)
     if with_target and settings.limit is not None:
         frame = _limited(frame, settings, task, flow)
         images = images.loc[frame["id"]]
+        files = None if files is None else files.loc[frame["id"]]
     flow.note("analysed", len(frame), f"{frame['subject'].nunique()} subjects")
     values = task.targets(frame) if with_target else np.zeros((len(frame), 0))
-    return Rows(frame, images, values, task, flow, tuple(notes))
+    return Rows(frame, images, values, task, flow, tuple(notes), files)
 
 
 def _before(table: str) -> list[tuple[str, int, str]]:
@@ -141,6 +164,10 @@ def _require_columns(where: str, settings: Settings, names: Sequence[str]) -> No
             raise StudyError(
                 f"--{options[name]}: expected a column of {where}, got {name!r}; it has {', '.join(columns)}"
             )
+
+
+def _pixel_size(settings: Settings) -> list[str]:
+    return [] if settings.pixel_size is None else [settings.pixel_size]
 
 
 def _query(frame: pd.DataFrame, query: str | None, flow: Flow) -> pd.DataFrame:
@@ -182,6 +209,8 @@ def _with_targets(
     if task is None:
         name = settings.task if settings.task != "auto" else _guess(frame, settings)
         made: dict[str, Any] = {"task": name, "columns": columns, "loss": settings.loss}
+        if name == "segmentation" and settings.classes:
+            made["classes"] = read_classes(settings.classes)
         if name in ("binary", "multiclass"):
             made["classes"] = _classes(frame[columns[0]], settings, name)
             if name == "binary":
@@ -195,6 +224,22 @@ def _with_targets(
             flow.note("target of no class", -int(other.sum()), names)
             frame = frame[~other]
     return frame, task, notes
+
+
+def _with_target_files(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows whose masks or target images are there, numbered in ``_row``, and the paths by that number."""
+    base = Path(settings.target_folder or settings.images or Path(str(settings.table)).resolve().parent)
+    files, why = _target_files(frame, settings.target, base)
+    lost = np.array([at in why for at in range(len(frame))])
+    if lost.all():
+        raise StudyError(
+            f"target: expected files of masks or target images under {base}, got none: {next(iter(why.values()))}; "
+            "check --target and --target-folder"
+        )
+    if lost.any():
+        flow.note("target image not there", -int(lost.sum()), next(iter(why.values())))
+    files, frame = files[~lost].reset_index(drop=True), frame[~lost].reset_index(drop=True)
+    return frame.assign(_row=range(len(frame))), files
 
 
 def _guess(frame: pd.DataFrame, settings: Settings) -> str:
@@ -357,6 +402,19 @@ def image_path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str
     if full.is_dir():
         return None, f"{full} is a folder"
     return None, f"there is no file {full}"
+
+
+def _target_files(frame: pd.DataFrame, columns: Sequence[str], base: Path) -> tuple[pd.DataFrame, dict[int, str]]:
+    """The paths in the target columns, index as ``frame``, and why rows have none (by their place)."""
+    why: dict[int, str] = {}
+    paths: dict[str, list[Any]] = {}
+    for name in columns:
+        found = [image_path(cell, base) for cell in frame[name]]
+        for at, (path, reason) in enumerate(found):
+            if path is None:
+                why.setdefault(at, reason or f"{name} is empty")
+        paths[name] = [path if path is not None else np.nan for path, _ in found]
+    return pd.DataFrame(paths, dtype=object, index=frame.index), why
 
 
 def _with_subjects(frame: pd.DataFrame, settings: Settings, notes: list[str]) -> pd.DataFrame:

@@ -37,6 +37,7 @@ log = logging.getLogger("fusionconv.study")
 _IN_THE_ROWS = (
     "limit", "table", "images", "on_error", "rows", "drop", "positive", "classes", "suffix", "sheet", "folds",
     "repeats", "seeds", "split_column", "test_size", "stratify", "subject", "target", "image_column",
+    "target_folder",
 )  # fmt: skip
 _TRAINER_ELSEWHERE = ("devices", "num_nodes", "enable_progress_bar", "enable_model_summary", "accelerator")
 
@@ -178,7 +179,7 @@ def _train(run: Run, data: FoldData, settings: Settings, progress: bool) -> tupl
     folder = outcome.pop("folder")
     predictions = read_predictions(folder / "trial.csv")
     if folder != run.folder:
-        for name in ("model", "metrics.csv", "curves.png", "epochs", "tensorboard"):
+        for name in ("model", "metrics.csv", "curves.png", "epochs", "tensorboard", "images", "overlays.npz"):
             _move(folder / name, run.folder / name)
         shutil.rmtree(run.folder / "trials", ignore_errors=True)
     for name in ("trial.json", "trial.csv", "last.ckpt", "best.ckpt", "began.json"):
@@ -195,6 +196,7 @@ def _trial(
     import torch
     from lightning.pytorch import seed_everything
 
+    from fusionconv.study.augment_pairs import augmentation_of
     from fusionconv.study.every_epoch import EveryEpoch
     from fusionconv.study.module import StudyModule
     from fusionconv.study.networks import frozen_modules, frozen_parameters
@@ -222,11 +224,11 @@ def _trial(
 
         each = [EveryEpoch(folder, save)] if settings.keep == "every" else []
         trainer, best = make_trainer(folder, data.task, settings, validates, f"{run.name}", progress, each)
-        augment = _augment(data, settings)
+        augment = augmentation_of(settings.augment, data)
         rank = (trainer.global_rank, trainer.world_size)
         loaders: Any = [
             data.loader(part, settings.batch_size, train=part == "train", augment=augment, workers=settings.workers,
-                        seed=seed, epoch=_epochs_done(folder), rank=rank)
+                        seed=seed, epoch=_epochs_done(folder), rank=rank, patch=settings.part)
             for part in ("train", *(["val"] if validates else []))
         ]  # fmt: skip
         last = folder / "last.ckpt"
@@ -248,11 +250,15 @@ def _trial(
             if not len(data.frames[part]):
                 continue
             module.controls = dict(controls) if part == "test" else {}
+            if part == "test" and module.images is not None:
+                module.images.begin_test(folder, settings.keep_images)
             loader = data.loader(part, settings.batch_size, workers=settings.workers, rank=rank)
             trainer.test(module, loader, verbose=False)
             assert module.predictions is not None
             frames.append(module.predictions.assign(part=part))
             losses[part] = module.mean_loss
+        if module.images is not None and trainer.is_global_zero:
+            module.images.write_overlays(folder)
         if frames and frames[0]["part"].iloc[0] == "val":
             threshold = choose_threshold(frames[0], data, settings)
         elif isinstance(settings.threshold, float):
@@ -280,8 +286,8 @@ def make_network(arm: Arm, data: FoldData, settings: Settings) -> nn.Module:
     assert data.store is not None
     network = build_network(
         settings.network, num_outputs=data.task.num_outputs, in_channels=data.store.array.shape[1],
-        image_size=data.store.options.shape, options=settings.network_options, pretrained=settings.pretrained,
-        weights=settings.weights, head=settings.head,
+        image_size=settings.part or data.store.options.shape, options=settings.network_options,
+        pretrained=settings.pretrained, weights=settings.weights, head=settings.head,
     )  # fmt: skip
     if settings.freeze:
         freeze(network, settings.freeze)  # before the surgery: what covariates bring is always trained
@@ -322,13 +328,6 @@ def choose_threshold(val: pd.DataFrame, data: FoldData, settings: Settings) -> f
     return float(thresholds[best]) if math.isfinite(thresholds[best]) else 0.5
 
 
-def _augment(data: FoldData, settings: Settings) -> Any:
-    from fusionconv.study.augment import augmentation
-
-    assert data.store is not None
-    return augmentation(settings.augment, data.store.options)
-
-
 def _only_settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if name in Settings.__dataclass_fields__}
 
@@ -363,12 +362,12 @@ def _memory_errors(settings: Settings) -> Iterator[None]:
 def read_predictions(path: Path) -> pd.DataFrame:
     """A run's predictions; every number as it was written (pandas' own parser may be off in the last bit)."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    texts = ["id", "control", "part"]
+    texts = ["id", "control", "part", "subject"]
     if "target" in frame and not {"probability", "prediction"} & set(frame.columns):
         texts += ["target", "decision"]  # names of classes, also where they are numbers
     for name in frame.columns.difference(texts):
         try:
-            numbers = frame[name].to_numpy(dtype=np.float64)
+            numbers = frame[name].replace("", "nan").to_numpy(dtype=np.float64)
         except ValueError:  # names of classes
             continue
         whole = name.startswith(("decision", "event")) or (name.startswith("target") and bool((numbers % 1 == 0).all()))

@@ -31,9 +31,10 @@ def save_network(
 
     assert data.store is not None
     channels = int(data.store.array.shape[1])
+    size = list(settings.part or data.store.options.shape)
     build = {
         "name": settings.network, "num_outputs": data.task.num_outputs, "in_channels": channels,
-        "image_size": list(data.store.options.shape), "options": dict(settings.network_options), "head": settings.head,
+        "image_size": size, "options": dict(settings.network_options), "head": settings.head,
     }  # fmt: skip
     about = {
         "build": {"function": "fusionconv.study.saved:plain_network", "arguments": build},
@@ -42,6 +43,8 @@ def save_network(
         "takes_covariates": arm.takes_covariates,
         "images": asdict(data.store.options),
         "image_columns": len(settings.image_column),
+        "patch": list(settings.part),
+        "overlap": settings.overlap,
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "target": {"center": data.center, "scale": data.scale},
         "threshold": threshold,

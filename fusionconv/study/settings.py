@@ -16,7 +16,9 @@ from fusionconv.errors import StudyError
 
 __all__ = ["AFTERWARDS", "GROUPS", "Settings", "differences", "make_settings", "require_places", "require_writable"]
 
-TaskName = Literal["auto", "binary", "multiclass", "multilabel", "regression", "survival"]
+TaskName = Literal[
+    "auto", "binary", "multiclass", "multilabel", "regression", "survival", "segmentation", "restoration"
+]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Settings:
         image_column: column(s) of image paths; several become channels.
         suffix: added to each path, such as .jpg where the table has ids.
         subject: column of the unit that is split; default: every row is its own subject.
-        target: column to predict; several for multilabel; time and event for survival.
+        target: column to predict; several for multilabel; time and event for survival; of paths for images out.
+        target_folder: folder of the masks or target images; default: that of the images.
         covariates: columns that the network gets beside the image.
         kinds: how a covariate is encoded, such as gender=categorical.
         missing_codes: values that mean "missing", such as -9 or unknown.
@@ -39,10 +42,10 @@ class Settings:
         rows: which rows are used, a pandas query such as "age >= 18".
         drop: values of the target whose rows are left out.
         positive: values of the target that are the positive class; all others are negative.
-        classes: the classes, in order; or groups such as benign=nv,bkl malignant=mel,bcc.
+        classes: the classes, in order; or groups such as benign=nv,bkl malignant=mel; of masks background=0 head=255.
         limit: use this many subjects, drawn by the seed.
         sheet: sheet of an Excel file.
-        task: what is predicted; auto decides from the target.
+        task: what is predicted; auto decides from the target, but for segmentation and restoration.
         dims: 2 or 3.
         image_size: height and width, or x, y, z voxels; one number for all.
         channels: of each image file: 1 (grey) or 3 (colour); default: as the files, 1 in 3-D.
@@ -55,6 +58,9 @@ class Settings:
         unknown_orientation: 3-D: take volumes whose header does not say which side is left.
         normalize: 2-D: subtract mean and divide by standard deviation: train, imagenet or none; auto: train in 2-D.
         augment: none, light, strong, or names such as hflip vflip rotate.
+        patch: images out: sides of random parts that are trained on; whole images are answered in windows of them.
+        overlap: of neighbouring windows, as a share of their sides.
+        pixel_size: 2-D segmentation: column with the mm of a pixel of the file; surface distances are then in mm.
         shuffle_pixels: all images' pixels in one other order, drawn by the seed: does the network need neighbours?
         cache: folder of decoded images; default: OUT/cache.
         on_error: an image that cannot be used: fail, or skip (counted and listed).
@@ -75,7 +81,7 @@ class Settings:
         momentum: of sgd; cycled where schedule is onecycle.
         schedule: constant, cosine, onecycle or multistep.
         milestones: multistep: epochs at which the rate is divided by 10.
-        loss: default of the task, or l1, mse, huber (regression), mse (multilabel), balanced (classes).
+        loss: default of the task, or of its others: balanced, mse, l1, huber, dice, cross_entropy, l2, ssim.
         select: what chooses the epoch on the validation part: loss, a metric, or last (no choice); default: loss.
         workers: processes that read images; default: 0, since decoded images are mapped into memory.
         seed: of splits, weights and order.
@@ -96,6 +102,7 @@ class Settings:
         subgroups: columns for the table of subgroups; default: the covariates.
         resamples: bootstrap resamples of subjects.
         keep: which networks are kept: best, every (also each epoch's) or none.
+        keep_images: images out: write each test image's answer on the pixels of its file, in runs/ARM/FOLD/images.
     """
 
     table: str | None = None
@@ -104,6 +111,7 @@ class Settings:
     suffix: str = ""
     subject: str | None = None
     target: list[str] = field(default_factory=list)
+    target_folder: str | None = None
     covariates: list[str] = field(default_factory=list)
     kinds: dict[str, Any] = field(default_factory=dict)
     missing_codes: list[str | int | float] = field(default_factory=list)
@@ -129,6 +137,9 @@ class Settings:
     unknown_orientation: bool = False
     normalize: Literal["auto", "train", "imagenet", "none"] = "auto"
     augment: list[str] = field(default_factory=lambda: ["none"])
+    patch: list[int] = field(default_factory=list)
+    overlap: float = 0.5
+    pixel_size: str | None = None
     shuffle_pixels: bool = False
     cache: str | None = None
     on_error: Literal["fail", "skip"] = "fail"
@@ -170,6 +181,7 @@ class Settings:
     subgroups: list[str] = field(default_factory=list)
     resamples: int = 2000
     keep: Literal["best", "every", "none"] = "best"
+    keep_images: bool = False
 
     def __post_init__(self) -> None:
         counts = {"epochs": 1, "batch_size": 2, "folds": 1, "repeats": 1, "seeds": 1, "controls": 0, "resamples": 100}
@@ -207,6 +219,15 @@ class Settings:
                 f"shuffle_pixels: expected random transforms that leave every pixel where it is (noise, contrast), got "
                 f"--augment {' '.join(moves)}, whose results would no longer have the same permutation; leave it out"
             )
+        if self.patch and (len(self.part) != self.dims or min(self.part) < 1):
+            raise StudyError(f"patch: expected one number or {self.dims}, each at least 1, got {list(self.patch)}")
+        if self.patch and any(p > n for p, n in zip(self.part, self.crop or self.size, strict=True)):
+            raise StudyError(
+                f"patch: expected sides of at most {list(self.crop or self.size)} (the image's), got "
+                f"{list(self.patch)}; give a smaller --patch, a larger --image-size, or leave --patch out"
+            )
+        if not 0 <= self.overlap < 1:
+            raise StudyError(f"overlap: expected a share of at least 0 and below 1, got {self.overlap}")
         if isinstance(self.threshold, float) and not 0 < self.threshold < 1:
             raise StudyError(f"threshold: expected a number between 0 and 1 or 'validation', got {self.threshold}")
 
@@ -214,6 +235,11 @@ class Settings:
     def size(self) -> tuple[int, ...]:
         """The image size in all its dimensions."""
         return tuple(self.image_size) * self.dims if len(self.image_size) == 1 else tuple(self.image_size)
+
+    @property
+    def part(self) -> tuple[int, ...]:
+        """The patch in all its dimensions; empty without one."""
+        return tuple(self.patch) * self.dims if len(self.patch) == 1 else tuple(self.patch)
 
     def to_dict(self) -> dict[str, Any]:
         """Every option as plain data, as YAML writes it."""
@@ -223,14 +249,14 @@ class Settings:
 _MOVES_NOTHING = ("none", "noise", "contrast")
 
 #: What changes no run: where it is done, and what is computed from the predictions afterwards.
-AFTERWARDS = ("cache", "workers", "reference", "metric", "subgroups", "resamples", "keep", "tensorboard")
+AFTERWARDS = ("cache", "workers", "reference", "metric", "subgroups", "resamples", "keep", "tensorboard", "keep_images")
 #: The options by subject, in the order of the help.
 GROUPS: dict[str, tuple[str, str]] = {
     "table": ("table", "sheet"),
     "images": ("task", "on_error"),
     "network": ("network", "unfreeze_epoch"),
     "training": ("epochs", "tensorboard"),
-    "protocol": ("folds", "keep"),
+    "protocol": ("folds", "keep_images"),
 }
 _LISTS = {f.name for f in dataclasses.fields(Settings) if str(f.type).startswith("list")}
 
@@ -257,7 +283,11 @@ def make_settings(given: Mapping[str, Any], base: Settings | None = None) -> Set
             value = list(value)
         elif name in _LISTS and isinstance(value, (str, int, float)):
             value = [value]
-        plain[name] = str(value) if name in ("table", "images", "cache", "weights") and value is not None else value
+        plain[name] = (
+            str(value)
+            if name in ("table", "images", "target_folder", "cache", "weights") and value is not None
+            else value
+        )
     from fusionconv.study.command_line import check_types
 
     return check_types({**(base.to_dict() if base else {}), **plain})

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fusionconv.study.images import ImageStore
+    from fusionconv.study.target_images import TargetStore
     from fusionconv.tabular import CovariateEncoder
 
 __all__ = ["Comparison", "Study", "do_named_run"]
@@ -60,6 +61,7 @@ class Study:
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
         self.cache: Path | None = None
+        self.targets: TargetStore | None = None
 
     @classmethod
     def open(cls, out: str | os.PathLike[str]) -> tuple[Study, list[Arm]]:
@@ -72,7 +74,27 @@ class Study:
     @cached_property
     def rows(self) -> Rows:
         """The rows with a target and an image."""
-        return read_rows(self.settings)
+        rows = read_rows(self.settings)
+        if not rows.task.IMAGE_OUT:
+            return rows
+        from fusionconv.study.image_options import image_options
+        from fusionconv.study.target_images import prepare_targets
+
+        before = len(rows.frame)
+        rows, self.targets = prepare_targets(rows, image_options(self.settings), self.settings, self._cache)
+        if len(rows.frame) < before:
+            rows.flow.note("analysed", len(rows.frame), f"{rows.frame['subject'].nunique()} subjects")
+        return rows
+
+    @property
+    def target_store(self) -> TargetStore | None:
+        """The decoded masks or target images of all rows; None for a task of numbers."""
+        return self.targets if self.rows.task.IMAGE_OUT else None
+
+    @property
+    def _cache(self) -> Path:
+        places = (self.cache, self.settings.cache, Path(tempfile.gettempdir()) / "fusionconv-cache")
+        return next(Path(p) for p in places if p)
 
     @cached_property
     def store(self) -> ImageStore:
@@ -81,8 +103,7 @@ class Study:
 
         channels = self.settings.channels or (file_channels(self.rows.images) if self.settings.dims == 2 else 1)
         options = image_options(self.settings, channels)
-        places = (self.cache, self.settings.cache, Path(tempfile.gettempdir()) / "fusionconv-cache")
-        store = prepare(self.rows.images, options, next(Path(p) for p in places if p))
+        store = prepare(self.rows.images, options, self._cache)
         if store.failed:
             first = "; ".join(store.problems()[:3])
             if self.settings.on_error == "fail":
@@ -106,7 +127,9 @@ class Study:
         """What an arm sees of a fold."""
         settings = self.of_arm(arm)
         store = self.store if arm.takes_image else None
-        return fold_data(self.rows, self.folds[fold], settings, store, covariates=settings.covariates)
+        targets = self.target_store if arm.takes_image else None
+        return fold_data(self.rows, self.folds[fold], settings, store, covariates=settings.covariates,
+                         target_store=targets)  # fmt: skip
 
     def of_arm(self, arm: Arm) -> Settings:
         """The settings of one arm."""
@@ -274,6 +297,7 @@ class Study:
             "rows": _hash([rows, np.asarray(self.rows.targets).tolist()]),
             "task": self.rows.task.settings,
             "images": self.store.key if "store" in self.__dict__ else None,
+            **({} if self.target_store is None else {"target images": self.target_store.key}),
             "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights else None,
         }
 

@@ -32,7 +32,7 @@ def seconds_of(study: Study, arms: Sequence[Arm]) -> tuple[float, float]:
         module = StudyModule(network, data, settings, arm.takes_covariates, 0)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         module.to(device).train()
-        loader, size = data.loader("train", settings.batch_size, train=True), settings.batch_size
+        loader, size = data.loader("train", settings.batch_size, train=True, patch=settings.part), settings.batch_size
         steps: list[float] = []
         while len(steps) <= _STEPS:
             for batch in loader:

@@ -42,7 +42,8 @@ def fuse_into(
         model: any nn.Module with convolutions. To fuse more layers, call again with the same ``num_covariates``.
         layer_idx: "first", "last" or "all": convolutions on the main path, without projection shortcuts,
             squeeze-and-excitation, auxiliary heads and 1x1 heads on pooled features ("all": of these, what can be
-            fused); a dotted name such as "features.0"; the name of a module that holds several, such as "layer4"
+            fused); "encoder", "bottleneck" or "decoder": those of a part of a U-shaped network; a dotted name such as
+            "features.0"; the name of a module that holds several, such as "layer4"
             (its last one) or "layer4.all"; an int among all convolutions in registration order (negative from the
             end); a predicate ``(name, module) -> bool``; or a list of ints and names. See `list_convs`. Words, ints
             and the predicate see convolutions only; an nn.Linear is chosen by its name. With "concat", which takes

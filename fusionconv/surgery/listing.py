@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.layers import METHODS, CovariateLayer
 from fusionconv.surgery.fused_layers import FusedLayer
+from fusionconv.surgery.parts import parts_of
 from fusionconv.surgery.roles import MAIN, roles_of
 from fusionconv.surgery.select import why_not
 
@@ -23,6 +24,7 @@ class ConvInfo:
 
     ``role`` is "main", or what keeps it out of "first", "last" and "all": "shortcut" (a projection beside a residual
     branch), "gate" (squeeze-and-excitation), "auxiliary" (a head for training), "head" (1x1, on pooled features).
+    ``part`` is "encoder", "bottleneck" or "decoder" in a U-shaped network, and "" in others.
     ``hybrid_parameters`` and ``lowrank_parameters`` are what these methods would add, where `list_convs` was told for
     how many covariates, and None where the layer cannot be fused.
     """
@@ -36,6 +38,7 @@ class ConvInfo:
     role: str = MAIN
     hybrid_parameters: int | None = None
     lowrank_parameters: int | None = None
+    part: str = ""
 
     def __str__(self) -> str:
         state = "  fused" if self.fused else f"  cannot be fused: {self.refused}" if self.refused else ""
@@ -44,7 +47,8 @@ class ConvInfo:
         added = ""
         if self.hybrid_parameters is not None:
             added = f"  hybrid +{self.hybrid_parameters:,}  lowrank +{self.lowrank_parameters:,}"
-        return f"{self.index:>4}  {self.name:<40} {self.kind:<18} {shape}{role}{state}{added}"
+        part = f"  {self.part}" if self.part else ""
+        return f"{self.index:>4}  {self.name:<40} {self.kind:<18} {shape}{part}{role}{state}{added}"
 
 
 def list_convs(model: nn.Module, num_covariates: int | None = None, rank: int = 8) -> list[ConvInfo]:
@@ -52,7 +56,8 @@ def list_convs(model: nn.Module, num_covariates: int | None = None, rank: int = 
 
     Every convolution counts, also one that cannot be fused (then ``refused`` says why), so that an index never
     slides to another layer. A convolution registered under two names counts once, under the first. ``role`` says
-    which are shortcuts, gates or heads; it is read from names, shapes and order, without running the network.
+    which are shortcuts, gates or heads, ``part`` which are the encoder's, the bottleneck's or the decoder's of a
+    U-shaped network; both are read from names, shapes and order, without running the network.
 
     Args:
         model: any module.
@@ -72,10 +77,21 @@ def list_convs(model: nn.Module, num_covariates: int | None = None, rank: int = 
         (11520, 784)
     """
     roles = roles_of(model)
+    parts = parts_of(model, roles)
     convs = [(name, m) for name, m in model.named_modules() if isinstance(m, _ConvNd)]
     counts = [(None, None) if num_covariates is None else _would_add(m, num_covariates, rank) for _, m in convs]
     return [
-        ConvInfo(i, name, _kind(m), _shape(m), isinstance(m, FusedLayer), why_not(m), roles[name], *count)
+        ConvInfo(
+            i,
+            name,
+            _kind(m),
+            _shape(m),
+            isinstance(m, FusedLayer),
+            why_not(m),
+            roles[name],
+            *count,
+            parts.get(name, ""),
+        )
         for i, ((name, m), count) in enumerate(zip(convs, counts, strict=True))
     ]
 

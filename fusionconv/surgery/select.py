@@ -1,6 +1,7 @@
 """Which layer is meant: layer_idx resolved against the convolutions of a model in order.
 
-An index counts everything in registration order. The words "first", "last" and "all" see the main path only (roles.py).
+An index counts everything in registration order. The words "first", "last" and "all" see the main path only (roles.py),
+and so do "encoder", "bottleneck" and "decoder" (parts.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fusionconv.errors import LayerChoiceWarning, SurgeryError
 from fusionconv.layers import CovariateLayer
 from fusionconv.layers.base import native, num_outputs
 from fusionconv.surgery.fused_layers import FUSED_CLASSES
+from fusionconv.surgery.parts import PARTS, parts_of
 from fusionconv.surgery.roles import MAIN, num_inputs, roles_of
 from fusionconv.surgery.wrappers import class_of_its_own, inside_a_wrapper, own_methods
 
@@ -74,7 +76,8 @@ def resolve(model: nn.Module, layer_idx: LayerIndex, method: str = "hybrid") -> 
         wanted: Sequence[int | str] = [layer_idx] if one else layer_idx  # type: ignore[list-item,assignment]
         if isinstance(layer_idx, bool) or not isinstance(wanted, (list, tuple)):
             raise TypeError(
-                "layer_idx must be an int, a dotted name, 'first', 'last', 'all', a predicate (name, module) -> bool, "
+                "layer_idx must be an int, a dotted name, 'first', 'last', 'all', 'encoder', 'bottleneck', 'decoder', "
+                "a predicate (name, module) -> bool, "
                 f"or a list of ints and names, got {type(layer_idx).__name__}"
             )
         if not wanted:
@@ -98,6 +101,7 @@ class _Choice:
         self.linear = list(FUSED_CLASSES[method]) == [nn.Linear]
         self.kinds = "nn.Linear" if self.linear else "convolution(s)"
         self.roles = roles_of(model)
+        self.parts = parts_of(model, self.roles)
         self.counted = self._layers_of(model)
 
     def _layers_of(self, module: nn.Module) -> list[str]:
@@ -112,6 +116,8 @@ class _Choice:
         if isinstance(want, int):
             return [self._at(want)]
         modules = dict(self.model.named_modules(remove_duplicate=False))
+        if want in PARTS and (self.parts or want not in modules):
+            return self._by_part(want)
         prefix, _, word = want.rpartition(".")
         meant = self._by_word(modules[prefix], prefix, word) if word in WORDS and prefix in modules else []
         if want not in modules:
@@ -167,6 +173,26 @@ class _Choice:
         if not possible:
             reason = _why_not_here(self.model, main[0], self.method)
             raise SurgeryError(f"'all': no {self.kinds} of {place} can be fused; {main[0]!r}: {reason}")
+        return possible
+
+    def _by_part(self, part: str) -> list[str]:
+        """The layers on the main path of a part that can be fused."""
+        name = type(self.model).__name__
+        parts = self.parts or (dict.fromkeys(self.roles, "encoder") if part == "encoder" else {})
+        if not parts:
+            raise SurgeryError(
+                f"{part!r} means a part of a U-shaped network, and {name} has none: nothing in it makes maps larger "
+                f"again; write 'first', 'last', 'all' or a layer's name; {_hint(self.model)}"
+            )
+        main = [layer for layer in self.counted if parts[layer] == part and self.roles[layer] == MAIN]
+        possible = [layer for layer in main if _why_not_here(self.model, layer, self.method) is None]
+        if not possible:
+            why = f"; {main[0]!r}: {_why_not_here(self.model, main[0], self.method)}" if main else ""
+            there = ", ".join(f"{sum(parts[n] == p for n in self.counted)} of the {p}" for p in PARTS)
+            raise SurgeryError(
+                f"{part!r} means layers on the main path of the {part}, and no {self.kinds} of {name} there can be "
+                f"fused (it has {there}){why}; {_hint(self.model)}"
+            )
         return possible
 
     def _note_a_patch_embedding(self, word: str, name: str, main: list[str]) -> None:

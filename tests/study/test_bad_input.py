@@ -230,7 +230,10 @@ def test_weights_of_another_network(try_it, tmp_path):
         ({"limit": "x"}, "limit: expected a whole number or none, got 'x'"),
         ({"channels": 2}, "channels: expected 1, 3 or none, got 2"),
         ({"pretrained": "yess"}, "pretrained: expected true or false, got 'yess'"),
-        ({"task": "guess"}, "task: expected auto, binary, multiclass, multilabel, regression or survival, got 'guess'"),
+        (
+            {"task": "guess"},
+            "task: expected auto, binary, multiclass, multilabel, regression, survival, segmentation or restoration, got 'guess'",
+        ),
         ({"missing": [1]}, r"missing: expected text or a number, got \[1\]"),
     ],
 )

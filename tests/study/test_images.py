@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from fusionconv.errors import StudyError
+from fusionconv.study import image_decoders
 from fusionconv.study import images as module
 from fusionconv.study.images import ImageOptions, ImageWarning, file_channels, image_options, prepare
 
@@ -49,8 +50,10 @@ def decodes(monkeypatch):
     """The files that are decoded, in order."""
     seen = []
     for name in ("read_picture",):
-        real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda file, *more, real=real: (seen.append(file), real(file, *more))[1])
+        real = getattr(image_decoders, name)
+        monkeypatch.setattr(
+            image_decoders, name, lambda file, *more, real=real: (seen.append(file), real(file, *more))[1]
+        )
     return seen
 
 
@@ -167,15 +170,15 @@ def script(tmp_path, pause):
     return textwrap.dedent(f"""
         import sys, time, pandas as pd
         from pathlib import Path
-        from fusionconv.study import images as module
-        real = module.read_picture
+        from fusionconv.study import image_decoders, images as module
+        real = image_decoders.read_picture
         count = 0
         def slow(file, *more):
             global count
             count += 1
             time.sleep({pause})
             return real(file, *more)
-        module.read_picture = slow
+        image_decoders.read_picture = slow
         module.PIECE = 2000
         files = sorted(Path({str(tmp_path)!r}).glob("*.png"), key=lambda f: int(f.stem))
         paths = pd.DataFrame({{"image": {{"id" + f.stem: str(f) for f in files}}}})
@@ -388,14 +391,14 @@ def test_ids_that_are_not_unique_and_cells_that_are_no_paths_are_refused(tmp_pat
 
 def test_a_file_that_changes_while_it_is_decoded_is_refused(tmp_path, monkeypatch):
     paths, _ = folder(tmp_path, 2)
-    real = module.read_picture
+    real = image_decoders.read_picture
 
     def changed(file, *more):
         if file.endswith("1.png"):
             picture(file, 77)
         return real(file, *more)
 
-    monkeypatch.setattr(module, "read_picture", changed)
+    monkeypatch.setattr(image_decoders, "read_picture", changed)
     store = ready(paths, SMALL, tmp_path / "cache")
     assert store.ids == ("id0",)
     assert "changed meanwhile" in store.failed["id1"]

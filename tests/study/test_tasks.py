@@ -151,7 +151,12 @@ def test_settings_make_the_same_task(name):
     again = make_task(task.settings)
     assert again.settings == task.settings
     assert [m.name for m in again.metrics] == [m.name for m in task.metrics]
-    assert task.metrics[0].name == {"regression": "mae", "survival": "c_index"}.get(name, "auc")
+    assert task.metrics[0].name == {
+        "regression": "mae",
+        "survival": "c_index",
+        "segmentation": "dice",
+        "restoration": "psnr",
+    }.get(name, "auc")
 
 
 @pytest.mark.parametrize(

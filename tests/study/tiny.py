@@ -3,6 +3,11 @@
 from torch import nn
 
 
+def image_network(num_outputs, in_channels, image_size):
+    conv = getattr(nn, f"Conv{len(image_size)}d")
+    return nn.Sequential(conv(in_channels, 6, 3, padding=1), nn.ReLU(), conv(6, num_outputs, 3, padding=1))
+
+
 def network(num_outputs, in_channels, image_size):
     dims = len(image_size)
     conv, pool = getattr(nn, f"Conv{dims}d"), getattr(nn, f"AdaptiveAvgPool{dims}d")

@@ -44,8 +44,8 @@ class Task(ABC):
 
     NAME: ClassVar[str]
     LOSSES: ClassVar[tuple[str, ...]]
-    #: the metric that comes first; a task lists them in `metrics`
-    MAIN: ClassVar[str]
+    #: whether the answer is an image (`fusionconv.study.tasks.image_out`)
+    IMAGE_OUT: ClassVar[bool] = False
 
     def __init__(self, columns: Sequence[str], loss: str = "default") -> None:
         self.columns = tuple(columns)

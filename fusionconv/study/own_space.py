@@ -1,0 +1,131 @@
+"""Answers of a network as image files on the pixels or voxels of the subject's own file."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusionconv.study.image_options import ImageOptions
+from fusionconv.study.not_a_picture import PictureError
+from fusionconv.study.pictures import read_picture
+from fusionconv.study.tasks import ImageTask, Segmentation
+
+__all__ = ["on_picture_grid", "write_answer"]
+
+
+def write_answer(
+    chances: Tensor, task: ImageTask, name: str, files: Sequence[str], options: ImageOptions, folder: Path
+) -> list[Path]:
+    """Write the answer to one image as its file lies: PNG or TIFF of its height and width, or NIfTI with its affine.
+
+    Probabilities go back to the file's grid (linear), and the class is chosen there. A mask has the values that the
+    training masks have. A restored picture has as many bits as its file, and floats where that has them; a restored
+    volume is float32, scaled as the network saw its targets. Outside of what the network saw a mask is background, and
+    a restored image is 0.
+
+    Args:
+        chances: (num_outputs, *size), as `ImageTask.chances` gives them.
+        task: of the study.
+        name: the row's id, a relative path; the file is called so, with another ending where it needs one.
+        files: the row's image files.
+        options: how they were prepared.
+        folder: for the file.
+
+    Returns:
+        The files: one, or one for each target column.
+
+    Raises:
+        PictureError, VolumeError: a preparation that cannot be undone.
+    """
+    own = np.asarray(chances.float().numpy())
+    affine: Any = None
+    if options.dims == 3:
+        from fusionconv.study.preparation import on_file_grid
+
+        own, affine = on_file_grid(own, list(files), options)
+    else:
+        own = on_picture_grid(own, files[0], options)
+    answer = task.of_chances(torch.from_numpy(own)[None])[0].numpy()
+    pieces = [answer] if len(task.columns) == 1 else np.split(answer, len(task.columns))
+    written = []
+    for column, piece in zip(task.columns, pieces, strict=True):
+        called = name if len(task.columns) == 1 else f"{name}.{column}"
+        if isinstance(task, Segmentation):
+            values = np.array([0, 1] if task.overlapping else list(task.labels.values()))
+            piece = values.astype(np.uint8 if values.max() < 256 else np.uint16)[piece.astype(int)]
+        path = folder / called
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written.append(_volume(path, piece, affine) if options.dims == 3 else _picture(path, piece, files[0]))
+    return written
+
+
+def on_picture_grid(values: np.ndarray, file: str, options: ImageOptions) -> np.ndarray:
+    """Maps (C, *size) of a prepared picture on the pixels of its file, (C, height, width); what was cut off is 0.
+
+    Raises:
+        PictureError: maps of another size.
+    """
+    height, width = read_picture(file, 1).pixels.shape[1:]
+    if tuple(values.shape[1:]) != tuple(options.shape):
+        raise PictureError(f"{file}: expected maps of {options.shape}, got {values.shape[1:]}")
+    size = (options.size[0], options.size[1])
+    if options.crop is not None:
+        values = _around(values, size)
+    if options.resize == "stretch":
+        return _scaled(values, (height, width))
+    ratios = (size[0] / height, size[1] / width)
+    ratio = min(ratios) if options.resize == "pad" else max(ratios)
+    limit = min if options.resize == "pad" else max
+    inner = (limit(max(1, round(height * ratio)), size[0]), limit(max(1, round(width * ratio)), size[1]))
+    if options.resize == "crop":
+        return _scaled(_around(values, inner), (height, width))
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    return _scaled(values[:, top : top + inner[0], left : left + inner[1]], (height, width))
+
+
+def _around(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Put back in the middle of zeros, from where `resize_picture` cut it out."""
+    out = np.zeros((len(values), *size), values.dtype)
+    top, left = ((have - want) // 2 for have, want in zip(size, values.shape[1:], strict=True))
+    out[:, top : top + values.shape[1], left : left + values.shape[2]] = values
+    return out
+
+
+def _scaled(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    tvf: Any = importlib.import_module("torchvision.transforms.v2.functional")  # it has no types
+    found: np.ndarray = tvf.resize(torch.from_numpy(np.ascontiguousarray(values)), list(size), antialias=True).numpy()
+    return found
+
+
+def _volume(path: Path, values: np.ndarray, affine: Any) -> Path:
+    import nibabel as nib
+
+    path = path if path.name.endswith(".nii.gz") else path.with_name(f"{path.name}.nii.gz")
+    image = nib.Nifti1Image(values[0] if len(values) == 1 else np.moveaxis(values, 0, -1), affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+    return path
+
+
+def _picture(path: Path, values: np.ndarray, file: str) -> Path:
+    from PIL import Image
+
+    if values.dtype.kind == "f":
+        bits = read_picture(file, 1).pixels.dtype
+        if bits == np.float32:
+            path = path.with_name(f"{path.name}.tif")
+            Image.fromarray(values[0].astype(np.float32)).save(path)
+            return path
+        if len(values) == 3:
+            bits = np.dtype(np.uint8)  # Pillow writes no colours of 16 bits
+        most = np.iinfo(bits).max
+        values = np.rint(values.clip(0, 1) * most).astype(bits)
+    path = path if path.suffix.lower() == ".png" else path.with_name(f"{path.name}.png")
+    Image.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))).save(path)
+    return path

@@ -1,0 +1,50 @@
+"""Images for new rows: probabilities (or values) averaged over the networks of all folds, on each file's own pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+
+from fusionconv.study.images import ImageStore
+from fusionconv.study.own_space import write_answer
+from fusionconv.study.tasks import ImageTask
+
+if TYPE_CHECKING:
+    from fusionconv.study.predict import Predictor
+
+__all__ = ["predict_images"]
+
+
+def predict_images(
+    predictors: Sequence[Predictor], store: ImageStore, frame: pd.DataFrame, folder: Path
+) -> pd.DataFrame:
+    """Write an image for every row of ``frame``; one row at a time, so that memory holds few images.
+
+    Returns:
+        id, file (relative to the folder's parent; several are separated by ``;``) and the answer's shares or mean.
+    """
+    from tqdm import tqdm
+
+    task = predictors[0].task
+    assert isinstance(task, ImageTask)
+    lines = []
+    for name in tqdm(list(frame.index), desc="images", leave=False, disable=len(frame) < 2):
+        total: torch.Tensor | None = None
+        for predictor in predictors:
+            covariates = None
+            if predictor.encoder is not None:
+                covariates = torch.from_numpy(predictor.encoder.transform(frame.loc[[name]]))
+            inputs = predictor.inputs(store.read([name]), store.there([name]))
+            chances = task.chances(predictor.outputs(inputs, covariates).float()) / len(predictors)
+            total = chances if total is None else total + chances
+        assert total is not None
+        written = write_answer(total[0], task, name, store.sources[name], store.options, folder)
+        shares = task.summary(task.of_chances(total))
+        files = ";".join(os.path.relpath(path, folder.parent) for path in written)
+        lines.append({"id": name, "file": files, **{key: float(value[0]) for key, value in shares.items()}})
+    return pd.DataFrame(lines)
