@@ -40,8 +40,37 @@ class Source:
     def read(cls, own: Mapping[str, Any], settings: Mapping[str, Any]) -> Source:
         """Read it; of the options --source, --source-options, --images and --table."""
         images, table = settings.get("images"), settings.get("table")
-        frame, report = read_source(own["source"], images, table, own["source_options"])
+        frame, report = read_source(own["source"], images, table, _reader_options(own, settings))
         return cls(frame, report, str(images) if images is not None else os.path.dirname(os.path.abspath(str(table))))
+
+
+#: names of columns and files that are the source's, as the engine calls them, and what the recipe's table has
+_OF_THE_SOURCE = {"image_column": "image", "subject": "subject", "suffix": "", "sheet": None}
+
+
+def _reader_options(own: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """--source-options, and of a table also --image-column, --subject, --suffix and --sheet.
+
+    Raises:
+        TableError: one of them beside a source that knows its own; two values; several image columns.
+    """
+    options = dict(own["source_options"])
+    for name, usual in _OF_THE_SOURCE.items():
+        said = as_list(settings.get(name))
+        option = f"--{name.replace('_', '-')}"
+        if len(said) > 1:
+            raise TableError(f"{option}: expected one column, got {said}; `fusionconv compare` takes several sequences")
+        if not said or said[0] == usual:
+            continue
+        if own["source"] != "table":
+            raise TableError(
+                f"{option}: expected none beside --source {own['source']}, which knows it, got {said[0]!r}"
+            )
+        if options.setdefault(name, said[0]) != said[0]:
+            raise TableError(
+                f"{option}: expected that of --source-options, {options[name]!r}, got {said[0]!r}; give one"
+            )
+    return options
 
 
 def make_table(own: Mapping[str, Any], settings: Mapping[str, Any], source: Source | None = None) -> dict[str, Any]:
@@ -89,7 +118,7 @@ def make_table(own: Mapping[str, Any], settings: Mapping[str, Any], source: Sour
     write_csv(table, frame)
     write_csv(table.with_suffix(".flow.csv"), pd.DataFrame(flow, columns=["step", "rows", "detail"]))
     write_csv(folder / "unmatched.csv", source.report)
-    made |= {"table": str(table), "images": source.folder, "image_column": ["image"], "subject": "subject"}
+    made |= _OF_THE_SOURCE | {"table": str(table), "images": source.folder}
     made |= {"target": target, "dims": made.get("dims", 3)}
     require_same(frame, table, ["subject", *used_columns(own, made)])
     return made

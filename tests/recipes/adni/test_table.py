@@ -178,6 +178,40 @@ def test_every_visit_of_a_subject_is_on_one_side(make, tmp_path):
         assert study.folds[fold].groupby(study.rows.frame["subject"]).nunique().max() == 1
 
 
+@pytest.mark.parametrize("way", ["options", "source_options"])
+def test_a_tables_own_names_of_columns(tmp_path, way):
+    """A column 'subject' that is not meant, as beside --subject patient, must not be taken."""
+    frame = PEOPLE.assign(patient=list("aabbcc"), file=[f"{n}.x" for n in "abcdef"], subject="nobody")
+    frame.drop(columns="image").assign(file=list("abcdef")).to_csv(tmp_path / "t.csv", index=False)
+    for name in frame["file"]:
+        (tmp_path / name).write_bytes(b"0" * 2000)
+    names = {"image_column": "file", "subject": "patient", "suffix": ".x"}
+    own = {"source": "table", "source_options": names if way == "source_options" else {}, "visits": "all", "define": {}}
+    given = {"image_column": ["file"], "subject": "patient", "suffix": ".x"} if way == "options" else {}
+    with pytest.raises(TableError, match="subject"):  # the source has a column of that name: it would be two
+        make_table(own | {"out": str(tmp_path / "o")}, {"table": str(tmp_path / "t.csv"), "target": "t", **given})
+    frame.drop(columns=["image", "subject"]).assign(file=list("abcdef")).to_csv(tmp_path / "t.csv", index=False)
+    made = make_table(own | {"out": str(tmp_path / "o")}, {"table": str(tmp_path / "t.csv"), "target": "t", **given})
+    rows = Study(**made, task="regression").rows
+    assert rows.frame["subject"].tolist() == list("aabbcc")
+    assert rows.frame["id"].tolist() == frame["file"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "says"),
+    [
+        ({"source": "bids"}, {"subject": "patient"}, "--subject: expected none beside --source bids"),
+        ({"source": "oasis1"}, {"image_column": ["file"]}, "--image-column: expected none"),
+        ({"source": "ixi"}, {"sheet": "2"}, "--sheet: expected none"),
+        ({"source_options": {"subject": "a"}}, {"subject": "b"}, "--subject: expected that of --source-options, 'a'"),
+        ({}, {"image_column": ["t1", "t2"]}, "--image-column: expected one column"),
+    ],
+)
+def test_names_that_would_not_be_used_are_refused(make, own, settings, says):
+    with pytest.raises(TableError, match=says):
+        make(own=own, target="t", **settings)
+
+
 def test_classes_may_be_numbers(make):
     made = make(own={"define": {"g": {0: "DX == 'CN'", 1: "DX == 'Dementia'"}}}, classes=[0, 1])
     assert Study(**made).rows.targets.tolist() == [0, 1, 0, 1]
