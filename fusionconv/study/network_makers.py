@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from fusionconv.errors import CheckpointError, StudyError, SurgeryError
+from fusionconv.errors import CheckpointError, FusionError, StudyError, SurgeryError
 from fusionconv.study.first_weights import fit_channels
 from fusionconv.study.heads import last_linear
 from fusionconv.study.unets import unet_arguments
@@ -326,6 +326,8 @@ def _call(name: str, maker: Callable[..., Any], *positional: Any, **arguments: A
     try:
         network: nn.Module = maker(*positional, **arguments)
         return network
+    except FusionError:
+        raise
     except (TypeError, ValueError, KeyError, AssertionError, NotImplementedError) as error:
         said = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key not in ("weights", "pretrained"))
         why = next(iter(str(error).splitlines()), type(error).__name__)

@@ -37,7 +37,7 @@ def mirroring_note(columns: list[str], option: str) -> str | None:
 
     Args:
         columns: from :func:`left_right_columns`.
-        option: what turns the mirroring off, such as ``"--data.augment light"``.
+        option: what turns the mirroring off, such as ``"other --augment without hflip"``.
     """
     if not columns:
         return None

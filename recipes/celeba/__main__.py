@@ -1,63 +1,86 @@
-"""python -m recipes.celeba COMMAND: demo, verify, download, fit, validate, test, predict, reproduce, report, ..."""
+"""python -m recipes.celeba COMMAND: demo, verify, download, fit, crossval, validate, test, reproduce, report, ..."""
 
 from __future__ import annotations
 
-from recipes.celeba.paths import check_paths
-from recipes.common.commands import run_command
+import importlib
+import sys
+from collections.abc import Sequence
 
-# command -> (module under recipes.celeba, function, one line for --help)
+from fusionconv.errors import FusionError
+
+# command -> (module under recipes.celeba, function, the name of its options there, one line)
 COMMANDS = {
-    "demo": ("demo", "main", "draw a small synthetic set, train both arms on it, write a report (minutes, no data)"),
-    "verify": ("files", "verify", "check a CelebA folder: files, tables, images; say what is wrong and what to do"),
-    "download": ("files", "download", "fetch CelebA into a folder (non-commercial research only; needs gdown)"),
-    "fit": ("training", "fit", "train one arm; the best checkpoint is chosen on the validation split"),
-    "validate": ("training", "validate", "judge a run's checkpoint on the validation split"),
-    "test": ("training", "test", "judge a run's checkpoint on the test split (mode corrected)"),
-    "lr_find": ("lr_find", "lr_find", "a learning-rate range test: its curve and a suggestion"),
-    "crossval": (
-        "crossval",
-        "crossval",
-        "fit and judge the arms on folds of train + valid; the test split is untouched",
-    ),
-    "robustness": ("robustness", "robustness", "a checkpoint's accuracy on rotated images, and with pixels shuffled"),
-    "explain": ("explain", "explain", "Grad-CAM and guided backpropagation of some images, by covariate value"),
-    "predict": ("predict", "predict", "write a CSV of predictions for a folder of images and a covariate table"),
-    "reproduce": ("grid.reproduce", "main", "the study's whole table: every row, both modes, several seeds; resumable"),
-    "report": ("grid.report.command", "main", "what the whole grid gave: a page, a LaTeX table, figures"),
+    "demo": ("demo", "demo", "OPTIONS", "draw a small synthetic set, train both arms on it, write a report (minutes)"),
+    "verify": ("files", "verify", None, "check a CelebA folder: files, tables, images; say what is wrong"),
+    "download": ("files", "download", None, "fetch CelebA into a folder (non-commercial research only; needs gdown)"),
+    "fit": ("training", "fit", "FIT", "train and judge the arms on the official split; write a report"),
+    "validate": ("training", "validate", "JUDGE", "every network's figures on the validation images"),
+    "test": ("training", "test", "JUDGE", "every network's figures on the test images"),
+    "crossval": ("training", "crossval", "FIT", "train and judge the arms on folds of train and valid, by person"),
+    "lr_find": ("training", "lr_find", "LR_FIND", "a learning-rate range test: its curve and a rate to start from"),
+    "predict": ("training", "predict", "PREDICT", "answers for a folder of images and a covariate table, as a CSV"),
+    "explain": ("training", "explain", None, "what a network does with image and covariates, as figures"),
+    "robustness": ("training", "robustness", None, "an arm's metrics on turned images, and with pixels shuffled"),
+    "reproduce": ("reproduce", "reproduce", "OPTIONS", "the study's 32 rows, both modes, several seeds; resumable"),
+    "report": ("report", "report", "OPTIONS", "tables and figures of what `reproduce` has done so far"),
 }
-
+WITH_SETTINGS = ("fit", "crossval", "lr_find", "demo", "reproduce")
 HELP = f"""usage: python -m recipes.celeba COMMAND [options]      (COMMAND --help lists a command's options)
 
-Predict CelebA attributes from the face and from other attributes: VGG16-BN (or any network) plain, or with a hybrid
-convolution.
+Predict CelebA's attributes from the face and from other attributes: VGG16-BN (or any network) with the image alone, or
+with a hybrid convolution.
 
-commands:
-{chr(10).join(f"  {name:10s} {line}" for name, (_, _, line) in COMMANDS.items())}
+{chr(10).join(f"  {name:10} {line}" for name, (_, _, _, line) in COMMANDS.items())}
 
 examples:
   python -m recipes.celeba demo
-  python -m recipes.celeba verify --root DIR                      DIR holds celeba/img_align_celeba/ and its tables
-  python -m recipes.celeba fit --config recipes/celeba/configs/plain.yaml --data.root DIR
-  python -m recipes.celeba fit --config recipes/celeba/configs/hybrid-male.yaml --data.root DIR
-  python -m recipes.celeba test --experiment hybrid-male          the run's best checkpoint, on the test split
-  python -m recipes.celeba fit --experiment young --model.arm hybrid --model.layer_idx last \\
-      --data.root DIR --data.target Smiling --data.covariates '[Male, Young]' --data.image_size 64
-  python -m recipes.celeba fit --experiment young --resume --trainer.max_epochs 3
-  python -m recipes.celeba fit ... --trainer.devices 2 --trainer.strategy ddp --trainer.precision bf16-mixed
-  python -m recipes.celeba reproduce --root DIR --dry-run          the study's table: what would be run, and how long
-  python -m recipes.celeba report runs/grid                        the page of what `reproduce` left there
-  python -m recipes.celeba predict --checkpoint runs/hybrid-male/checkpoints/hybrid-male-best.ckpt \\
-      --images FOLDER --table covariates.csv --out predictions.csv
-
-A run leaves in runs/EXPERIMENT/: config.yaml, log.txt, metrics.csv, curves.png, tensorboard/, checkpoints/, and after
-validate or test results-*.json and predictions-*.csv. --debug shows a traceback instead of a one-line error.
+  python -m recipes.celeba verify --root DIR                 DIR holds celeba/img_align_celeba/ and its tables
+  python -m recipes.celeba fit --root DIR --out runs/male    both arms of configs/default.yaml
+  python -m recipes.celeba test --study runs/male
+  python -m recipes.celeba fit --root DIR --target Smiling --covariates Male Young --arms image hybrid@last \\
+      --image-size 64 --out runs/smiling
+  python -m recipes.celeba reproduce --root DIR --dry-run    the study's rows: what would be run
 """
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run one command."""
-    run_command("recipes.celeba", COMMANDS, HELP, argv, check_paths)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 where something was not as expected."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    command = words.pop(0)
+    if command not in COMMANDS:
+        print(f"recipes.celeba: expected one of the commands {', '.join(COMMANDS)}, got {command!r}", file=sys.stderr)
+        return 2
+    module, function, options, what = COMMANDS[command]
+    try:
+        found = importlib.import_module(f"recipes.celeba.{module}")
+        if {"-h", "--help"} & set(words) and (options or command in ("explain", "robustness")):
+            from fusionconv.study.command_line import OWN, help_text, trainer_help
+
+            own = getattr(found, options) if options else OWN[command]
+            usage = f"usage: python -m recipes.celeba {command} [options]"
+            kind = "compare" if command in WITH_SETTINGS else "predict"
+            print(trainer_help() if "trainer" in words else help_text(kind, what, own, usage=usage))
+            return 0
+        return getattr(found, function)(words) or 0
+    except FusionError as error:
+        print(f"recipes.celeba {command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"recipes.celeba {command}: expected a place that can be read and written, got {error.filename} "
+            f"({error.strerror}); give another --out or --cache",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(f"recipes.celeba {command}: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

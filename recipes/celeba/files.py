@@ -1,4 +1,4 @@
-"""verify and download: is this CelebA folder whole, and if not, what is wrong and what to do."""
+"""CelebA's folder: its tables joined into one study table, and the commands verify and download."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
+
 from fusionconv.errors import TableError
+from fusionconv.study.files import write_text
 from fusionconv.tabular import read_celeba_attributes, read_celeba_identity, read_celeba_partition
-from recipes.celeba.images import decode
-from recipes.celeba.paths import celeba_folder, few, table_path
 
 OFFICIAL_IMAGES = 202_599
 TEXT_MD5 = {  # of the official files, which have CRLF line ends (torchvision lists the same)
@@ -32,6 +33,84 @@ TERMS = (
 )
 
 Report = list[tuple[Literal["ok", "note", "WRONG"], str]]
+
+# ---- the study table ----
+
+
+def celeba_folder(root: str | Path) -> Path:
+    """The folder with img_align_celeba/ in it: ``root`` itself or ``root/celeba``, as in torchvision."""
+    for folder in (Path(root) / "celeba", Path(root)):
+        if (folder / "img_align_celeba").is_dir():
+            return folder
+    raise TableError(
+        f"--root {root}: expected a folder that holds celeba/img_align_celeba/ (torchvision's layout) or "
+        "img_align_celeba/ itself, got neither. `python -m recipes.celeba download --root DIR` fetches CelebA; "
+        "`python -m recipes.celeba verify --root DIR` says what is there."
+    )
+
+
+def table_path(folder: Path, stem: str) -> Path:
+    """``stem``.txt, or the CSV edition of it."""
+    for path in (folder / f"{stem}.txt", folder / f"{stem}.csv"):
+        if path.is_file():
+            return path
+    raise TableError(
+        f"expected {stem}.txt or {stem}.csv in {folder}, got neither. "
+        "`python -m recipes.celeba verify --root DIR` lists what is missing and where to get it."
+    )
+
+
+def study_table(root: str | Path) -> pd.DataFrame:
+    """A row per image of the partition, in its order, with columns named as in CelebA.
+
+    Columns: ``file``; ``person`` (of identity_CelebA; without that file each image is its own); ``split`` (train,
+    valid, test: the official partition); ``as_published`` (train; the validation images as test, on which the study
+    chose and reported; the test images are left out); the 40 attributes, 0 and 1; ``all_0`` and ``all_1``, covariates
+    that say nothing.
+
+    Raises:
+        TableError: no such folder or table; tables of different editions.
+    """
+    folder = celeba_folder(root)
+    attributes = read_celeba_attributes(table_path(folder, "list_attr_celeba"))
+    partition = read_celeba_partition(table_path(folder, "list_eval_partition"))
+    if unknown := partition.index.difference(attributes.index).tolist():
+        raise TableError(
+            f"expected attributes of every file of the partition, got none of {few(unknown)}. The two tables must come "
+            "from the same edition of CelebA."
+        )
+    person = pd.Series(partition.index, partition.index)
+    if any(folder.glob("identity_CelebA.*")):
+        person = read_celeba_identity(table_path(folder, "identity_CelebA")).reindex(partition.index)
+        if unknown := partition.index[person.isna()].tolist():
+            raise TableError(
+                f"expected the identity of every image, got none of {few(unknown)}: people could not be kept on one "
+                "side. Take the tables of one edition, or remove the identity file."
+            )
+        person = person.astype("int64").map("p{}".format)
+    published = partition.map({"train": "train", "valid": "test", "test": ""})
+    table = pd.DataFrame({"file": partition.index, "person": person.to_numpy(), "split": partition.to_numpy()})
+    table["as_published"] = published.to_numpy()
+    return pd.concat([table, attributes.loc[partition.index].reset_index(drop=True)], axis=1).assign(all_0=0, all_1=1)
+
+
+def write_study_table(root: str | Path, cache: Path) -> dict[str, str]:
+    """The table as a file in ``cache``, under the name of its content, and the settings of a study that say so."""
+    text = study_table(root).to_csv(index=False)
+    path = cache / f"celeba-{hashlib.sha256(text.encode()).hexdigest()[:12]}.csv"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    images = str(celeba_folder(root) / "img_align_celeba")
+    return {"table": str(path), "images": images, "image_column": "file", "subject": "person"}
+
+
+def few(names: list[str], count: int = 3) -> str:
+    """The first few names of a long list, for a message."""
+    return ", ".join(names[:count]) + (f", ... ({len(names):,d} in all)" if len(names) > count else "")
+
+
+# ---- verify, download ----
 
 
 def text_md5(path: Path) -> str:
@@ -90,7 +169,7 @@ def inspect(root: Path) -> Report:
     if absent:
         report.append(
             ("WRONG", f"{len(absent):,d} images are listed but absent: {few(absent)}. Unpack the zip file again, "
-             "or train with --data.on_error skip.")
+             "or train with --on-error skip.")
         )  # fmt: skip
     unlisted = sorted(present - set(partition.index))
     if unlisted:
@@ -110,16 +189,17 @@ def inspect(root: Path) -> Report:
     if identity is not None:
         shared = identity.reindex(partition.index).groupby(partition).unique().apply(lambda ids: set(ids))
         leaks = len(shared.get("train", set()) & (shared.get("test", set()) | shared.get("valid", set())))
-        report.append(("note" if leaks else "ok", f"{leaks} identities are both in train and in valid or test"))
+        stops = "; `fit` stops there, --subject file goes on all the same" if leaks else ""
+        report.append(("note" if leaks else "ok", f"{leaks} identities are both in train and in valid or test{stops}"))
 
     # A few images, evenly spaced.
     listed = [name for name in partition.index if name in present]
     for name in listed[:: max(1, len(listed) // 20)]:
         try:
-            decode(images / name)
+            _decode(images / name)
         except (OSError, ValueError, SyntaxError) as error:
             report.append(
-                ("WRONG", f"{name} does not decode: {error}. Unpack it again, or train with --data.on_error skip.")
+                ("WRONG", f"{name} does not decode: {error}. Unpack it again, or train with --on-error skip.")
             )
     report.append(("ok", "looked into about 20 images"))
     return report
@@ -184,7 +264,7 @@ def _explain(path: Path, error: Exception | None) -> None:
                 came = "an HTML page in place of the file, which is how Google Drive says that its quota is used up"
         path.unlink()
     raise TableError(
-        f"{path.name} did not arrive: expected the official file, came {came}. Google Drive limits the downloads of a "
+        f"{path.name} did not arrive: expected the official file, got {came}. Google Drive limits the downloads of a "
         "file per day: try again tomorrow, or fetch it by hand in a browser from CelebA's home page and put it at "
         f"{path}; then run this again, which keeps what is there."
     ) from None
@@ -196,6 +276,13 @@ def _file_md5(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _decode(path: Path) -> None:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.convert("RGB")
 
 
 def _root(argv: list[str], command: str, description: str) -> Path:

@@ -1,237 +1,284 @@
-"""The commands fit, validate and test: LightningCLI reads YAML and flags; the steps after that stand here in order."""
+"""The commands that train and judge: fit, crossval, lr_find, validate, test, predict, explain, robustness.
+
+Each is a study of `fusionconv.study` on CelebA's own table; all options are the engine's.
+"""
 
 from __future__ import annotations
 
-import logging
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
+import numpy as np
+import pandas as pd
 
-from fusionconv.study.curves import CurvesLogger
-from fusionconv.study.environment import hardware
-from recipes.celeba.balance import describe, mean_majority_accuracy
-from recipes.celeba.data import CelebAData
-from recipes.celeba.results import one_class_answers, write_results
-from recipes.celeba.study import CelebAStudy
-from recipes.common.checkpoint import check_checkpoint
-from recipes.common.checkpoint_io import WholeCheckpoints
-from recipes.common.gathering import gather
-from recipes.common.own_config import early_options, with_own_config
-from recipes.common.resuming import ExactResume
-from recipes.common.runs import RunError, RunFolder, is_rank_zero
-from recipes.common.trainer import EpochLog, RunCheckpoint, as_list, best_checkpoint, hide_advertisements
-
-log = logging.getLogger("recipes.celeba")
-# jsonargparse 4.49 renames what Lightning 2.6, and fit() below, call by the old names.
-warnings.filterwarnings("ignore", message="(?s).*(instantiate_classes|skip_none|JsonargparseDeprecationWarning)")
-warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15: a deprecation inside Lightning
-warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it is: ResumableOrder
-warnings.filterwarnings(
-    "ignore", message=".*Be aware that when using `ckpt_path`.*"
-)  # test and validate need no callback
-
-hide_advertisements()
+from fusionconv.errors import StudyError, TableError
+from fusionconv.study.command_line import OWN, parse
+from fusionconv.study.settings import Settings, make_settings, require_writable
+from fusionconv.tabular import CELEBA_ATTRIBUTES
+from recipes.celeba.files import few, write_study_table
 
 CONFIGS = Path(__file__).parent / "configs"
-CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1_macro", "val/auroc")
-SPLIT = {"validate": "valid", "test": "test"}
+PROGRAM = "python -m recipes.celeba"
+ROOT = {"root": (None, "folder that holds celeba/, or is it (needed)")}
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+FIT = {**ROOT, **OWN["compare"], "arms": (["image", "hybrid@first"], OWN["compare"]["arms"][1])}
+LR_FIND = {**ROOT, **OWN["lr-find"]}
+JUDGE = {"study": (None, "folder that fit or crossval wrote (needed)"), "arm": (None, "only this arm")}
+PREDICT = {
+    **OWN["predict"],
+    "table": (None, "CSV with file and the covariates, or list_attr_celeba; not needed by the arm image"),
+}
 
 
-class CelebACLI(LightningCLI):
-    """--trainer.*, --model.* and --data.* from Lightning and our two classes, and the options of a run folder."""
+# ---- fit, crossval, lr_find ----
 
-    def __init__(self, command: str, argv: list[str]) -> None:
-        self.command = command
-        super().__init__(
-            CelebAStudy,
-            CelebAData,
-            save_config_callback=None,  # fit() writes config.yaml into the run folder
-            parser_kwargs={
-                "prog": f"python -m recipes.celeba {command}",
-                "description": f"{command} one arm of the CelebA study; defaults from configs/default.yaml.",
-                "default_config_files": [str(CONFIGS / "default.yaml")],
-            },
-            args=argv,
-            run=False,  # the commands below call the Trainer themselves
-            auto_configure_optimizers=False,  # CelebAStudy.configure_optimizers
-            load_from_checkpoint_support=False,  # plain arguments in the checkpoint, no instantiator
+
+def fit(words: list[str]) -> None:
+    """Train and judge the arms on the official split; the best epoch is chosen on the validation images."""
+    settings, own = read(words, "fit", FIT)
+    settings.setdefault("split_column", "split")
+    study = make_study(settings, own.pop("root"), Path(own["out"]))
+    study.compare(own.pop("arms"), **own)
+
+
+def crossval(words: list[str]) -> None:
+    """Train and judge the arms on folds of train and valid, people kept together; the official test is untouched."""
+    settings, own = read(words, "crossval", FIT)
+    if settings.get("split_column") == "as_published":
+        raise StudyError(
+            "crossval: expected corrected arms, got split_column as_published, the study's one split; give another "
+            "--config"
         )
+    settings.pop("split_column", None)
+    rows = settings.get("rows")
+    settings["rows"] = 'split != "test"' + (f" and ({rows})" if rows else "")
+    settings.setdefault("val_size", 0.1)
+    study = make_study(settings, own.pop("root"), Path(own["out"]))
+    study.compare(own.pop("arms"), **own)
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The run folder's options, and what model and data share."""
-        parser.add_argument("--experiment", type=str, default="celeba", help="name of the run, its folder, its files")
-        parser.add_argument("--root_dir", type=str, default="runs", help="folder that holds the runs' folders")
-        parser.add_argument(
-            "--monitor", type=str, default="val/accuracy", help="metric that chooses the best checkpoint"
+
+def lr_find(words: list[str]) -> None:
+    """Train an arm for some steps at rising rates: the curve, and a rate to start from."""
+    from fusionconv.study.lr_range import find_lr
+
+    settings, own = read(words, "lr_find", LR_FIND)
+    settings.setdefault("split_column", "split")
+    study = make_study(settings, own.pop("root"), Path(own["out"]))
+    _, rate = find_lr(study, own.pop("arm"), **own)
+    print(f"wrote {own['out']}/lr_find.png; " + ("no suggestion: look at the curve" if rate is None else
+                                                  f"suggested: --lr {rate:.2e}"))  # fmt: skip
+
+
+def read(words: list[str], command: str, own: Mapping[str, tuple[Any, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the study and the command's own options; configs/default.yaml where no ``--config`` is given."""
+    if not any(word.split("=")[0] == "--config" for word in words):
+        words = ["--config", str(CONFIGS / "default.yaml"), *words]
+    given = parse(command, words, {"arms": ([], ""), **own}, settings=True, program=PROGRAM)  # arms: of the YAML
+    settings = {name: value for name, value in given.settings.items() if name not in own}
+    if settings.get("target") in ("all", ["all"]):
+        settings["target"] = list(CELEBA_ATTRIBUTES)
+    return settings, {name: given.own[name] for name in own}
+
+
+def make_study(settings: Mapping[str, Any], root: str, out: Path) -> Any:
+    """A study of CelebA's table, which is written into its cache, with its first weights."""
+    make_settings(settings)  # names and types, before anything is read
+    require_writable(str(out))
+    cache = Path(settings["cache"]) if settings.get("cache") else out / "cache"
+    places = write_study_table(root, cache)
+    settings = {**places, **settings, "table": places["table"], "images": places["images"]}  # another --subject wins
+    from fusionconv.study.study import Study
+
+    study = Study(**{**settings, "weights": None, "pretrained": False})
+    study.cache = cache
+    weights = settings.get("weights") or ("imagenet" if settings.get("pretrained") else "none")
+    study.settings = make_settings(first_weights(study, str(weights)), study.settings)
+    return study
+
+
+def first_weights(study: Any, weights: str) -> dict[str, Any]:
+    """The engine's ``weights`` and ``pretrained`` for the recipe's ``--weights imagenet``, ``none`` or a file."""
+    name = study.settings.network
+    ours = name.startswith("recipes.celeba.vgg:")
+    if weights == "none" or (weights == "imagenet" and not ours):
+        return {"weights": None, "pretrained": weights == "imagenet"}
+    if not ours and name != "torchvision:vgg16_bn":
+        return {"weights": weights, "pretrained": False}
+    from fusionconv.study.arms import parse_arm
+    from fusionconv.study.networks import build_network
+    from recipes.celeba.weights import IMAGES, weights_file
+
+    def network() -> Any:
+        s: Settings = study.settings
+        return build_network(name, num_outputs=study.rows.task.num_outputs, in_channels=3, image_size=s.size,
+                             options=s.network_options)  # fmt: skip
+
+    def images() -> Any:
+        data = study.data(parse_arm("image"), study.folds.columns[0])
+        ids = data.tables["train"].ids
+        return data.batch("train", ids[:: max(1, len(ids) // IMAGES)][:IMAGES])["image"]
+
+    return {"weights": weights_file(weights, network, images, study.cache), "pretrained": False}
+
+
+# ---- validate, test ----
+
+
+def validate(words: list[str]) -> None:
+    """The figures of every network on its validation images, which chose its epoch (as published: all there is)."""
+    judge(words, "validate")
+
+
+def test(words: list[str]) -> None:
+    """The figures of every network on its test images."""
+    judge(words, "test")
+
+
+def judge(words: list[str], command: str) -> None:
+    """Print and write ``validate.csv`` or ``test.csv``: a row per network; several attributes: also a row for each."""
+    from fusionconv.study.arms import find_arm
+    from fusionconv.study.files import read_json
+    from fusionconv.study.runs import read_predictions
+    from fusionconv.study.study import Study
+    from fusionconv.study.tasks import make_task
+
+    own = parse(command, words, JUDGE, settings=False, program=PROGRAM).own
+    out = Path(own["study"])
+    study, arms = Study.open(out)
+    published = study.settings.split_column == "as_published"
+    if command == "test" and published:
+        raise StudyError(
+            f"{out}: expected a study that is judged on the test images, got one as published, which chose and "
+            "reported on the validation images; run validate"
         )
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="checkpoint to go on from (fit) or to judge: a file, 'last' or 'best' of this experiment",
-        )
-        parser.add_argument("--resume", action="store_true", help="fit: go on from this experiment's last checkpoint")
-        parser.add_argument("--overwrite", action="store_true", help="fit: throw away a run of the same name")
-        parser.add_argument(
-            "--save_every_minutes",
-            type=float,
-            default=10.0,
-            help="fit: how often the last checkpoint is written within an epoch; --resume then goes on exactly",
-        )
-        for shared in ("target", "covariates", "image_size", "constant"):
-            parser.link_arguments(f"data.{shared}", f"model.{shared}")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse ``args``; Lightning's own version warns when sys.argv holds something too, as it always does here."""
-        self.config = parser.parse_args(args)
-
-    def before_instantiate_classes(self) -> None:
-        """Know the run's folder, and whether a fit may use it, before anything is built."""
-        self.folder = RunFolder(Path(self.config.root_dir), self.config.experiment)
-        self.resume = self.config.resume or self.config.ckpt_path == "last"
-        measured = [name for name in CURVES if name.startswith("val/")]
-        if self.command == "fit" and self.config.monitor not in measured:
-            raise RunError(f"--monitor: expected one of {', '.join(measured)}, got {self.config.monitor!r}. Change it.")
-        if self.command == "fit" and is_rank_zero():
-            self.folder.claim(self.resume, self.config.overwrite)
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add this recipe's loggers and checkpoints to what the configuration says of the trainer."""
-        callbacks = as_list(self.config_init.trainer.callbacks)
-        kwargs["logger"] = False
-        kwargs["default_root_dir"] = str(self.folder.path)
-        if self.command == "fit":
-            best = RunCheckpoint(
-                dirpath=self.folder.checkpoints,
-                filename=f"{self.folder.experiment}-best",
-                monitor=self.config.monitor,
-                mode="min" if self.config.monitor.endswith("loss") else "max",
-                enable_version_counter=False,
+    part = "test" if command == "test" or published else "val"
+    task = make_task((read_json(out / "notes.json") or {})["task"])
+    chosen = arms if own["arm"] is None else [find_arm(own["arm"], arms)]
+    figures, labels = [], []
+    for arm in chosen:
+        for path in sorted((out / "runs" / arm.name).glob("*/predictions.csv")):
+            rows = read_predictions(path)
+            rows = rows[(rows["part"] == part) & (rows["control"] == "true")]
+            if len(rows):
+                figures.append({"arm": arm.name, "run": path.parent.name, "n": len(rows), **task.measure(rows)})
+                if task.NAME == "multilabel":
+                    labels.append(per_attribute(rows, list(task.columns)).assign(arm=arm.name, run=path.parent.name))
+                elif task.NAME == "binary":
+                    figures[-1] |= {"base_rate": rows["target"].mean(), "selection_rate": rows["decision"].mean()}
+    if not figures:
+        raise StudyError(f"{out}: expected finished networks with {part} images, got none; run fit")
+    table = pd.DataFrame(figures)
+    table.to_csv(out / f"{command}.csv", index=False)
+    print(table.to_string(index=False, float_format="{:.4f}".format))
+    for row in figures:
+        if row.get("selection_rate") in (0.0, 1.0):
+            print(
+                f"{row['arm']} {row['run']}: all {row['n']:,d} answers are one class, so the accuracy says nothing of "
+                "the images; look at auc, or train for longer"
             )
-            # A callback of its own: `save_last` of the one above would follow the best epoch, not the last.
-            last = RunCheckpoint(
-                dirpath=self.folder.checkpoints,
-                filename=f"{self.folder.experiment}-last",
-                enable_version_counter=False,
-            )
-            within = ExactResume(self.folder.checkpoint("last"), self.config.save_every_minutes)
-            callbacks += [within, best, last, EpochLog(log, CURVES)]
-            kwargs["plugins"] = [*as_list(self.config_init.trainer.plugins), WholeCheckpoints()]
-            kwargs["logger"] = [
-                CurvesLogger(self.folder.path, CURVES, self.resume),
-                TensorBoardLogger(self.folder.path / "tensorboard", name="", version="", default_hp_metric=False),
-            ]
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
-
-    def checkpoint(self, asked: str | None) -> str | None:
-        """The path that 'best', 'last' or a path means, after a look inside that it is one of this very model."""
-        if asked is None:
-            return None
-        path = self.folder.checkpoint(asked) if asked in ("best", "last") else Path(asked)
-        self.model.require_same(check_checkpoint(path, "celeba"))
-        return str(path)
+    if labels:
+        each = pd.concat(labels, ignore_index=True)
+        each.to_csv(out / f"attributes-{command}.csv", index=False)
+        print(each.groupby(["arm", "attribute"], sort=False).mean(numeric_only=True).round(4).to_string())
+    print(f"wrote {out / command}.csv" + (f" and attributes-{command}.csv" if labels else ""))
 
 
-def fit(argv: list[str]) -> None:
-    """Train one arm; choose the best checkpoint on the validation split."""
-    early = early_options(argv, "celeba")
-    if early.resume and not early.config:
-        argv = with_own_config(early, argv)
-    cli = CelebACLI("fit", argv)
-    with cli.folder.logging(begun=lambda: cli.trainer.global_step > 0):
-        checkpoint = cli.checkpoint("last" if cli.resume else cli.config.ckpt_path)
-        if is_rank_zero():
-            log.info("fit %s: arm %s, mode %s", cli.folder.path, cli.model.hparams.arm, cli.model.hparams.mode)
-        cli.datamodule.setup("fit")
-        if is_rank_zero():
-            if cli.config.overwrite:  # only now: an error above leaves the old run as it was
-                cli.folder.clear()
-            for line in describe(cli.datamodule.frames, cli.datamodule.targets, cli.datamodule.covariates):
-                log.info(line)
-            # As resolved, so that test, validate and --resume find it; how this fit was begun is not part of the run.
-            config = cli.config.clone()
-            config.resume, config.overwrite, config.ckpt_path = False, False, None
-            cli.parser.save(config, cli.folder.config, skip_none=False, overwrite=True)
-        if cli.resume:
-            steps = check_checkpoint(Path(checkpoint or ""), "celeba")["history"]["steps"]
-            for logger in cli.trainer.loggers:
-                if isinstance(logger, CurvesLogger):
-                    logger.forget_from(steps)
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-        if is_rank_zero():
-            _say_what_now(cli)
+def per_attribute(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """A row for each label of a multilabel study: share of 1, majority answer, accuracy, balanced accuracy, F1, AUC."""
+    from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+    found = []
+    for name in names:
+        true, said, p = (rows[f"{kind}_{name}"].to_numpy() for kind in ("target", "decision", "p"))
+        both = len(np.unique(true)) == 2
+        found.append({
+            "attribute": name, "base_rate": true.mean(), "majority": max(true.mean(), 1 - true.mean()),
+            "accuracy": (said == true).mean(),
+            "balanced_accuracy": balanced_accuracy_score(true, said) if both else np.nan,
+            "f1": f1_score(true, said, zero_division=0) if both else np.nan,
+            "auc": roc_auc_score(true, p) if both else np.nan,
+        })  # fmt: skip
+    return pd.DataFrame(found)
 
 
-def _say_what_now(cli: CelebACLI) -> None:
-    """The best checkpoint, and the command that judges it: one that works on what this fit has left."""
-    best = best_checkpoint(cli.trainer)
-    command = "test" if cli.model.hparams.mode == "corrected" else "validate"
-    now = (
-        f"now: python -m recipes.celeba {command} --experiment {cli.folder.experiment} --root_dir {cli.folder.root_dir}"
+# ---- predict, explain, robustness ----
+
+
+def predict(words: list[str]) -> None:
+    """Answers of an arm's networks for a folder of images and a table of covariates, as a CSV."""
+    import tempfile
+
+    from fusionconv.study.arms import find_arm
+    from fusionconv.study.predict import predict_table
+    from fusionconv.study.study import Study
+
+    own = parse("predict", words, PREDICT, settings=False, program=PROGRAM).own
+    study, arms = Study.open(own["study"])
+    arm = find_arm(own["arm"], arms)
+    table = covariate_table(
+        own["table"], own["images"], list(study.of_arm(arm).covariates) if arm.takes_covariates else []
     )
-    if best is not None and best.best_model_path and best.best_model_score is not None:
-        log.info("best %s: %.4f (%s)", best.monitor, float(best.best_model_score), best.best_model_path)
-        log.info(now)
-    elif cli.folder.checkpoint("last").is_file():
-        log.info("no epoch was finished and validated, so there is no best checkpoint")
-        log.info("%s --ckpt_path last", now)
-    elif cli.trainer.fast_dev_run:
-        log.info("fast_dev_run: everything ran; nothing was saved, and there is nothing to judge")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        table.to_csv(path, index=False)
+        own["images"] = own["images"] or str(Path(own["table"]).resolve().parent)
+        predict_table(**{**own, "table": str(path)})
+
+
+def covariate_table(table: str | None, images: str | None, covariates: list[str]) -> pd.DataFrame:
+    """The rows to predict: those of a CSV with ``file``, of CelebA's own table, or without covariates every image.
+
+    Raises:
+        TableError: no such file or folder; no table where the arm takes covariates; no row with an image.
+    """
+    from fusionconv.tabular import read_celeba_attributes, read_table, require_columns
+
+    if images is not None and not Path(images).is_dir():
+        raise TableError(f"--images: expected a folder of images, got {images}; check the path")
+    present = None if images is None else sorted(p.name for p in Path(images).iterdir() if p.suffix.lower() in SUFFIXES)
+    if table is None:
+        if covariates or present is None:
+            raise TableError(
+                f"expected --table with the columns {', '.join(['file', *covariates])}, and --images, got "
+                f"{'no table' if present is not None else 'no folder of images'}; give both"
+            )
+        return pd.DataFrame({"file": present})
+    if not Path(table).is_file():
+        raise TableError(f"--table: expected a file, got {table}, which is not there; check the path")
+    with open(table, encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline().strip()
+    if first.isdecimal() or first.startswith("image_id,"):
+        frame = read_celeba_attributes(table).reset_index()
     else:
-        log.info("nothing was trained or saved, so there is nothing to judge")
+        frame = read_table(table, text=["file"])
+    require_columns(frame, ["file", *covariates], table)
+    if present is not None:
+        known = frame["file"].isin(present)
+        if without := sorted(set(present) - set(frame["file"])):
+            print(f"{len(without):,d} images have no row in {table} and are left out: {few(without)}")
+        if not known.any():
+            raise TableError(
+                f"expected rows of images in {images}, got none of {few(list(frame['file']))}; names in the table are "
+                "those in the folder, with their suffix"
+            )
+        if not known.all():
+            print(f"{int((~known).sum()):,d} rows of {table} have no image: {few(list(frame.loc[~known, 'file']))}")
+        frame = frame[known]
+    return frame[["file", *covariates]]
 
 
-def validate(argv: list[str]) -> None:
-    """Judge a checkpoint on the validation split (the one that chose it: for as_published, and for a look)."""
-    _judge("validate", argv)
+def explain(words: list[str]) -> None:
+    """Figures of an arm's network: kernels, effects of the covariates, attributions, feature maps."""
+    from fusionconv.study.explain import explain_arm
+
+    for path in explain_arm(**parse("explain", words, program=PROGRAM).own):
+        print(path)
 
 
-def test(argv: list[str]) -> None:
-    """Judge a checkpoint on the test split."""
-    _judge("test", argv)
+def robustness(words: list[str]) -> None:
+    """An arm's metrics on turned images, and with each image's pixels in a random order."""
+    from fusionconv.study.robustness import check_robustness
 
-
-def _judge(command: str, argv: list[str]) -> None:
-    early = early_options(argv, "celeba")
-    if not early.config:
-        argv = with_own_config(early, argv)
-    cli = CelebACLI(command, argv)
-    if command == "test" and cli.model.hparams.mode == "as_published":
-        raise RunError(
-            "mode as_published judges on the validation split, as the study did, and leaves the test split alone. "
-            "Run `validate` instead, or fit in mode corrected."
-        )
-    with cli.folder.logging():
-        checkpoint = cli.checkpoint(cli.config.ckpt_path or "best")
-        if is_rank_zero():
-            log.info("%s %s", command, checkpoint)
-        judge = cli.trainer.validate if command == "validate" else cli.trainer.test
-        judge(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-        split, data, model = SPLIT[command], cli.datamodule, cli.model
-        skipped = gather(list(data.skipped[split]))
-        if not is_rank_zero():
-            return
-        frame = data.frames[split]
-        result = {
-            "experiment": cli.folder.experiment,
-            **model.identity,
-            "image_size": model.hparams.image_size,
-            "skipped": sorted(set(skipped)),
-            "majority_accuracy": mean_majority_accuracy(frame, data.targets),
-            **({} if data.fold is None else {"fold": data.fold, "folds": data.folds}),
-            **model.history,
-            "checkpoint": Path(checkpoint or "").name,
-            "hardware": hardware(cli.trainer.strategy.root_device, cli.trainer.world_size),
-        }
-        write_results(
-            cli.folder.path, split, result, frame.index.tolist(), model.predictions, data.targets, model.objective.loss
-        )
-        for line in describe({split: frame}, data.targets, data.covariates):
-            log.info(line)
-        for line in one_class_answers(model.predictions, data.targets):
-            log.warning(line)
-        log.info("wrote results-%s.json and predictions-%s.csv to %s", split, split, cli.folder.path)
+    table = check_robustness(**parse("robustness", words, program=PROGRAM).own)
+    print(table.to_string(index=False, float_format="{:.4g}".format))

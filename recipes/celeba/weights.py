@@ -1,83 +1,83 @@
-"""Pretrained weights for VGG16-BN: torchvision's, a file, or a plain VGG16's convolutions with calibrated norms."""
+"""Weights of VGG16-BN for ``--weights``: torchvision's, a file, or a plain VGG16's with calibrated batch norms."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import VGG, VGG16_BN_Weights
 
 from fusionconv.errors import CheckpointError
-from recipes.celeba.paths import weights_file
+from fusionconv.study.first_weights import read_weights
 
-log = logging.getLogger("recipes.celeba")
+__all__ = ["IMAGES", "calibrate_batch_norms", "weights_file"]
+
+log = logging.getLogger("fusionconv.study")
+IMAGES = 256  # training images on which the batch norms of a plain VGG16 are calibrated
 # The convolutions among features.*: torchvision's vgg16 has (conv, relu), vgg16_bn has (conv, norm, relu).
 VGG16_CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 VGG16_BN_CONVS = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
 
 
-def load_weights(network: VGG, weights: str, images: Callable[[], Tensor] | None = None) -> None:
-    """Fill ``network`` (a vgg16_bn) in place.
+def weights_file(weights: str, network: Callable[[], VGG], images: Callable[[], Tensor], cache: Path) -> str | None:
+    """The file for the setting ``weights`` of a study; None for random weights.
 
     Args:
-        network: torchvision's vgg16_bn; classifier layers of another shape than the weights' stay as they are.
-        weights: ``"none"``; ``"imagenet"`` (torchvision downloads its own); or a file: a state dict of vgg16_bn, or
-            the ``features.*`` of torchvision's vgg16 (13 convolutions without batch norm).
+        weights: ``"none"``; ``"imagenet"`` (torchvision downloads its own, once); or a file: a state dict of vgg16_bn,
+            or the ``features.*`` of torchvision's vgg16 (13 convolutions without batch norm).
+        network: makes the plain network of the study; called only where weights are calibrated.
         images: gives a batch of training images, ready for the network; asked for only by a plain VGG16's weights.
+        cache: folder of the file with the calibrated batch norms.
 
     Raises:
         CheckpointError: the file is absent, is not a state dict, or is one of another network.
     """
     if weights == "none":
-        return
-    state = _imagenet() if weights == "imagenet" else read_state(weights)
+        return None
+    if weights == "imagenet":
+        return _imagenet()
+    state = read_weights(weights)
     if "features.1.running_mean" in state:  # the first batch norm
-        _copy(network, state, weights)
-    elif all(state.get(f"features.{i}.weight", torch.empty(0)).ndim == 4 for i in VGG16_CONVS):
-        if images is None:
-            raise CheckpointError(
-                f"{weights} has no batch norms; they are calibrated on training images: give `images`."
-            )
-        classifier = _copy(network, _renamed(state), weights)
-        shown = images()
-        calibrate_batch_norms(network.features, shown, keep_scale=classifier)
-        log.info(
-            "%s has no batch norms: those of the network were calibrated on %d training images. It is not the "
-            "VGG16-BN of ImageNet; say so beside its results", weights, len(shown),
-        )  # fmt: skip
-    else:
+        return weights
+    if not all(state.get(f"features.{i}.weight", torch.empty(0)).ndim == 4 for i in VGG16_CONVS):
         raise CheckpointError(
-            f"{weights}: expected a state dict of torchvision's vgg16_bn, or the features.* of its vgg16, and found "
-            f"the keys {', '.join(list(state)[:4])}, ... Save `model.state_dict()` of one of the two."
+            f"{weights}: expected a state dict of torchvision's vgg16_bn, or the features.* of its vgg16, got the keys "
+            f"{', '.join(list(state)[:4])}, ... Save `model.state_dict()` of one of the two."
         )
+    filled, shown = network(), images()
+    classifier = _copy(filled, _renamed(state), weights)
+    shown = getattr(filled, "normalised", lambda x: x)(shown)  # as_published normalises within
+    calibrate_batch_norms(filled.features, shown, keep_scale=classifier)
+    log.warning(
+        "%s has no batch norms: those of the network were calibrated on %d training images. It is not the VGG16-BN of "
+        "ImageNet; say so beside its results", weights, len(shown),
+    )  # fmt: skip
+    known = ("features.", "classifier.0.", "classifier.3.") if classifier else ("features.",)
+    kept = {name: value for name, value in filled.state_dict().items() if name.startswith(known)}
+    digest = hashlib.sha256()
+    for name, value in kept.items():
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    path = cache / f"vgg16-calibrated-{digest.hexdigest()[:12]}.pt"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        torch.save({name: value.clone() for name, value in kept.items()}, part := path.with_suffix(".part"))
+        part.replace(path)
+    return str(path)
 
 
-def _imagenet() -> dict[str, Tensor]:
+def _imagenet() -> str:
+    weights = VGG16_BN_Weights.IMAGENET1K_V1
     try:
-        return VGG16_BN_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+        weights.get_state_dict(progress=True)
     except OSError as error:  # no network, a quota, a disk that is full
         raise CheckpointError(
-            f"the ImageNet weights of vgg16_bn could not be fetched: {error}. Give --model.weights FILE or none."
+            f"the ImageNet weights of vgg16_bn could not be fetched: {error}. Give --weights FILE or none."
         ) from None
-
-
-def read_state(path: str) -> dict[str, Tensor]:
-    """The state dict in a file, without executing anything in it."""
-    try:
-        state = torch.load(weights_file(path), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(
-            f"{path} does not load as a state dict of tensors ({str(error).splitlines()[0]}). "
-            "Give a file written by torch.save(model.state_dict(), path)."
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(
-            f"{path}: expected a dict of tensors, found {type(state).__name__}. Save model.state_dict()."
-        )
-    return state
+    return str(Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name)
 
 
 def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:

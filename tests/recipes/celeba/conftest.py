@@ -1,4 +1,4 @@
-"""A CelebA folder of noise images in the official layout, a VGG16 of the same 13 layers but few channels, and runs."""
+"""A CelebA folder of noise images in the official layout, a VGG16 of the same 13 layers but few channels, and a study."""
 
 from __future__ import annotations
 
@@ -11,18 +11,10 @@ from PIL import Image
 from fusionconv.tabular import CELEBA_ATTRIBUTES
 
 TINY = [4, 4, "M", 4, 4, "M", 8, 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M"]
-SMALL = [
-    "--data.image_size=32",
-    "--data.batch_size=8",
-    "--data.num_workers=0",
-    "--model.weights=none",
-    "--model.classifier_width=16",
-    "--trainer.log_every_n_steps=2",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--trainer.accelerator=cpu",
-    "--trainer.num_sanity_val_steps=0",
-]
+#: what makes a study tiny; the engine's options
+SMALL = ["--image-size", "32", "--batch-size", "8", "--weights", "none", "--controls", "1", "--resamples", "100",
+         "--trainer.accelerator", "cpu"]  # fmt: skip
+TINY_VGG = ["--network", "recipes.celeba.vgg:vgg16_bn", "--network-options", "classifier_width=16"]
 
 
 def write_celeba(root: Path, num_train: int = 24, num_valid: int = 8, num_test: int = 8, size: int = 32) -> Path:
@@ -55,7 +47,7 @@ def celeba(tmp_path_factory):
 def tiny_vgg():
     """Few channels in the whole session's networks (a test that wants the real one sets cfgs back)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recipes.celeba.arms.cfgs", {"D": TINY})
+        patch.setattr("recipes.celeba.vgg.cfgs", {"D": TINY})
         yield
 
 
@@ -63,17 +55,15 @@ def tiny_vgg():
 def real_vgg(monkeypatch):
     from torchvision.models.vgg import cfgs
 
-    monkeypatch.setattr("recipes.celeba.arms.cfgs", cfgs)
+    monkeypatch.setattr("recipes.celeba.vgg.cfgs", cfgs)
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory, celeba, tiny_vgg):
-    """root_dir with the runs `plain` and `hybrid`, fitted for one epoch and tested. Tests that change it copy it."""
+def fitted(tmp_path_factory, celeba, tiny_vgg):
+    """A study of both arms, fitted for one epoch with two covariates. Tests that change it copy it."""
     from recipes.celeba.__main__ import main
 
-    root = tmp_path_factory.mktemp("runs")
-    for arm in ("plain", "hybrid"):
-        where = [f"--root_dir={root}", f"--experiment={arm}"]
-        main(["fit", f"--data.root={celeba}", f"--model.arm={arm}", "--data.covariates=[Male,Young]", *where, *SMALL])
-        main(["test", *where])
-    return root
+    out = tmp_path_factory.mktemp("runs") / "both"
+    words = ["--root", str(celeba), "--out", str(out), "--covariates", "Male", "Young", *SMALL, *TINY_VGG]
+    assert main(["fit", *words]) == 0
+    return out

@@ -1,324 +1,261 @@
+"""Every command once on a tiny folder, what it leaves, and what it refuses."""
+
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
-from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
-from torchvision.models.vgg import make_layers
 
-from fusionconv.errors import CheckpointError, TableError
+from fusionconv.study.settings import make_settings
+from fusionconv.tabular import CELEBA_ATTRIBUTES
 from recipes.celeba.__main__ import COMMANDS, main
-from recipes.celeba.images import decode, prepare
-from recipes.celeba.predict import read_covariates
-from recipes.celeba.study import CelebAStudy
-from recipes.celeba.training import CONFIGS, CelebACLI
-from recipes.common.checkpoint import check_checkpoint, note_key
-from recipes.common.runs import RunFolder
-from tests.recipes.celeba.conftest import SMALL, TINY
+from recipes.celeba.training import CONFIGS, FIT, read
+from tests.recipes.celeba.conftest import SMALL, TINY_VGG
 
 pytestmark = pytest.mark.usefixtures("tiny_vgg")
 
 
-def fails(capsys, argv):
-    """Run a command that ends with exit code 2 and give its message."""
-    with pytest.raises(SystemExit) as stop:
-        main(argv)
-    assert stop.value.code == 2
-    message = capsys.readouterr().err
-    assert "Traceback" not in message
-    return message
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_yaml_is_a_study_of_the_engine(path):
+    from fusionconv.study.arms import parse_arm
+    from fusionconv.study.command_line import parse
 
-
-def files_of(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-@pytest.mark.parametrize("arm", ["plain", "hybrid"])
-def test_a_run_leaves_what_the_readme_says(run_folder, arm, celeba):
-    folder = run_folder / arm
-    assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "log.txt", "metrics.csv", "curves.png", "tensorboard", "checkpoints", "results-test.json",
-        "predictions-test.csv",
-    }  # fmt: skip
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {f"{arm}-best.ckpt", f"{arm}-last.ckpt"}
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (config["model"]["arm"], config["data"]["covariates"], config["seed_everything"]) == (
-        arm,
-        ["Male", "Young"],
-        0,
+    given = parse("compare", ["--config", str(path), "--out", "x"])
+    assert make_settings(given.settings).split_column in ("split", "as_published")
+    assert all(parse_arm(arm) for arm in given.own["arms"])
+    settings, own = read(["--config", str(path), "--root", "r", "--out", "o"], "fit", FIT)
+    assert set(settings["target"] if isinstance(settings["target"], list) else [settings["target"]]) <= set(
+        CELEBA_ATTRIBUTES
     )
-
-    log = (folder / "log.txt").read_text()
-    assert "always the more common answer gives accuracy" in log  # 0.52 is seen for what it is, before training
-    assert all(line[:2] == "20" for line in log.splitlines() if "recipes.celeba" in line)
-
-    metrics = pd.read_csv(folder / "metrics.csv")
-    assert not metrics.duplicated(["epoch", "step"]).any()
-    assert metrics["val/accuracy"].notna().sum() == 1
-    assert metrics["train/loss"].notna().sum() == 2  # after step 2, and the rest of the epoch (3 steps)
-
-    # The figures are those of the predictions, by another library.
-    result = json.loads((folder / "results-test.json").read_text())
-    table = pd.read_csv(folder / "predictions-test.csv")
-    assert table["file"].tolist() == [f"{number:06d}.jpg" for number in range(33, 41)]
-    rows = [line.split() for line in (celeba / "celeba/list_attr_celeba.txt").read_text().splitlines()[34:]]
-    assert table["target"].tolist() == [int(row[3] == "1") for row in rows]  # Attractive
-    assert result["metrics"]["accuracy"] == pytest.approx(accuracy_score(table["target"], table["prediction"]))
-    assert result["metrics"]["auroc"] == pytest.approx(roc_auc_score(table["target"], table["probability"]))
-    assert result["confusion"] == confusion_matrix(table["target"], table["prediction"], labels=[0, 1]).tolist()
-    expected = {
-        "experiment": arm, "arm": arm, "mode": "corrected", "split": "test", "target": "Attractive", "layer_idx": 0,
-        "covariates": ["Male", "Young"], "num_images": 8, "skipped": [], "epochs": 1, "steps": 3, "seed": 0,
-    }  # fmt: skip
-    assert expected.items() <= result.items()
-    assert result["majority_accuracy"] == max(table["target"].mean(), 1 - table["target"].mean())
-    assert result["seconds"] > 0
+    assert own["arms"] == given.own["arms"]
 
 
-def test_both_arms_begin_alike(run_folder):
-    """The first training loss agrees only where weights, order of images and outputs do (V moves by lr = 1e-5)."""
-    first = [pd.read_csv(run_folder / arm / "metrics.csv")["train/loss"][0] for arm in ("plain", "hybrid")]
-    assert first[0] == pytest.approx(first[1], abs=1e-3)
-
-
-def test_a_second_fit_writes_nothing_over(run_folder, celeba, capsys):
-    before = files_of(run_folder / "plain")
-    argv = ["fit", f"--data.root={celeba}", f"--root_dir={run_folder}", "--experiment=plain", *SMALL]
-    message = fails(capsys, argv)
-    assert "--overwrite" in message
-    assert "--resume" in message
-    assert files_of(run_folder / "plain") == before
-    assert "exclude each other" in fails(capsys, [*argv, "--resume", "--overwrite"])
-    assert "plain folder name" in fails(capsys, [*argv, "--experiment=../x"])
-
-
-def test_a_mistake_in_the_options_leaves_no_run_behind(celeba, tmp_path, capsys):
-    argv = ["fit", f"--data.root={celeba}", f"--root_dir={tmp_path}", "--experiment=x", *SMALL]
-    for change, word in (
-        ("--data.covariates=[Male,Smilng]", "'Smiling'"),
-        ("--data.covariates=[Attractive]", "would be given the answer"),
-        ("--data.image_size=16", "at least 32"),
-        (f"--data.root={tmp_path}", "download --root"),
-        ("--model.weights=absent.pt", "is no file"),
-        ("--ckpt_path=last", "no checkpoint"),
+def test_help_of_every_command(capsys):
+    for words in (
+        [],
+        ["--help"],
+        *([command, "--help"] for command in COMMANDS if command not in ("verify", "download")),
     ):
-        assert word in fails(capsys, [*argv, change])
-        assert not RunFolder(tmp_path, "x").is_taken()
-    assert "no run" in fails(capsys, ["test", f"--root_dir={tmp_path}", "--experiment=y"])
-    for bad in ("--model.arm=both", "--modle.arm=plain"):
-        with pytest.raises(SystemExit):
-            main([*argv, bad])
-        assert "arm" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        main(["test", "--help"])
-    assert stop.value.code == 0
-    assert "--ckpt_path" in capsys.readouterr().out
+        assert main(words) == 0
+        assert "usage: python -m recipes.celeba" in capsys.readouterr().out
+    assert main(["fit", "--help", "trainer"]) == 0
+    assert "--trainer.devices" in capsys.readouterr().out
+    assert main(["nosuch"]) == 2
 
 
-def test_resume_goes_on_and_overwrite_starts_anew(run_folder, celeba, tmp_path):
-    shutil.copytree(run_folder / "hybrid", tmp_path / "hybrid")
-    where = [f"--root_dir={tmp_path}", "--experiment=hybrid"]
-    main(["fit", *where, "--resume", "--trainer.max_epochs=2"])
-    metrics = pd.read_csv(tmp_path / "hybrid/metrics.csv")
-    assert sorted(metrics["epoch"].unique()) == [0, 1]
-    assert metrics["step"].max() == 5
-    note = check_checkpoint(tmp_path / "hybrid/checkpoints/hybrid-last.ckpt", "celeba")
-    assert (note["history"]["epochs"], note["history"]["steps"]) == (2, 6)
-    main(["validate", *where, "--ckpt_path=last"])
-    assert json.loads((tmp_path / "hybrid/results-valid.json").read_text())["epochs"] == 2
-
-    main(["fit", *where, f"--config={tmp_path}/hybrid/config.yaml", "--overwrite", "--trainer.max_epochs=1"])
-    assert pd.read_csv(tmp_path / "hybrid/metrics.csv")["epoch"].max() == 0
-    assert not (tmp_path / "hybrid/results-valid.json").exists()
+def test_fit_keeps_the_official_split_and_cross_checks_its_rows(fitted, celeba):
+    rows = pd.read_csv(fitted / "rows.csv")
+    folds = pd.read_csv(fitted / "folds.csv")
+    assert folds["split"].value_counts().to_dict() == {"train": 24, "val": 8, "test": 8}
+    partition = dict(line.split() for line in (celeba / "celeba/list_eval_partition.txt").read_text().splitlines())
+    names = {"0": "train", "1": "val", "2": "test"}
+    assert folds.set_index("id")["split"].to_dict() == {name: names[code] for name, code in partition.items()}
+    assert set(rows["Male"]) == {0, 1}
+    for arm in ("image", "hybrid-first"):
+        result = json.loads((fitted / f"runs/{arm}/split/result.json").read_text())
+        assert result["num_covariates"] == 2  # no flags of missing values
+    assert (fitted / "report.html").is_file()
 
 
-def test_the_last_checkpoint_is_the_last_epoch(celeba, tiny_vgg, tmp_path):
-    """Also where the metric stays flat (lr 0) and the best epoch is the first."""
-    main([
-        "fit", f"--data.root={celeba}", f"--root_dir={tmp_path}", "--experiment=flat", *SMALL, "--model.lr=0",
-        "--trainer.max_epochs=3",
-    ])  # fmt: skip
-    folder = tmp_path / "flat/checkpoints"
-    assert check_checkpoint(folder / "flat-last.ckpt", "celeba")["history"]["epochs"] == 3
-    assert sorted(path.name for path in folder.iterdir()) == ["flat-best.ckpt", "flat-last.ckpt"]
+def test_validate_and_test_say_what_the_predictions_say(fitted, capsys):
+    for command, part in (("validate", "val"), ("test", "test")):
+        assert main([command, "--study", str(fitted)]) == 0
+        printed = capsys.readouterr().out
+        table = pd.read_csv(fitted / f"{command}.csv").set_index("arm")
+        for arm in ("image", "hybrid-first"):
+            rows = pd.read_csv(fitted / f"runs/{arm}/split/predictions.csv", dtype={"control": str})
+            rows = rows[(rows["part"] == part) & (rows["control"] == "true")]
+            assert table.loc[arm, "n"] == 8
+            assert table.loc[arm, "accuracy"] == pytest.approx((rows["decision"] == rows["target"]).mean())
+            assert table.loc[arm, "base_rate"] == pytest.approx(rows["target"].mean())
+            if rows["decision"].nunique() == 1:
+                assert f"{arm} split: all 8 answers are one class" in printed
+    assert main(["test", "--study", str(fitted), "--arm", "film@last"]) == 2
 
 
-def test_a_refused_overwrite_or_resume_leaves_the_run_as_it_was(run_folder, tmp_path, capsys):
-    shutil.copytree(run_folder / "hybrid", tmp_path / "hybrid")
-    (tmp_path / "hybrid/log.txt").unlink()
-    before = files_of(tmp_path / "hybrid")
-    argv = ["fit", f"--config={tmp_path}/hybrid/config.yaml", f"--root_dir={tmp_path}", "--experiment=hybrid"]
-    assert "img_align_celeba" in fails(capsys, [*argv, "--overwrite", f"--data.root={tmp_path}/nowhere"])
-    assert "covariates" in fails(capsys, [*argv, "--resume", "--data.covariates=[Young,Male]"])
-    (tmp_path / "hybrid/log.txt").unlink()
-    assert files_of(tmp_path / "hybrid") == before
-
-
-def test_answers_that_are_no_numbers_are_an_error(run_folder, celeba, tmp_path, capsys):
-    shutil.copytree(run_folder / "plain", tmp_path / "plain")
-    path = tmp_path / "plain/checkpoints/plain-best.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
-    checkpoint["state_dict"]["network.classifier.6.bias"].fill_(float("nan"))
-    torch.save(checkpoint, path)
-    assert "not a number for 8 of 8" in fails(capsys, ["test", f"--root_dir={tmp_path}", "--experiment=plain"])
-    images = f"--images={celeba}/celeba/img_align_celeba"
-    argv = ["predict", f"--checkpoint={path}", images, f"--out={tmp_path}/out.csv", "--num_workers=0"]
-    assert "not a number" in fails(capsys, argv)
-    assert not (tmp_path / "out.csv").exists()
-
-
-def test_checkpoints_load_without_pickle_and_say_what_they_are(run_folder):
-    path = run_folder / "hybrid/checkpoints/hybrid-best.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
-    assert checkpoint[note_key("celeba")]["covariates"] == ["Male", "Young"]
-    study = CelebAStudy.load_from_checkpoint(path, weights_only=True)
-    assert study.encoder.get_feature_names_out().tolist() == ["Male", "Young"]
-    assert study.network.get_submodule("features.0").covariate_weight.count_nonzero() > 0  # V was trained, and loaded
-
-
-def test_a_plain_vgg16_is_calibrated_on_training_images_and_its_file_is_needed_once(celeba, tmp_path):
-    features = make_layers(TINY, batch_norm=False)
-    weights = tmp_path / "vgg16.pt"
-    torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, weights)
-    argv = [f"--root_dir={tmp_path}", "--experiment=vgg"]
-    start = ["--trainer.limit_train_batches=1", "--model.lr=0", "--model.calibration_images=12"]
-    main(["fit", f"--data.root={celeba}", *argv, *SMALL, f"--model.weights={weights}", *start])
-    weights.unlink()
-    main(["test", *argv])
-    network = CelebAStudy.load_from_checkpoint(tmp_path / "vgg/checkpoints/vgg-last.ckpt", weights_only=True).network
-    images = [decode(celeba / f"celeba/img_align_celeba/{number:06d}.jpg") for number in range(1, 25, 2)]
-    prepared = prepare(images, 32, "corrected")
-    with torch.no_grad():  # the file has no classifier: VGG16's features over one number (test_weights.py)
-        got, expected = network.features.train()(prepared), features(prepared)
-    factor = float((got * expected).sum() / expected.square().sum())
-    assert factor > 0
-    torch.testing.assert_close(got, factor * expected, rtol=2e-3, atol=2e-3 * float(got.std()))
-
-
-def test_a_checkpoint_of_another_run_is_refused(run_folder, celeba, tmp_path, capsys):
-    """--config in place of the run's own configuration: what the run says must be what the checkpoint says."""
-    checkpoint = run_folder / "hybrid/checkpoints/hybrid-best.ckpt"
-    argv = ["test", f"--config={run_folder}/hybrid/config.yaml", f"--root_dir={tmp_path}", f"--ckpt_path={checkpoint}"]
-    for change, words in (
-        ("--data.covariates=[Young,Male]", ["['Male', 'Young']", "['Young', 'Male']", "order"]),
-        ("--data.target=Smiling", ["'Attractive'", "'Smiling'"]),
-        ("--model.arm=plain", ["'hybrid'", "'plain'"]),
-    ):
-        message = fails(capsys, [*argv, change])
-        assert all(word in message for word in words)
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    (tmp_path / "page.ckpt").write_text("<html>")
-    assert "other.ckpt" in fails(capsys, [*argv[:-1], f"--ckpt_path={tmp_path}/other.ckpt"])
-    assert "weights_only=True" in fails(capsys, [*argv[:-1], f"--ckpt_path={tmp_path}/page.ckpt"])
-    assert "no checkpoint" in fails(capsys, [*argv[:-1], f"--ckpt_path={tmp_path}/absent.ckpt"])
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        check_checkpoint(tmp_path, "celeba")
-
-
-def test_a_loss_that_is_no_number_stops_the_run(celeba, tmp_path, capsys):
-    argv = ["fit", f"--data.root={celeba}", f"--root_dir={tmp_path}", "--experiment=nan", "--model.lr=1e30", *SMALL]
-    message = fails(capsys, argv)
-    assert "loss is nan by step 2" in message
-    assert "1e+30" in message
-
-
-def test_images_that_do_not_decode_are_counted_in_the_results(run_folder, celeba, tmp_path, capsys):
-    shutil.copytree(celeba, tmp_path / "data")
-    (tmp_path / "data/celeba/img_align_celeba/000035.jpg").write_text("<html>")
-    shutil.copytree(run_folder / "plain", tmp_path / "plain")
-    argv = ["test", f"--root_dir={tmp_path}", "--experiment=plain", f"--data.root={tmp_path}/data"]
-    assert "--data.on_error skip" in fails(capsys, argv)
-    main([*argv, "--data.on_error=skip"])
-    result = json.loads((tmp_path / "plain/results-test.json").read_text())
-    assert (result["num_images"], result["skipped"]) == (7, ["000035.jpg"])
-    assert "000035.jpg" in (tmp_path / "plain/log.txt").read_text()
-
-
-def test_as_published_leaves_the_test_split_alone(run_folder, capsys):
-    message = fails(capsys, ["test", f"--root_dir={run_folder}", "--experiment=plain", "--model.mode=as_published"])
-    assert "validate" in message
-
-
-def test_predict_writes_a_row_for_each_image_that_has_one(run_folder, celeba, tmp_path, capsys):
+def test_predict_gives_the_tests_own_answers(fitted, celeba, tmp_path, capsys):
+    """A CSV of ours, CelebA's own table, and for the image arm no table: the same images, the same answers."""
     images = tmp_path / "images"
     images.mkdir()
-    for number in (33, 34, 36):
-        shutil.copy(celeba / f"celeba/img_align_celeba/{number:06d}.jpg", images)
-    tested = pd.read_csv(run_folder / "hybrid/predictions-test.csv").set_index("file")
-    attributes = (celeba / "celeba/list_attr_celeba.txt").read_text().splitlines()[2:]
-    rows = {row[0]: row for row in (line.split() for line in attributes)}
-    lines = ["file,Young,extra,Male"]
-    for number in (33, 34, 35):
-        row = rows[f"{number:06d}.jpg"]
-        lines.append(f"{row[0]},{int(row[40] == '1')},7,{int(row[21] == '1')}")
-    (tmp_path / "table.csv").write_text("\n".join(lines))
-    argv = ["predict", f"--checkpoint={run_folder}/hybrid/checkpoints/hybrid-best.ckpt", f"--images={images}",
-            "--num_workers=0", "--device=cpu"]  # fmt: skip
-    main([*argv, f"--table={tmp_path}/table.csv", f"--out={tmp_path}/out.csv"])
-    printed = capsys.readouterr().out
-    assert "1 images have no row" in printed and "000036.jpg" in printed  # noqa: PT018
-    assert "1 rows" in printed and "000035.jpg" in printed  # noqa: PT018
-    out = pd.read_csv(tmp_path / "out.csv").set_index("file")
-    assert out.index.tolist() == ["000033.jpg", "000034.jpg"]
-    pd.testing.assert_frame_equal(out, tested.loc[out.index, ["probability", "prediction"]], rtol=1e-4)
+    own = pd.read_csv(fitted / "runs/hybrid-first/split/predictions.csv", dtype={"control": str})
+    own = own[(own["part"] == "test") & (own["control"] == "true")].set_index("id")["probability"]
+    for name in own.index:
+        shutil.copy(celeba / "celeba/img_align_celeba" / name, images / name)
+    rows = pd.read_csv(fitted / "rows.csv").set_index("file").loc[own.index[::-1], ["Young", "Male"]].reset_index()
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    for table in (tmp_path / "mine.csv", celeba / "celeba/list_attr_celeba.txt"):
+        out = tmp_path / "out.csv"
+        words = ["--study", str(fitted), "--images", str(images), "--table", str(table), "--out", str(out)]
+        assert main(["predict", "--arm", "hybrid@first", *words]) == 0
+        found = pd.read_csv(out).set_index("id")["probability"]
+        np.testing.assert_allclose(found[own.index], own, atol=1e-6)
+    assert "32 rows of" in capsys.readouterr().out  # of CelebA's table have no image
+    assert main(["predict", "--arm", "image", "--study", str(fitted), "--images", str(images), "--out", str(out)]) == 0
+    assert len(pd.read_csv(out)) == 8
+    bad = (
+        (["--table", str(tmp_path / "mine.csv"), "--images", str(tmp_path / "nowhere")], "folder of images"),
+        (["--table", str(tmp_path / "none.csv"), "--images", str(images)], "not there"),
+        (["--images", str(images)], "no table"),
+        (["--images", str(tmp_path), "--table", str(tmp_path / "mine.csv")], "got none of"),
+    )
+    for words, says in bad:
+        assert main(["predict", "--arm", "hybrid@first", "--study", str(fitted), "--out", str(out), *words]) == 2
+        assert says in capsys.readouterr().err
 
-    # CelebA's own table gives the same; an existing file is kept.
-    own = f"--table={celeba}/celeba/list_attr_celeba.txt"
-    assert "--overwrite" in fails(capsys, [*argv, own, f"--out={tmp_path}/out.csv"])
-    main([*argv, own, f"--out={tmp_path}/out.csv", "--overwrite"])
-    assert len(pd.read_csv(tmp_path / "out.csv")) == 3
-    assert "give --table" in fails(capsys, [*argv, f"--out={tmp_path}/x.csv"])
-    assert "no such file" in fails(capsys, [*argv, f"--out={tmp_path}/x.csv", f"--table={tmp_path}/absent.csv"])
-    (tmp_path / "short.csv").write_text("file,Male,Yuong\n000033.jpg,1,0\n")
-    assert "'Young'" in fails(capsys, [*argv, f"--out={tmp_path}/x.csv", f"--table={tmp_path}/short.csv"])
-    (images / "000033.jpg").write_text("no image")
-    assert "000033.jpg" in fails(capsys, [*argv, own, f"--out={tmp_path}/x.csv"])
-    assert not (tmp_path / "x.csv").exists()
+
+def test_explain_and_robustness(fitted, tmp_path, capsys):
+    assert main(["explain", str(fitted), "--arm", "hybrid@first", "--rows", "2", "--out", str(tmp_path / "e")]) == 0
+    assert {p.name for p in (tmp_path / "e").iterdir()} == {"attribution.png", "effects.png", "kernels.png"}
+    assert main(["robustness", str(fitted), "--arm", "image", "--step", "180", "--out", str(tmp_path / "r")]) == 0
+    table = pd.read_csv(tmp_path / "r/robustness.csv")
+    assert table["degrees"].tolist()[:3] == [0, 180, 360]
+    assert table.loc[0, "accuracy"] == table.loc[2, "accuracy"]
+
+
+def test_crossval_keeps_people_together_and_leaves_the_test_images_alone(celeba, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(celeba, root)
+    names = [f"{i + 1:06d}.jpg" for i in range(40)]
+    (root / "celeba/identity_CelebA.txt").write_text("".join(f"{name} {i // 2}\n" for i, name in enumerate(names)))
+    out = tmp_path / "cv"
+    words = ["--root", str(root), "--out", str(out), "--folds", "2", "--arms", "covariates", "image", *SMALL, *TINY_VGG]
+    assert main(["crossval", *words]) == 0
+    folds = pd.read_csv(out / "folds.csv")
+    assert sorted(folds["id"]) == names[:32]  # train and valid
+    for fold in ("repeat0-fold0", "repeat0-fold1"):
+        assert folds.groupby("subject")[fold].nunique().max() == 1
+    assert (folds[["repeat0-fold0", "repeat0-fold1"]] == "test").sum(axis=1).eq(1).all()
+    config = ["--config", str(CONFIGS / "as-published.yaml")]
+    assert main(["crossval", *config, "--root", str(root), "--out", str(tmp_path / "x")]) == 2
+
+
+def test_people_on_both_sides_are_refused_unless_another_unit_is_named(celeba, tmp_path, capsys):
+    root = tmp_path / "data"
+    shutil.copytree(celeba, root)
+    (root / "celeba/identity_CelebA.txt").write_text("".join(f"{i + 1:06d}.jpg {i % 3}\n" for i in range(40)))
+    words = ["fit", "--root", str(root), "--arms", "covariates", "--controls", "0", "--resamples", "100"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 2
+    assert "each subject on one side" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "b"), "--subject", "file"]) == 0
+
+
+def test_as_published_is_judged_on_the_validation_images(celeba, tmp_path, capsys):
+    out = tmp_path / "published"
+    words = ["--config", str(CONFIGS / "as-published.yaml"), "--root", str(celeba), "--out", str(out), *SMALL]
+    arms = yaml.safe_load((CONFIGS / "as-published.yaml").read_text())["arms"]
+    small = [{**arm, "network_options": {**arm.get("network_options", {}), "classifier_width": 16}} for arm in arms]
+    config = yaml.safe_load((CONFIGS / "as-published.yaml").read_text())
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**config, "arms": small[1:], "lr": 1e-3}))
+    words[1] = str(tmp_path / "small.yaml")
+    assert main(["fit", *words, "--image-size", "64"]) == 0
+    folds = pd.read_csv(out / "folds.csv", keep_default_na=False)
+    assert folds["split"].value_counts().to_dict() == {"train": 24, "test": 8, "": 8}
+    assert main(["validate", "--study", str(out)]) == 0
+    assert pd.read_csv(out / "validate.csv")["n"].tolist() == [8, 8, 8]
+    capsys.readouterr()
+    assert main(["test", "--study", str(out)]) == 2
+    assert "run validate" in capsys.readouterr().err
+    # V: trained where there is one covariate, as it was drawn where there are three
+    import torch
+    from safetensors.torch import load_file
+
+    from fusionconv.study.arms import build_arm, parse_arm
+    from fusionconv.study.networks import build_network
+
+    for arm, count in ((small[2], 1), (small[3], 3)):
+        saved = load_file(out / f"runs/{arm['name']}/split/model/model.safetensors")
+        torch.manual_seed(0)
+        network = build_network("recipes.celeba.vgg:as_published", num_outputs=2, in_channels=3, image_size=(64, 64),
+                                options=arm["network_options"])  # fmt: skip
+        drawn = build_arm(parse_arm(arm), network, count).state_dict()
+        name = "features.published.covariate_weight"
+        assert torch.equal(saved[name], drawn[name]) == (count == 3)
+        assert not torch.equal(saved["features.published.weight"], drawn["features.published.weight"])
+
+
+@pytest.mark.parametrize("config", ["attributes-bce", "attributes-published-mse"])
+def test_forty_attributes(celeba, tmp_path, config):
+    out = tmp_path / "forty"
+    words = ["--config", str(CONFIGS / f"{config}.yaml"), "--root", str(celeba), "--out", str(out), "--epochs", "1"]
+    assert main(["fit", *words, *SMALL, "--network", "fusionconv:small_cnn"]) == 0
+    assert main(["test", "--study", str(out)]) == 0
+    each = pd.read_csv(out / "attributes-test.csv")
+    assert each["attribute"].tolist() == list(CELEBA_ATTRIBUTES)
+    rows = pd.read_csv(out / "runs/image/split/predictions.csv", dtype={"control": str})
+    rows = rows[rows["part"] == "test"]
+    line = each.set_index("attribute").loc["Smiling"]
+    assert line["base_rate"] == pytest.approx(rows["target_Smiling"].mean())
+    assert line["accuracy"] == pytest.approx((rows["target_Smiling"] == (rows["p_Smiling"] >= 0.5)).mean())
+    assert main(["fit", *words[:4], "--out", str(tmp_path / "x"), "--covariates", "Male"]) == 2  # a target
+
+
+def test_lr_find(celeba, tmp_path, capsys):
+    words = ["--root", str(celeba), "--out", str(tmp_path), "--steps", "20", "--arm", "hybrid@first", *SMALL, *TINY_VGG]
+    assert main(["lr_find", *words]) == 0
+    assert "lr_find.png" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "lr_find.csv")) <= 20
+
+
+def test_a_plain_vgg16_is_calibrated_and_said_so(celeba, tmp_path):
+    import torch
+    from torchvision.models.vgg import make_layers
+
+    from tests.recipes.celeba.conftest import TINY
+
+    torch.manual_seed(1)
+    state = make_layers(TINY, batch_norm=False).state_dict()
+    torch.save({f"features.{name}": value for name, value in state.items()}, tmp_path / "vgg16.pt")
+    out = tmp_path / "out"
+    words = ["--root", str(celeba), "--out", str(out), "--arms", "image", *SMALL, *TINY_VGG]
+    assert main(["fit", *words, "--weights", str(tmp_path / "vgg16.pt")]) == 0
+    weights = Path(yaml.safe_load((out / "study.yaml").read_text())["settings"]["weights"])
+    assert weights.name.startswith("vgg16-calibrated-")
+    assert main(["fit", *words, "--weights", str(tmp_path / "vgg16.pt")]) == 0  # nothing is done again
+    assert main(["fit", *words]) == 2  # other weights
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("words", "says"),
     [
-        ("file,Male,Young,Male\n000033.jpg,1,0,0\n", "each column name once.*'Male'"),
-        ("file,Male,Young\n000033.jpg,1,0\n000034.jpg,1,0,1,1\n", "line 3: expected 3 values"),
-        ("file,Male,Young\n000033.jpg,1\n", "line 2: expected 3 values"),
-        ("file,Male,Young\n", "rows after the header"),
-        ('file,Male,Young\n000033.jpg,1,"0\n000034.jpg,1,0\n', "line 2: .*quote"),
-        ("file,Male,Young\n000033.jpg,1,\0\n", "NUL"),
-        ("file,Male,Old\n000033.jpg,1,0\n", "unknown column 'Young'"),
+        (["--root", "nowhere", "--out", "x"], "img_align_celeba"),
+        (["--out", "x"], "--root"),
+        (["--root", "{root}"], "--out"),
+        (["--root", "{root}", "--out", "x", "--target", "Smilling"], "Smilling"),
+        (["--root", "{root}", "--out", "x", "--covariates", "Attractive"], "Attractive"),
+        (["--root", "{root}", "--out", "x", "--covariates", "Age"], "Age"),
+        (["--root", "{root}", "--out", "x", "--arms", "hybrid@fist"], "fist"),
+        (["--root", "{root}", "--out", "x", "--data.root", "y"], "data"),
+        (["--root", "{root}", "--out", "x", "--config", "none.yaml"], "none.yaml"),
+        (["--root", "{root}", "--out", "x", "--weights", "none.pt", *TINY_VGG], "none.pt"),
+        (["--root", "{root}", "--out", "x", "--weights", "none", "--image-size", "16", *TINY_VGG], "image-size 32"),
+        (["--root", "{root}", "--out", "x", "--epochs", "0"], "epochs"),
+        (["--root", "{root}", "--out", "/proc/x"], "/proc/x"),
     ],
+    ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_predict_refuses_a_table_that_is_none(tmp_path, text, words):
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(TableError, match=words):
-        read_covariates(tmp_path / "t.csv", ["Male", "Young"])
+def test_bad_input_is_one_line_that_says_what(words, says, celeba, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *(word.format(root=celeba) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.startswith("recipes.celeba fit: ")
 
 
-def test_predict_reads_spaces_and_trailing_commas(tmp_path):
-    (tmp_path / "t.csv").write_text("file , Male,Young,\n000033.jpg,1,0,\n")
-    table = read_covariates(tmp_path / "t.csv", ["Young", "Male"])
-    assert table.loc["000033.jpg", ["Male", "Young"]].tolist() == [1, 0]
+def test_files_and_lines_of_the_recipe():
+    """At most ten Python files and 2,000 lines; nothing of another recipe, and nothing imports a recipe from below."""
+    import ast
 
-
-def test_help_names_every_command_and_an_unknown_one_is_refused(capsys):
-    main(["--help"])
-    text = capsys.readouterr().out
-    assert all(f"  {command}" in text for command in COMMANDS)
-    with pytest.raises(SystemExit):
-        main(["train"])
-    assert "unknown command 'train'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
-def test_every_configuration_loads(path, tmp_path, celeba):
-    cli = CelebACLI("fit", [f"--config={path}", f"--data.root={celeba}", f"--root_dir={tmp_path}"])
-    assert not any(Path(tmp_path).iterdir())  # a run that is refused now leaves no folder
-    assert cli.model.hparams.covariates == cli.datamodule.covariates
-    assert (cli.model.hparams.mode == "as_published") == path.stem.startswith("as-published")
-    assert cli.model.hparams.constant == cli.datamodule.constant
-    assert path.stem in (cli.config.experiment, "default")
-    epochs = {"demo": 4, "attributes-bce": 3, "attributes-published-mse": 3}
-    assert cli.trainer.max_epochs == epochs.get(path.stem, 1)
+    root = Path(__file__).parents[3]
+    files = sorted((root / "recipes/celeba").rglob("*.py"))
+    assert len(files) <= 10
+    assert sum(len(path.read_text().splitlines()) for path in files) <= 2000
+    for path in [*files, *(root / "fusionconv").rglob("*.py"), *(root / "benchmarks").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                allowed = path in files and name.startswith("recipes.celeba")
+                assert allowed or not name.startswith("recipes"), f"{path}: {name}"

@@ -1,5 +1,6 @@
 import hashlib
 
+import numpy as np
 import pytest
 
 from fusionconv.errors import TableError
@@ -13,7 +14,7 @@ def wrong(root):
 
 
 def test_a_whole_folder_is_good(celeba, capsys):
-    main(["verify", f"--root={celeba}"])
+    assert main(["verify", f"--root={celeba}"]) == 0
     text = capsys.readouterr().out
     assert "good to train on" in text
     assert "'train': 24, 'valid': 8, 'test': 8" in text
@@ -121,3 +122,49 @@ def test_download_writes_nothing_over_and_explains_a_quota_page(drive, tmp_path,
     monkeypatch.setattr(utils, "download_file_from_google_drive", no_gdown)
     with pytest.raises(TableError, match="pip install gdown"):
         files.download([f"--root={tmp_path}/data"])
+
+
+# ---- the study table ----
+
+
+def test_the_table_joins_the_three_files_by_name(tmp_path):
+    """Against a second reading of the raw lines; the rows of the files are in three different orders."""
+    root = write_celeba(tmp_path)
+    folder = root / "celeba"
+    draw = np.random.default_rng(0)
+    lines = (folder / "list_attr_celeba.txt").read_text().splitlines()
+    truth = {line.split()[0]: dict(zip(lines[1].split(), line.split()[1:], strict=True)) for line in lines[2:]}
+    rows = lines[2:]
+    draw.shuffle(rows)
+    (folder / "list_attr_celeba.txt").write_text("\n".join([*lines[:2], *rows]))
+    splits = dict(line.split() for line in (folder / "list_eval_partition.txt").read_text().splitlines())
+    people = {name: str(number // 2) for number, name in enumerate(sorted(splits))}
+    (folder / "identity_CelebA.txt").write_text("\n".join(f"{n} {people[n]}" for n in draw.permutation(sorted(people))))
+    table = files.study_table(root).set_index("file")
+    assert list(table.index) == list(splits)
+    for name, row in table.iterrows():
+        assert row["person"] == f"p{people[name]}"
+        assert row["split"] == {"0": "train", "1": "valid", "2": "test"}[splits[name]]
+        assert row["as_published"] == {"0": "train", "1": "test", "2": ""}[splits[name]]
+        assert all(row[column] == (truth[name][column] == "1") for column in truth[name])
+        assert (row["all_0"], row["all_1"]) == (0, 1)
+
+
+def test_tables_of_two_editions_are_refused(tmp_path):
+    root = write_celeba(tmp_path)
+    identity = root / "celeba/identity_CelebA.txt"
+    identity.write_text("000001.jpg 7\n")
+    with pytest.raises(TableError, match=r"identity of every image, got none of 000002.jpg, .*39 in all"):
+        files.study_table(root)
+    identity.unlink()
+    assert files.study_table(root)["person"].is_unique
+    with (root / "celeba/list_eval_partition.txt").open("a") as file:
+        file.write("000041.jpg 2\n")
+    with pytest.raises(TableError, match="same edition"):
+        files.study_table(root)
+    for path in ("list_eval_partition.txt", "list_attr_celeba.txt"):
+        (root / "celeba" / path).unlink()
+        with pytest.raises(TableError, match="verify"):
+            files.study_table(root)
+    with pytest.raises(TableError, match=r"--root .*img_align_celeba"):
+        files.study_table(tmp_path / "nowhere")
