@@ -10,6 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from fusionconv.errors import StudyError
+from fusionconv.study.forked import forked_rng
 from fusionconv.study.settings import Settings
 
 if TYPE_CHECKING:
@@ -265,7 +266,6 @@ def build_arm(arm: Arm, network: nn.Module, num_covariates: int) -> nn.Module:
     Raises:
         SurgeryError: the network cannot have this arm; the message says which it can.
     """
-    import torch
 
     from fusionconv import fuse_into
     from fusionconv.errors import SurgeryError
@@ -283,7 +283,7 @@ def build_arm(arm: Arm, network: nn.Module, num_covariates: int) -> nn.Module:
     method, options = str(arm.method), dict(arm.options)
     if method == "condconv":
         options.setdefault("ignore_covariates", True)
-    with torch.random.fork_rng(devices=[]):
+    with forked_rng():
         try:
             return fuse_into(network, _place(arm, network), num_covariates, method=method, **options)
         except (SurgeryError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionconv.errors import StudyError
+from fusionconv.study.forked import forked_rng
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,13 +42,12 @@ def board_logger(folder: Path) -> Logger:
 
 def draw_graph(logger: Any, network: nn.Module, batch: Mapping[str, Any], takes_covariates: bool) -> None:
     """Write the network's graph; one that cannot be traced trains all the same, with a line in the log."""
-    import torch
 
     inputs = (batch["image"], batch["covariates"]) if takes_covariates else (batch["image"],)
     modes = {module: module.training for module in network.modules()}
     network.eval()  # no running statistics, no random numbers
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        with warnings.catch_warnings(), forked_rng():
             warnings.simplefilter("ignore")  # of the tracer: shapes become constants, which a picture may have
             logger.experiment.add_graph(network, inputs)
     except Exception as error:  # the tracer raises many kinds

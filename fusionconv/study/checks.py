@@ -12,6 +12,7 @@ import pandas as pd
 from fusionconv.errors import LeakageWarning, StudyError, TableError
 from fusionconv.study.arms import Arm, build_arm, count_parameters, too_large
 from fusionconv.study.folds import PARTS, fold_data
+from fusionconv.study.forked import forked_rng
 from fusionconv.study.image_checks import require_image_options
 from fusionconv.study.rows import Rows
 from fusionconv.study.settings import Settings, make_settings
@@ -161,7 +162,6 @@ def check_arms(
     Raises:
         SurgeryError: an arm that the network cannot have, or an image size that it does not take.
     """
-    import torch
 
     from fusionconv.study.folds import require_normalisation
     from fusionconv.study.networks import build_network, check_network, freeze
@@ -178,7 +178,7 @@ def check_arms(
         data = fold_data(rows, split, own, None, covariates=own.covariates)
         if arm.takes_covariates and data.num_covariates == 0:
             raise StudyError(f"arm {arm.name}: expected covariates, got none; give --covariates COLUMNS")
-        with torch.random.fork_rng(devices=[]):
+        with forked_rng():
             network = build_network(
                 own.network, num_outputs=rows.task.num_outputs, in_channels=store.array.shape[1],
                 image_size=own.part or store.array.shape[2:], options=own.network_options, head=own.head,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import StudyError, SurgeryError
+from fusionconv.study.forked import forked_rng
 
 __all__ = ["HeadOptions", "HiddenHead", "find_head", "last_linear", "put_head", "read_head"]
 
@@ -132,7 +133,7 @@ def _that_answers(network: nn.Module, names: Sequence[str], images: Tensor) -> s
     ]
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), forked_rng():
             answer = network(images)
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
         return None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fusionconv.study.augment_pairs import augmentation_of
 from fusionconv.study.folds import FoldData
+from fusionconv.study.forked import forked_rng
 from fusionconv.study.image_report import outline
 from fusionconv.study.settings import Settings
 
@@ -37,7 +38,7 @@ def inputs_figure(data: FoldData, settings: Settings, images: int = 6, draws: in
     assert data.store is not None
     ids = list(data.tables["train"].ids)[:images]
     augment = augmentation_of(settings.augment, data)
-    with torch.random.fork_rng(devices=[]):
+    with forked_rng():
         torch.manual_seed(settings.seed)
         draws = 1 if augment is None else draws
         batches = [data.batch("train", ids, augment) for _ in range(draws)]

@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.errors import StudyError, SurgeryError
 from fusionconv.study.first_weights import load_weights
+from fusionconv.study.forked import forked_rng
 from fusionconv.study.freezing import freeze, frozen_modules, frozen_parameters
 from fusionconv.study.heads import HeadOptions, find_head, last_linear, put_head, read_head
 from fusionconv.study.network_makers import LIBRARIES, make_network
@@ -151,7 +152,7 @@ def _answer(network: nn.Module, in_channels: int, image_size: Sequence[int]) -> 
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), forked_rng():
             return network(noise.to(like))
     finally:
         for module, training in modes.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusionconv.study.arms import Arm
 from fusionconv.study.folds import FoldData
+from fusionconv.study.forked import forked_rng
 from fusionconv.study.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,11 +63,10 @@ def plain_network(
     ``own_functions`` says whether the name may be a function of yours. `fusionconv.load` says no: nothing is run only
     because a file names it.
     """
-    import torch
 
     from fusionconv.study.networks import build_network
 
-    with torch.random.fork_rng(devices=[]):
+    with forked_rng():
         return build_network(
             name, num_outputs=num_outputs, in_channels=in_channels, image_size=tuple(image_size), options=options,
             head=head, own_functions=own_functions,
