@@ -5,10 +5,10 @@ A fused layer asks for the topmost frame of its own model. So models nest, threa
 nothing stays on a module: a layer that is reached without a call around it raises instead of using somebody else's
 covariates.
 
-Backward is the one time when layers run outside their call (activation checkpointing runs the forward again):
-recompute.py reinstates the frame there. A frame of a call still open outside is not valid inside backward.
-torch.compile cannot ask whether a backward is running, so a compiled part of a model goes by the frames alone: one
-that was reinstated is on the stack during backward and at no other time.
+Backward is the one time when layers run outside their call (activation checkpointing runs the forward again): there
+the autograd node that runs knows the frame, see recompute.py. A frame of a call still open outside is not valid inside
+backward. torch.compile cannot ask whether a backward is running, so a compiled part of a model goes by the frames on
+the stack alone: one that was reinstated is there during backward and at no other time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from torch import Tensor
 from fusionconv.errors import CovariateError
 from fusionconv.functional import largest_magnitude
 from fusionconv.surgery import recompute
-from fusionconv.surgery.recompute import in_backward, reinstating
+from fusionconv.surgery.recompute import in_backward, noted, noting
 
 __all__ = ["OF_ITS_OWN", "Frame", "Owner", "current_frame"]
 
@@ -66,6 +67,8 @@ class Frame:
         self.by_hand = by_hand  # opened by `covariates()`: its layers may run in any call, not only the root's
         self.reached: set[str] = set()  # the layers that took these covariates (not told while compiling)
         self.during_backward = False
+        self.graph_task = -1  # the backward pass that it was opened in
+        self.reinstated = False
         self.traced = False
         self.version: int | None = None
         self.task: object = None  # the asyncio task that opened it; None outside of one
@@ -75,10 +78,10 @@ class Frame:
         if not torch.compiler.is_compiling():
             self.version = None if self.covariates.is_inference() else self.covariates._version
             self.task = _current_task()
-            self.during_backward = in_backward()
+            self.during_backward, self.graph_task = in_backward(), torch._C._current_graph_task_id()
             if not self.during_backward:  # a node that raised in an earlier backward has left its frame behind
                 _stack.frames[:] = [frame for frame in _stack.frames if not frame.during_backward]
-            self.recorder = reinstating(self.reinstate, self.retire)
+            self.recorder = noting(self, self.reinstate, self.retire)
             self.recorder.__enter__()
         else:
             self.traced = True
@@ -106,14 +109,10 @@ class Frame:
 
     def reinstate(self) -> Frame:
         """Push these covariates again, for one autograd node of this call that is about to run backward."""
-        if self.version is not None and self.covariates._version != self.version:
-            raise CovariateError(
-                f"the covariates of a call of {self.owner.model_name} were changed in place before its backward pass, "
-                "which would compute with the new values; give each call a tensor of its own (covariates.clone())"
-            )
+        self.refuse_changes()
         # of no task: no other one runs within a backward pass
         again = Frame(self.owner, self.covariates, self.largest)
-        again.during_backward = True
+        again.during_backward = again.reinstated = True
         _stack.frames.append(again)
         return again
 
@@ -133,6 +132,14 @@ class Frame:
         if largest is not None and largest > torch.finfo(dtype).max:
             largest_magnitude(self.covariates.to(dtype))
 
+    def refuse_changes(self) -> None:
+        """Raise a CovariateError if the covariates are no longer those that the call was made with."""
+        if self.version is not None and self.covariates._version != self.version:
+            raise CovariateError(
+                f"the covariates of a call of {self.owner.model_name} were changed in place before its backward pass, "
+                "which would compute with the new values; give each call a tensor of its own (covariates.clone())"
+            )
+
     def retire(self, again: Frame) -> None:
         """Take that frame off when the node is done."""
         if again in _stack.frames:
@@ -147,12 +154,26 @@ def current_frame(owner: Owner) -> Frame | None:
 
 
 def _frame_in_eager_mode(owner: Owner) -> Frame | None:
-    during_backward = in_backward()
+    if in_backward():
+        return _frame_in_backward(owner)
     task = _current_task()
     for frame in reversed(_stack.frames):
         # another task's frame, left open while that one waits, holds somebody else's covariates
-        if frame.owner is owner and frame.during_backward == during_backward and frame.task in (None, task):
+        if frame.owner is owner and not frame.during_backward and frame.task in (None, task):
             return frame
+    return None
+
+
+def _frame_in_backward(owner: Owner) -> Frame | None:
+    """That of a call made in this very backward pass and still open, or of the call whose node is running."""
+    graph_task = torch._C._current_graph_task_id()
+    for frame in reversed(_stack.frames):
+        if frame.owner is owner and frame.graph_task == graph_task and not frame.reinstated:
+            return frame
+    for frame in noted():
+        if frame.owner is owner:
+            frame.refuse_changes()
+            return cast(Frame, frame)
     return None
 
 

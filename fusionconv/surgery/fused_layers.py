@@ -25,6 +25,7 @@ from fusionconv.layers import (
     HybridLinear,
 )
 from fusionconv.surgery.frames import Owner, current_frame, missing_covariates
+from fusionconv.surgery.recompute import in_backward
 from fusionconv.surgery.window_guard import check_windows
 
 __all__ = ["FUSED_CLASSES", "FusedLayer"]
@@ -47,7 +48,7 @@ class FusedLayer(CovariateLayer):
             raise missing_covariates(self.fusion_owner)
         if not torch.compiler.is_compiling():
             frame.reached.add(self.fusion_name)
-            if frame.by_hand:  # no root's call around that has checked it
+            if frame.by_hand and not in_backward():  # no root's call around that has checked it
                 check_windows(self.fusion_owner.model_name, frame.covariates)
             frame.check_values(self.weight.dtype)
         return frame.covariates

@@ -192,6 +192,38 @@ def test_an_error_in_backward_leaves_no_frame_behind() -> None:
     assert frames._stack.frames == []
 
 
+@pytest.mark.skipif(not CAN_RECOMPUTE, reason="needs torch >= 2.15")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_backward_pass_that_fails_leaves_no_covariates_to_the_next(reentrant) -> None:
+    """A layer that the next backward runs from outside any call took those of the call whose backward had failed."""
+
+    class Failing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            raise RuntimeError("bad backward")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return checkpoint(lambda t: Failing.apply(self.conv(t)), x, use_reentrant=reentrant)
+
+    model = fusionconv.fuse_into(Net(), 0, 2, init="kaiming")
+    x, s = torch.randn(4, 3, 8, 8, requires_grad=True), torch.randn(4, 2)
+    with pytest.raises(RuntimeError, match="bad backward"):
+        model(x, s).sum().backward()
+    outside = x * 1.0
+    outside.register_hook(lambda g: model.conv(x.detach()).sum() * 0 + g)
+    with pytest.raises(CovariateError, match="from outside its call"):
+        outside.sum().backward()
+
+
 def test_an_exception_inside_forward_leaves_nothing_behind() -> None:
     model = fused_body()
     x, s = data(1)
