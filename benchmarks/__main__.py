@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-MEASURES = ("layers", "lowrank", "models", "scaling", "pipeline", "memory")
+MEASURES = ("ceilings", "probe", "layers", "lowrank", "models", "compiled", "scaling", "pipeline", "memory")
 DESCRIPTION = """\
 Measure one of: layers (every way to compute a layer, and its peers), lowrank (method="lowrank" beside hybrid, deep
 layers too), models (training steps of whole networks), scaling (cost against the number of covariates), pipeline (the

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import layers, lowrank
+from benchmarks.speed import layers, lowrank, models
 from benchmarks.speed.cases import grid
 from fusionconv.errors import FusionError
 
@@ -72,8 +72,9 @@ def write_page(files: Sequence[Path], out: Path) -> Path:
     lines = [HEAD.format(files=" ".join(str(file) for file in files))]
     if not any(device == "cuda" for device, _ in found):
         lines.append(
-            "**No CUDA card was at hand: nothing on this page was measured on a GPU**, and `auto` on a GPU (`grouped`) "
-            "is a guess from shapes. `benchmarks/gpu.sh` measures it; `fusionconv.autotune` chooses by measuring.\n"
+            "**No CUDA card was at hand: nothing on this page was measured on a GPU**, and what `auto` takes there "
+            "goes by channels, from reading (`fusionconv/strategies/on_device.py`). `bash benchmarks/gpu.sh` measures "
+            "it all in nine minutes; `fusionconv.autotune` chooses by measuring.\n"
         )
     for device in ("cuda", "cpu"):
         results = {measure: result for (d, measure), result in found.items() if d == device}
@@ -94,6 +95,10 @@ def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
         note = f"; {result['note']}" if result.get("note") else ""
         lines.append(f"- `{result['command']}`{quick}: {words}; {result['seconds']:.0f} s{note}")
     lines.append("")
+    if "ceilings" in results:
+        lines += _ceilings(results["ceilings"]["records"])
+    if "probe" in results:
+        lines += _probe(results["probe"]["records"])
     if "layers" in results:
         whole, done = len(grid(device)), len(results["layers"]["records"])
         if done < whole:
@@ -107,6 +112,8 @@ def _device(device: str, results: dict[str, dict[str, Any]]) -> list[str]:
         lines += _lowrank(results["lowrank"]["records"])
     if "models" in results:
         lines += _models(results["models"]["records"], goal)
+    if "compiled" in results:
+        lines += _compiled(results["compiled"]["records"])
     if "scaling" in results:
         lines += _scaling(results["scaling"]["records"])
     if "memory" in results:
@@ -223,22 +230,63 @@ def _lowrank(records: list[dict[str, Any]]) -> list[str]:
 
 def _models(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:
     lines = ["### Training steps of whole networks, K = 3\n", "Forward, cross-entropy, backward, SGD with momentum.\n"]
-    lines += ["| network, what is hybrid | input | precision | plain, ms | hybrid | film | hybrid, peak memory |"]
-    lines += ["|---|---|---|---|---|---|---|"]
+    methods = [m for m in models.METHODS if any(m in record.get("step", {}) for record in records)]
+    names = ["network, what is fused", "input", "precision", "plain, ms", *methods, "hybrid, peak memory"]
+    lines += [f"| {' | '.join(names)} |"]
+    lines += ["|" + "---|" * (5 + len(methods))]
     for record in records:
         if "left_out" in record:
-            lines.append(f"| {record['model']} | left out: {record['left_out']} | | | | | |")
+            lines.append(f"| {record['model']} | left out: {record['left_out']} |{' |' * (3 + len(methods))}")
             continue
         step, memory = record["step"], record["peak_memory_mb"]
         shown = "not known"
         if memory["plain"] and memory["hybrid"] is not None:
             shown = f"{_mark(memory['hybrid'] / memory['plain'], goal['memory'])} of {memory['plain']:.0f} MB"
+        cells = [
+            f"{_mark(step[m]['ratio'], goal['step'])} ({step[m]['low']:.2f} to {step[m]['high']:.2f})"
+            if m in step
+            else ""
+            for m in methods
+        ]
         lines.append(
             f"| {record['model']} | {'x'.join(map(str, record['input']))} | {record['precision']} | "
-            f"{step['plain']['seconds'] * 1e3:.0f} | {_mark(step['hybrid']['ratio'], goal['step'])} "
-            f"({step['hybrid']['low']:.2f} to {step['hybrid']['high']:.2f}) | {step['film']['ratio']:.2f} | {shown} |"
+            f"{step['plain']['seconds'] * 1e3:.0f} | {' | '.join(cells)} | {shown} |"
         )
     return [*lines, f"\nGoals: step ≤ {goal['step']}, memory ≤ {goal['memory']}. In brackets: quartiles over rounds.\n"]
+
+
+def _ceilings(records: list[dict[str, Any]]) -> list[str]:
+    units = {"tflops": "TFLOP/s", "gb_per_second": "GB/s", "microseconds": "us"}
+    lines = ["### What the machine can do\n", "| | |", "|---|---|"]
+    lines += [f"| {r['what']} | {r[key]:,} {unit} |" for r in records for key, unit in units.items() if key in r]
+    return [*lines, ""]
+
+
+def _probe(records: list[dict[str, Any]]) -> list[str]:
+    names = list(dict.fromkeys(name for record in records for name in record["ways"]))
+    lines = ["### All ways, forward + backward, ms\n"]
+    lines += [f"| layer | K | cuDNN searches | auto | {' | '.join(names)} |", "|" + "---|" * (len(names) + 4)]
+    for r in records:
+        cells = [f"{r['ways'][n]['step_ms']:.3g}" if "step_ms" in r["ways"].get(n, {}) else "" for n in names]
+        search = "yes" if r["cudnn_benchmark"] else "no"
+        lines.append(f"| {r['layer']} | {r['k']} | {search} | {r['auto'] or ''} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _compiled(records: list[dict[str, Any]]) -> list[str]:
+    lines = ["### Compiled by inductor, forward + backward\n"]
+    lines += ["Each as a multiple of the compiled plain layer. In brackets: quartiles over rounds.\n"]
+    names = [name for name in records[0]["step"] if name != "plain, compiled"]
+    lines += [
+        f"| layer | plain compiled, ms | {' | '.join(names)} | graphs for 4 batch sizes |",
+        "|" + "---|" * (len(names) + 3),
+    ]
+    for record in records:
+        step = record["step"]
+        cells = [f"{step[n]['ratio']:.2f} ({step[n]['low']:.2f} to {step[n]['high']:.2f})" for n in names]
+        plain = step["plain, compiled"]["seconds"] * 1e3
+        lines.append(f"| {record['case']} | {plain:.1f} | {' | '.join(cells)} | {record['graphs']} |")
+    return [*lines, ""]
 
 
 def _scaling(records: list[dict[str, Any]]) -> list[str]:

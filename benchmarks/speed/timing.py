@@ -13,7 +13,7 @@ import torch
 
 from fusionconv.study.environment import hardware, versions
 
-__all__ = ["Timing", "compare", "environment", "peak_memory"]
+__all__ = ["Timing", "compare", "environment", "peak_memory", "timed"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def compare(
     warm = {}
     for name, way in ways.items():
         for _ in range(2 if device.type == "cuda" else 1):
-            warm[name] = _timed(way, device)
+            warm[name] = timed(way, device)
     times: dict[str, list[float]] = {name: [] for name in ways}
     pairs: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
@@ -65,7 +65,7 @@ def compare(
             for name in order[start:] + order[:start]:
                 if turn > 0 and name != reference and warm[name] > slow * warm[reference]:
                     continue
-                taken[name] = _timed(ways[name], device)
+                taken[name] = timed(ways[name], device)
             for name, seconds in taken.items():
                 times[name].append(seconds)
                 pairs[name].append(seconds / taken[reference])
@@ -85,7 +85,8 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def _timed(way: Callable[[], Any], device: torch.device) -> float:
+def timed(way: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of one call; on CUDA by events."""
     if device.type == "cuda":
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(device)
