@@ -15,6 +15,7 @@ from fusionconv.study.folds import PARTS, fold_data
 from fusionconv.study.forked import forked_rng
 from fusionconv.study.image_checks import require_image_options
 from fusionconv.study.rows import Rows
+from fusionconv.study.sequences import flag_columns
 from fusionconv.study.settings import Settings, make_settings
 from fusionconv.tabular import check_leakage
 from fusionconv.tabular.sides import left_right_columns, mirroring_note
@@ -96,6 +97,7 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
 
 
 def _refuse_leaks(rows: Rows, split: pd.Series, settings: Settings, covariates: Sequence[str]) -> None:
+    covariates = [*covariates, *(name for name in flag_columns(settings) if rows.frame[name].nunique() > 1)]
     target = "_target"
     answers = rows.frame.assign(**({} if rows.task.IMAGE_OUT else {target: _answers(rows)}))
     train, others = answers[split == "train"], answers[split.isin(PARTS[1:])]

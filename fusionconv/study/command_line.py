@@ -56,6 +56,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "rows": (6, "so many test images"),
         "layer": (None, "layer whose feature maps are drawn too, such as layer4.1"),
         "out": (None, "folder of the figures; default: STUDY/explain/ARM"),
+        "difference": ([], "images out: a covariate and two values, such as age 60 80: what it changes in the answer"),
         "nifti": (False, "3-D: also write the attributions as NIfTI, on the voxels of the images' files"),
     },
     "lr-find": {

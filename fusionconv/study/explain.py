@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from torch import Tensor, nn
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import find_arm
+from fusionconv.study.difference_maps import difference_figure, read_difference, write_difference_maps
 from fusionconv.study.feature_maps import feature_maps
 from fusionconv.study.folds import FoldData, fold_data
+from fusionconv.study.own_space import write_map
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
 
@@ -22,7 +23,7 @@ __all__ = ["attribute", "attributions", "covariate_effects", "explain_arm", "ker
 
 def explain_arm(
     study: str, arm: str, fold: str | None = None, rows: int = 6, layer: str | None = None, out: str | None = None,
-    nifti: bool = False,
+    nifti: bool = False, difference: Sequence[Any] = (),
 ) -> list[Path]:  # fmt: skip
     """Draw kernels, effects of covariates and attributions of one network of a finished study.
 
@@ -34,10 +35,12 @@ def explain_arm(
         layer: whose feature maps are drawn, by its name, such as ``layer4.1``.
         out: folder of the figures; default: ``STUDY/explain/ARM``.
         nifti: 3-D: also write the attributions as NIfTI on the voxels of the images' own files.
+        difference: of a task whose answers are images, a covariate and two values of it: `difference_figure`.
 
     Returns:
         The files: ``attribution.png`` always; ``kernels.png`` and ``effects.png`` where the network takes covariates;
-        ``features-LAYER.png`` where a layer is named; ``attribution-N-ID.nii.gz`` with ``nifti``.
+        ``features-LAYER.png`` where a layer is named; ``attribution-N-ID.nii.gz`` with ``nifti``;
+        ``difference-COLUMN.png``, and with ``nifti`` ``difference-COLUMN-N-ID.nii.gz``, with ``difference``.
 
     Raises:
         StudyError: no such arm, fold, network or layer.
@@ -55,12 +58,16 @@ def explain_arm(
     predictor = load_predictor(model)
     settings = opened.of_arm(chosen_arm)
     data = fold_data(opened.rows, opened.folds[chosen], settings, opened.store, encoder=predictor.encoder,
-                     covariates=() if predictor.encoder is None else None)  # fmt: skip
+                     covariates=() if predictor.encoder is None else None,
+                     target_store=opened.target_store)  # fmt: skip
     folder = Path(out) if out else Path(study) / "explain" / name
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
     if layer is not None:
         figures[f"features-{layer}"] = feature_maps(predictor, data, layer, rows)
+    asked = read_difference(difference, predictor) if difference else None
+    if asked is not None:
+        figures[f"difference-{asked[0]}"] = difference_figure(predictor, data, asked, rows)
     figures |= {"attribution": attributions(predictor, data, rows)}
     if predictor.encoder is not None:
         figures["effects"] = covariate_effects(predictor, data)
@@ -73,7 +80,10 @@ def explain_arm(
         figure.savefig(folder / f"{title}.png", dpi=110)
         paths.append(folder / f"{title}.png")
     if nifti:
-        paths += write_maps(predictor, data, list(data.tables["test"].ids)[:rows], folder)
+        ids = list(data.tables["test"].ids)[:rows]
+        paths += write_maps(predictor, data, ids, folder)
+        if asked is not None:
+            paths += write_difference_maps(predictor, data, asked, ids, folder)
     return paths
 
 
@@ -168,25 +178,16 @@ def write_maps(predictor: Predictor, data: FoldData, ids: Sequence[str], folder:
         StudyError: 2-D images.
         VolumeError: a preparation that cannot be undone.
     """
-    import nibabel as nib
-
-    from fusionconv.study.preparation import on_file_grid
-
     assert data.store is not None
     options = data.store.options
     if options.dims != 3 or options.shuffle is not None:
         what = "2-D" if options.dims != 3 else "3-D ones whose voxels are shuffled"
         raise StudyError(f"nifti: expected a study of 3-D images, got {what}; leave --nifti out")
     _, maps, _ = attribute(predictor, data, ids)
-    paths = []
-    for at, (name, one) in enumerate(zip(ids, maps, strict=True)):
-        values, affine = on_file_grid(one.sum(0).numpy(), data.store.sources[name], options)
-        written = nib.Nifti1Image(values.astype(np.float32), affine)
-        written.header.set_xyzt_units("mm")
-        short = re.sub(r"[^\w.-]+", "_", name).split(".nii")[0]
-        paths.append(folder / f"attribution-{at}-{short}.nii.gz")
-        nib.save(written, paths[-1])
-    return paths
+    return [
+        write_map(one.sum(0).numpy(), name, data, folder / f"attribution-{at}") for at, (name, one) in
+        enumerate(zip(ids, maps, strict=True))
+    ]  # fmt: skip
 
 
 def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from fusionconv.errors import StudyError, TableError
 from fusionconv.study.rows import Rows
+from fusionconv.study.sequences import flag_columns, flag_kinds
 from fusionconv.study.settings import Settings
 from fusionconv.study.tasks import Task
 from fusionconv.study.tasks.base import Array
@@ -93,10 +94,10 @@ def _given(rows: Rows, settings: Settings) -> pd.DataFrame:
 
 def make_encoder(settings: Settings, covariates: Sequence[str] | None = None) -> CovariateEncoder | None:
     """The encoder of a study's covariates, not fitted; None without covariates."""
-    names = list(settings.covariates if covariates is None else covariates)
+    names = [*(settings.covariates if covariates is None else covariates), *flag_columns(settings)]
     if not names:
         return None
-    kinds = {name: kind for name, kind in settings.kinds.items() if name in names}
+    kinds = {name: kind for name, kind in settings.kinds.items() if name in names} | flag_kinds(settings)
     missing: Any = settings.missing
     return CovariateEncoder(
         names, kinds, missing=missing, indicator="auto" if missing == "error" else "always",
@@ -196,6 +197,9 @@ class _Rows(Dataset[Any]):
         if data.store is not None and not data.store.available.all():
             there = data.store.there(self.ids)
             self.there = there.reshape(*there.shape, *[1] * (data.store.array.ndim - 2))
+        if data.store is not None:
+            place = {name: at for at, name in enumerate(data.store.ids)}
+            self.available = torch.from_numpy(data.store.available[[place[name] for name in self.ids]])
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32).reshape(shape) for v in (data.mean, data.std))
 
     def __len__(self) -> int:
@@ -210,6 +214,7 @@ class _Rows(Dataset[Any]):
                 images, batch["target"] = self._pairs(images, self.target_store.read(ids))
             elif self.augment is not None:
                 images = torch.stack([self.augment(image) for image in images])
+            batch["available"] = self.available[places]
             images = (images - self.mean) / self.std if len(self.mean) else images
             batch["image"] = images if self.there is None else images * self.there[places]
         return batch

@@ -16,6 +16,7 @@ from fusionconv.errors import StudyError
 from fusionconv.optimizer_groups import param_groups
 from fusionconv.study.folds import FoldData
 from fusionconv.study.image_answers import ImageAnswers
+from fusionconv.study.sequences import drop_sequences, flag_places
 from fusionconv.study.settings import Settings
 from fusionconv.study.tasks import ImageTask
 
@@ -63,6 +64,7 @@ class StudyModule(LightningModule):
             for name, target in zip(table.ids, data.targets[part], strict=True)
         }
         self._losses = {"train": _Mean(), "judged": _Mean()}  # validation runs inside a training epoch
+        self._flags = flag_places(data, settings)
         self.images = ImageAnswers(data, settings) if isinstance(self.task, ImageTask) else None
 
     def forward(self, batch: Mapping[str, Any], covariates: Tensor | None = None) -> Tensor:
@@ -116,7 +118,9 @@ class StudyModule(LightningModule):
                 parameter.grad = None
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The task's loss."""
+        """The task's loss; with sequence dropout after images went missing."""
+        if self.settings.sequence_dropout:
+            batch = drop_sequences(batch, self.settings.sequence_dropout, self._flags if self.takes_covariates else ())
         return self._add(self(batch).float(), batch["target"], "train")
 
     def _add(self, outputs: Tensor, target: Tensor, what: str) -> Tensor:

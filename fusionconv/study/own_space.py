@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +17,10 @@ from fusionconv.study.not_a_picture import PictureError
 from fusionconv.study.pictures import read_picture
 from fusionconv.study.tasks import ImageTask, Segmentation
 
-__all__ = ["on_picture_grid", "write_answer"]
+if TYPE_CHECKING:
+    from fusionconv.study.folds import FoldData
+
+__all__ = ["on_picture_grid", "write_answer", "write_map"]
 
 
 def write_answer(
@@ -63,6 +67,22 @@ def write_answer(
         path.parent.mkdir(parents=True, exist_ok=True)
         written.append(_volume(path, piece, affine) if options.dims == 3 else _picture(path, piece, files[0]))
     return written
+
+
+def write_map(values: np.ndarray, name: str, data: FoldData, start: Path) -> Path:
+    """A map (*size) of a prepared volume as NIfTI, float32, on the voxels of the row's own file: START-ID.nii.gz."""
+    import nibabel as nib
+
+    from fusionconv.study.preparation import on_file_grid
+
+    assert data.store is not None
+    own, affine = on_file_grid(values, data.store.sources[name], data.store.options)
+    written = nib.Nifti1Image(own.astype(np.float32), affine)
+    written.header.set_xyzt_units("mm")
+    short = re.sub(r"[^\w.-]+", "_", name).split(".nii")[0]
+    path = start.with_name(f"{start.name}-{short}.nii.gz")
+    nib.save(written, path)
+    return path
 
 
 def on_picture_grid(values: np.ndarray, file: str, options: ImageOptions) -> np.ndarray:

@@ -20,6 +20,7 @@ from fusionconv.study.files import read_json, write_csv
 from fusionconv.study.folder import read_study
 from fusionconv.study.patches import Windows
 from fusionconv.study.rows import read_rows
+from fusionconv.study.sequences import flag_columns
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import Task, make_task
 from fusionconv.study.tasks.base import Array
@@ -138,9 +139,11 @@ def predict_table(
         raise StudyError(f"arm: expected one of {', '.join(kept) or 'none (no networks were kept)'}, got {arm!r}")
     predictors = [load_predictor(p) for p in models]
     first = predictors[0]
+    columns = [] if first.encoder is None else list(first.encoder.columns)
+    flags = flag_columns(make_settings(saved["settings"]))
     settings = replace(
         make_settings(saved["settings"]), table=str(table), images=images, rows=None, limit=None, on_error="skip",
-        covariates=list(first.encoder.columns) if first.encoder is not None else [], split_column=None, stratify=[],
+        covariates=[name for name in columns if name not in flags], split_column=None, stratify=[],
         subgroups=[], subject=None, pixel_size=None,
     )  # fmt: skip
     rows = read_rows(settings, first.task, with_target=False)

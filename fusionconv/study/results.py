@@ -26,6 +26,7 @@ from fusionconv.study.arms import parse_arm
 from fusionconv.study.files import read_json, write_csv
 from fusionconv.study.folder import read_study
 from fusionconv.study.runs import read_predictions
+from fusionconv.study.sequences import SUBSET
 from fusionconv.study.settings import Settings, make_settings
 from fusionconv.study.tasks import Metric, Task
 
@@ -296,7 +297,11 @@ def by_group(
     predictions: pd.DataFrame, rows: pd.DataFrame, task: Task, metric: Metric, settings: Settings
 ) -> pd.DataFrame:
     """The main metric of each arm in groups of every covariate (numbers are cut at their thirds)."""
-    names = [n for n in (settings.subgroups or settings.covariates) if n in rows and rows[n].notna().any()]
+    names = [
+        n
+        for n in dict.fromkeys([*(settings.subgroups or settings.covariates), SUBSET])
+        if n in rows and rows[n].notna().any()
+    ]
     edges = {}
     for name in list(names):
         column = rows[name]

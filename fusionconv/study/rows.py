@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import StudyError, TableError
+from fusionconv.study.sequences import with_sequences
 from fusionconv.study.settings import Settings, require_places
 from fusionconv.study.tasks import Task, make_task
 from fusionconv.study.tasks.base import Array
@@ -132,7 +133,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     if files is not None:
         files = files.loc[frame["_row"]].set_axis(images.index)
         frame = frame.drop(columns="_row")
-    frame = _with_subjects(frame, settings, notes)
+    frame = with_sequences(_with_subjects(frame, settings, notes), images, settings)
     if with_target and settings.limit is not None:
         frame = _limited(frame, settings, task, flow)
         images = images.loc[frame["id"]]

@@ -61,6 +61,8 @@ class Settings:
         patch: images out: sides of random parts that are trained on; whole images are answered in windows of them.
         overlap: of neighbouring windows, as a share of their sides.
         pixel_size: 2-D segmentation: column with the mm of a pixel of the file; surface distances are then in mm.
+        availability: flags beside the covariates, 1 where a row lacks the image of an image column.
+        sequence_dropout: several image columns: probability that an image goes missing in training, never all of a row.
         shuffle_pixels: all images' pixels in one other order, drawn by the seed: does the network need neighbours?
         cache: folder of decoded images; default: OUT/cache.
         on_error: an image that cannot be used: fail, or skip (counted and listed).
@@ -140,6 +142,8 @@ class Settings:
     patch: list[int] = field(default_factory=list)
     overlap: float = 0.5
     pixel_size: str | None = None
+    availability: bool = False
+    sequence_dropout: float = 0.0
     shuffle_pixels: bool = False
     cache: str | None = None
     on_error: Literal["fail", "skip"] = "fail"
@@ -226,6 +230,13 @@ class Settings:
                 f"patch: expected sides of at most {list(self.crop or self.size)} (the image's), got "
                 f"{list(self.patch)}; give a smaller --patch, a larger --image-size, or leave --patch out"
             )
+        if (self.availability or self.sequence_dropout) and len(self.image_column) < 2:
+            raise StudyError(
+                f"availability and sequence_dropout: expected at least two image columns, got {self.image_column}; a "
+                "row without its only image is left out anyway"
+            )
+        if not 0 <= self.sequence_dropout <= 0.95:
+            raise StudyError(f"sequence_dropout: expected a probability from 0 to 0.95, got {self.sequence_dropout}")
         if not 0 <= self.overlap < 1:
             raise StudyError(f"overlap: expected a share of at least 0 and below 1, got {self.overlap}")
         if isinstance(self.threshold, float) and not 0 < self.threshold < 1:

@@ -458,7 +458,11 @@ def parse_arms(arms: Sequence[str | Mapping[str, Any]], settings: Settings) -> l
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise StudyError(f"arms: expected different names, got {', '.join(twice)} twice; give one another name")
     needy = [
-        arm.name for arm in parsed if arm.takes_covariates and not arm.settings.get("covariates", settings.covariates)
+        arm.name
+        for arm in parsed
+        if arm.takes_covariates
+        and not settings.availability
+        and not arm.settings.get("covariates", settings.covariates)
     ]
     if needy:
         raise StudyError(f"arms: expected covariates for {', '.join(needy)}, got none; give --covariates COLUMNS")
