@@ -50,8 +50,8 @@ def with_sequences(frame: pd.DataFrame, images: pd.DataFrame, settings: Settings
         added[SUBSET] = ["+".join(n for n, has in zip(there.columns, row, strict=True) if has) for row in rows]
     if taken := [name for name in added if name in frame]:
         raise TableError(
-            f"expected a table without the columns {', '.join(added)}, which the study makes of {', '.join(images)}, "
-            f"got {', '.join(taken)}; rename them"
+            f"expected a table without the columns {', '.join(added)}, which the study makes of "
+            f"{', '.join(map(str, images))}, got {', '.join(taken)}; rename them"
         )
     return frame.assign(**added)
 
