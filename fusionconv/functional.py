@@ -62,8 +62,8 @@ def hybrid_conv(
         bias: b, (C_out), or None.
         covariate_bias: c, (K, C_out), or None.
         stride, padding, dilation, groups: as in ``torch.nn.functional.conv2d``, "same" and "valid" included.
-        strategy: how to compute it: "auto", "loop", "grouped", "chunked", "stacked", "scaled" or "distinct"; same
-            result.
+        strategy: how to compute it: "auto", "loop", "grouped", "chunked", "tiled", "stacked", "scaled" or "distinct";
+            same result.
         check_finite: False: do not look for NaN, which on a GPU waits for the device. For covariates that were looked
             at before, and for numbers that the network itself has made from the image (a routing): NaN among them
             then goes on to the output, as NaN in an image does, and is no error.

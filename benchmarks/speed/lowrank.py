@@ -18,6 +18,7 @@ __all__ = ["measure", "summary"]
 
 RANK = 8
 WAYS = ("features", "kernels", "auto")
+EXACT = ("grouped", "chunked", "tiled")  # strategies of hybrid that are tried on deep layers
 
 
 def measure(device: torch.device, quick: bool = False, budget: float = 6.0) -> Iterator[dict[str, Any]]:
@@ -34,7 +35,7 @@ def measure(device: torch.device, quick: bool = False, budget: float = 6.0) -> I
 
 
 def ways(case: Case, device: torch.device) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Name and call of plain, hybrid (auto), and lowrank in each way, on the same input and W."""
+    """Name and call of plain, hybrid (of deep layers by several strategies), and lowrank in each way."""
     torch.manual_seed(0)
     plain: Any = case.plain().to(device)
     x, s = case.images(device), case.covariates(device)
@@ -50,7 +51,10 @@ def ways(case: Case, device: torch.device) -> Iterator[tuple[str, Callable[[], A
         return run
 
     yield "plain", step(plain, x)
-    yield "hybrid", step(METHODS["hybrid"].from_plain(plain, case.k, init="kaiming"), x, s)
+    for strategy in ("auto", *(EXACT if case.varied == "deep" else ())):
+        torch.manual_seed(1)  # the same V for every strategy
+        hybrid: Any = METHODS["hybrid"].from_plain(plain, case.k, init="kaiming", strategy=strategy)
+        yield "hybrid" if strategy == "auto" else f"hybrid, {strategy}", step(hybrid, x, s)
     for way in WAYS:
         layer: Any = METHODS["lowrank"].from_plain(plain, case.k, rank=RANK, strategy=way)
         torch.manual_seed(1)  # the same numbers for every way

@@ -19,7 +19,7 @@ GOALS = {
     "cuda": {"mean": 1.10, "worst": 1.6, "step": 1.05, "memory": 1.10},
 }
 LOWRANK = {"mean": 1.15, "worst": 1.35}
-WAYS = ("loop", "grouped", "chunked", "stacked", "scaled", "distinct", "auto")
+WAYS = ("loop", "grouped", "chunked", "tiled", "stacked", "scaled", "distinct", "auto")
 
 HEAD = """\
 # What a hybrid layer costs
@@ -41,6 +41,8 @@ units of using it once: next to nothing where maps are large (first layers), and
 - **Equal rows share a kernel** (`distinct`): with a binary covariate a batch needs two kernels, whatever its size.
 - **Kernels in a cache** (`chunked`): a few are made, used and written over, forward and backward, instead of N kept
   in memory.
+- **Rows of all kernels** (`tiled`): for maps of at most 64 positions; V is read once a pass, and matrix products use
+  at once what was made of it.
 - **No kernels** (`stacked`): K more convolutions, where K times P is small.
 - `rank=R` makes K covariates cost what R do; `merge` makes one covariate vector cost nothing.
 
@@ -219,13 +221,27 @@ def _lowrank(records: list[dict[str, Any]]) -> list[str]:
             f"| {record['case']} | {step['plain']['seconds'] * 1e3:.3g} | {' | '.join(cells)} | {added['hybrid']:,} | "
             f"{added['lowrank']:,} |"
         )
-    lines.append("")
+    lines += _exact(records)
     lines += [f"| geometric mean; worst | {' | '.join(names)} |", "|" + "---|" * (len(names) + 1)]
     for part, words in (("grid", "layers of the grid"), ("deep", "layers that are not in it"), ("all", "all")):
         if part in found:
             cells = [f"{found[part][n]['geometric_mean']:.2f}; {found[part][n]['worst']:.2f}" for n in names]
             lines.append(f"| {words} | {' | '.join(cells)} |")
     return [*lines, f"\nGoal of `auto`: {LOWRANK['mean']} in geometric mean, {LOWRANK['worst']} at worst.\n"]
+
+
+def _exact(records: list[dict[str, Any]]) -> list[str]:
+    """Hybrid's strategies on the deep layers."""
+    names = ["hybrid", *(f"hybrid, {strategy}" for strategy in lowrank.EXACT)]
+    rows = [r for r in records if all(name in r["step"] for name in names)]
+    if not rows:
+        return [""]
+    lines = ["", "Hybrid on the deep layers, `auto` and three strategies:\n", f"| layer | {' | '.join(names)} |"]
+    lines.append("|" + "---|" * (len(names) + 1))
+    for record in rows:
+        cells = [f"{record['step'][name]['ratio']:.2f}" for name in names]
+        lines.append(f"| {record['case']} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _models(records: list[dict[str, Any]], goal: dict[str, float]) -> list[str]:

@@ -14,6 +14,7 @@ from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.loop import loop
 from fusionconv.strategies.scaled import scaled
 from fusionconv.strategies.stacked import stacked
+from fusionconv.strategies.tiled import tiled
 
 __all__ = ["STRATEGIES", "Geometry", "Strategy", "choose"]
 
@@ -23,6 +24,7 @@ STRATEGIES: dict[str, Strategy] = {
     "loop": loop,
     "grouped": grouped,
     "chunked": chunked,
+    "tiled": tiled,
     "stacked": stacked,
     "scaled": scaled,
     "distinct": distinct,

@@ -11,6 +11,7 @@ from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.kernels import autocasts
 from fusionconv.strategies.on_device import choose_on_device
 from fusionconv.strategies.running import is_recorded, is_unread
+from fusionconv.strategies.tiled import can_tile
 
 __all__ = ["choose"]
 
@@ -26,8 +27,8 @@ def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor, geometry: Ge
       cost more than the product itself. Not in half precision, where ``stacked`` rounds each term by itself.
     * Compiled, for one sample, and where all N kernels fit in a cache: ``grouped``, one convolution.
     * Otherwise, on a CPU with large kernels: ``distinct`` where at most half of the rows differ (sex, scanner) and take
-      no gradient; ``stacked`` again where K times the positions are at most `FEW` (the last maps of a small image);
-      else ``chunked``.
+      no gradient; ``tiled`` where maps have at most `FEW` positions (the last ones of a network), if it can take the
+      convolution; ``stacked`` again where K times the positions are at most `FEW`; else ``chunked``.
     """
     if is_recorded():
         return "scaled"
@@ -43,7 +44,10 @@ def choose(x: Tensor, covariates: Tensor, covariate_weight: Tensor, geometry: Ge
         return "grouped"
     if _few_differ(covariates):
         return "distinct"
-    if len(covariate_weight) * positions <= FEW and not rounds:
+    small, few = positions <= FEW, len(covariate_weight) * positions <= FEW and not rounds
+    if small and can_tile(geometry or Geometry(x.ndim - 2)) and not (few and len(covariate_weight) < 3):
+        return "tiled"
+    if few:
         return "stacked"
     return "chunked"
 

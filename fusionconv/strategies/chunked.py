@@ -12,12 +12,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.kernels import autocasts, per_sample
-from fusionconv.strategies.running import is_batched, is_traced, is_transformed
+from fusionconv.strategies.own_backward import bias_gradients, differentiable, is_ordinary
+from fusionconv.strategies.running import is_batched
 
 __all__ = ["CHUNK", "chunk_length", "chunked"]
 
@@ -45,14 +45,7 @@ def chunked(
     torch.func), on the meta device, and for a "same" padding that is not symmetric.
     """
     tensors = (x, covariates, weight, covariate_weight, bias, covariate_bias)
-    if (
-        torch.compiler.is_compiling()
-        or is_traced()
-        or is_transformed()
-        or x.is_meta
-        or any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
-        or geometry.numeric_padding(weight.shape[2:]) is None
-    ):
+    if not is_ordinary(tensors, geometry):
         return grouped(*tensors, geometry)
     dtype = weight.dtype
     if autocasts(x) and x.dtype != torch.float64:  # as autocast does with a convolution; it leaves float64 alone
@@ -98,7 +91,7 @@ class _Chunked(torch.autograd.Function):
         geometry: Geometry = ctx.geometry
         if torch.is_grad_enabled() or is_batched(dy):  # a second derivative, or many first ones: through `grouped`
             with torch.enable_grad():
-                found = _differentiable(ctx.saved_tensors, geometry, ctx.dtype, ctx.needs_input_grad, dy)
+                found = differentiable(ctx.saved_tensors, geometry, ctx.dtype, ctx.needs_input_grad, dy)
             return (*found, None, None)
 
         x, covariates, weight, covariate_weight, _, covariate_bias = ctx.saved_tensors
@@ -125,13 +118,9 @@ class _Chunked(torch.autograd.Function):
                 if needs_s:
                     ds.append(flat @ covariate_weight.flatten(1).T)
             dcovariates = torch.cat(ds) if needs_s else None
-            dbias = dcovariate_bias = None
-            if needs_bias or covariate_bias is not None:
-                dbiases = dy.flatten(2).sum(2).to(covariates.dtype)  # of b_i, (N, C_out)
-                dbias = dbiases.sum(0) if needs_bias else None
-                dcovariate_bias = covariates.T @ dbiases if needs_c else None
-                if dcovariates is not None and covariate_bias is not None:
-                    dcovariates = dcovariates + dbiases @ covariate_bias.T
+            dbias, dcovariate_bias, more = bias_gradients(dy, covariates, covariate_bias, (needs_bias, needs_c))
+            if dcovariates is not None and more is not None:
+                dcovariates = dcovariates + more
         return (
             (dx[0] if len(dx) == 1 else torch.cat(dx)) if needs_x else None,
             dcovariates,
@@ -164,23 +153,6 @@ def _chunks(block: slice, flat: Tensor, weight: Tensor) -> Iterator[tuple[slice,
     for first in range(0, len(flat), length):
         kernels = flat[first : first + length]
         yield slice(block.start + first, block.start + first + len(kernels)), kernels.reshape(-1, *weight.shape)
-
-
-def _differentiable(
-    tensors: tuple[Any, ...], geometry: Geometry, dtype: torch.dtype, needed: tuple[bool, ...], dy: Tensor
-) -> list[Tensor | None]:
-    """The same gradients, as a graph that can be differentiated again.
-
-    Of views, which nothing but this layer is made from: x may itself depend on the covariates or on W (a layer that is
-    called twice), and a derivative that went through it would be counted here and again by the caller.
-    """
-    tensors = tuple(None if tensor is None else tensor.view_as(tensor) for tensor in tensors)
-    x, covariates, weight, covariate_weight, bias, covariate_bias = tensors
-    with torch.autocast(dy.device.type, dtype=dtype, enabled=dtype != weight.dtype):
-        y = grouped(x, covariates, weight, covariate_weight, bias, covariate_bias, geometry)
-    wanted = [tensor for tensor, need in zip(tensors, needed, strict=False) if need]
-    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-    return [next(found) if need else None for need in needed[: len(tensors)]]
 
 
 def _abreast(x: Tensor) -> Tensor:

@@ -62,6 +62,10 @@ class Geometry:
         totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
         return None if any(total % 2 for total in totals) else [total // 2 for total in totals]
 
+    def each(self, value: IntOrInts) -> list[int]:
+        """A stride or a dilation in numbers, one a dimension."""
+        return _each(value, self.spatial_dims)
+
     def conv_backward(
         self, dy: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:

@@ -21,6 +21,9 @@ def test_all_ways_compute_the_same() -> None:
         found = {name: way() for name, way in lowrank.ways(case, CPU)}
         for name in ("lowrank, features", "lowrank, kernels"):
             torch.testing.assert_close(found[name], found["lowrank, auto"], rtol=1e-4, atol=1e-4)
+        for name in (n for n in found if n.startswith("hybrid, ")):
+            torch.testing.assert_close(found[name], found["hybrid"], rtol=1e-4, atol=1e-4)
+        assert ("hybrid, tiled" in found) == (case.varied == "deep")
         assert len(found["hybrid"]) == len(found["plain"]) + 1
         assert len(found["lowrank, auto"]) == len(found["plain"]) + 3
 
@@ -41,6 +44,7 @@ def test_from_the_command_to_the_page(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "| tiny: 4->6, 3x3 on 6x6, batch 2, K 5 |" in text
     assert f"| {5 * 6 * 4 * 9:,} | {8 * (4 * 9 + 6 + 5):,} |" in text  # hybrid, lowrank
     assert "| layers that are not in it |" in text
+    assert "| layer | hybrid | hybrid, grouped | hybrid, chunked | hybrid, tiled |" in text
 
 
 def test_summary() -> None:

@@ -1,4 +1,4 @@
-"""chunked in several chunks: against the formula by linearity in float64; what it saves; what auto makes of it."""
+"""chunked and tiled in several parts: against the formula by linearity in float64; what they save; what auto takes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,35 @@ import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
 from fusionconv.functional import hybrid_conv, hybrid_conv_transpose
-from fusionconv.strategies import STRATEGIES
+from fusionconv.strategies import STRATEGIES, Geometry
 from fusionconv.strategies.auto import choose
 from tests.helpers.hybrid_cases import CASES, Case, reference
 
 
-@pytest.fixture(params=[1, 250, 1000], ids=["one-sample", "few", "some"])
-def small_chunks(request, monkeypatch):
-    """The kernels of these cases have up to a few hundred numbers: chunks of one sample, of one or two, of several."""
-    monkeypatch.setattr(sys.modules["fusionconv.strategies.chunked"], "CHUNK", request.param)
+@pytest.fixture(params=[("chunked", 1), ("chunked", 250), ("chunked", 1000), ("tiled", 1), ("tiled", 4)], ids=str)
+def way(request, monkeypatch) -> str:
+    """The kernels of these cases have up to a few hundred numbers: chunks of one sample, of one or two, of several.
+
+    Tiles of one output channel, and of four, which do not divide the six of most cases.
+    """
+    strategy, size = request.param
+    if strategy == "chunked":
+        monkeypatch.setattr(sys.modules["fusionconv.strategies.chunked"], "CHUNK", size)
+    else:
+        monkeypatch.setattr(sys.modules["fusionconv.strategies.tiled"], "TILE", 1)
+        monkeypatch.setattr(sys.modules["fusionconv.strategies.tiled"], "ROWS", size)
+    return strategy
 
 
-def run(case: Case, tensors: dict) -> torch.Tensor:
+def run(case: Case, tensors: dict, strategy: str) -> torch.Tensor:
     function = hybrid_conv_transpose if case.transposed else hybrid_conv
-    return function(**tensors, **case.options, strategy="chunked")
+    return function(**tensors, **case.options, strategy=strategy)
 
 
 @pytest.mark.parametrize("case", [*CASES, Case("more", 2, n=11, k=3)], ids=lambda c: c.name)
-def test_values_and_gradients(case: Case, small_chunks: None) -> None:
+def test_values_and_gradients(case: Case, way: str) -> None:
     tensors = case.tensors()
-    y, expected = run(case, tensors), reference(**tensors, transposed=case.transposed, **case.options)
+    y, expected = run(case, tensors, way), reference(**tensors, transposed=case.transposed, **case.options)
     torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
     dy = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
     leaves = [t for t in tensors.values() if t is not None]
@@ -38,12 +47,12 @@ def test_values_and_gradients(case: Case, small_chunks: None) -> None:
 
 
 @pytest.mark.parametrize("frozen", ["x", "covariates", "weight", "covariate_weight", "bias", "covariate_bias"])
-def test_one_leaf_frozen(frozen: str, small_chunks: None) -> None:
+def test_one_leaf_frozen(frozen: str, way: str) -> None:
     """What needs no gradient gets none, and the others keep theirs."""
     case = Case("frozen", 2, n=5, k=2)
     tensors = case.tensors()
     tensors[frozen] = tensors[frozen].detach()
-    y, expected = run(case, tensors), reference(**tensors)
+    y, expected = run(case, tensors, way), reference(**tensors)
     leaves = [t for t in tensors.values() if t.requires_grad]
     assert len(leaves) == 5
     for got, wanted in zip(
@@ -52,24 +61,24 @@ def test_one_leaf_frozen(frozen: str, small_chunks: None) -> None:
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-def test_gradgradcheck(small_chunks: None) -> None:
+def test_gradgradcheck(way: str) -> None:
     case = Case("2d", 2, n=3, k=2, c_in=2, c_out=2, kernel=2, size=3, options={"groups": 2})
     tensors = case.tensors()
 
     def f(*leaves: torch.Tensor) -> torch.Tensor:
-        return run(case, dict(zip(tensors, leaves, strict=True)))
+        return run(case, dict(zip(tensors, leaves, strict=True)), way)
 
     assert torch.autograd.gradcheck(f, tuple(tensors.values()))
     assert torch.autograd.gradgradcheck(f, tuple(tensors.values()))
 
 
-def test_no_kernel_per_sample_is_saved(small_chunks: None) -> None:
+def test_no_kernel_per_sample_is_saved(way: str) -> None:
     """For the backward pass: x, s, W, V and the biases, and nothing that grows with the batch but x and s."""
     case = Case("saved", 2, n=16, k=2)
     tensors = case.tensors()
     kept: list[torch.Size] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
-        y = run(case, tensors)
+        y = run(case, tensors, way)
     assert sorted(kept) == sorted(t.shape for t in tensors.values())
     kept.clear()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
@@ -79,13 +88,13 @@ def test_no_kernel_per_sample_is_saved(small_chunks: None) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16])
-def test_autocast(dtype: torch.dtype, small_chunks: None) -> None:
+def test_autocast(dtype: torch.dtype, way: str) -> None:
     """As the plain convolution of each sample under autocast, with its kernel formed in float32 and rounded once."""
     case = Case("autocast", 2, n=4, k=2)
     tensors = case.tensors(torch.float32)
     tensors["covariates"] = (50 + 20 * tensors["covariates"]).detach()
     with torch.autocast("cpu", dtype=dtype):
-        y = run(case, tensors)
+        y = run(case, tensors, way)
         s, w, v = (tensors[name] for name in ("covariates", "weight", "covariate_weight"))
         kernels = w + torch.einsum("nj,j...->n...", s.double(), v.double()).float()
         biases = tensors["bias"] + s @ tensors["covariate_bias"]
@@ -100,27 +109,27 @@ def test_autocast(dtype: torch.dtype, small_chunks: None) -> None:
     assert error < 2e-2
 
 
-def test_another_dtype_is_an_error_as_in_the_plain_layer(small_chunks: None) -> None:
+def test_another_dtype_is_an_error_as_in_the_plain_layer(way: str) -> None:
     tensors = Case("dtype", 2, n=4).tensors(torch.float32)
     with pytest.raises(RuntimeError, match="type"):
         F.conv2d(tensors["x"].double(), tensors["weight"])
     with pytest.raises(RuntimeError, match="type"):
-        run(Case("dtype", 2), {**tensors, "x": tensors["x"].double()})
+        run(Case("dtype", 2), {**tensors, "x": tensors["x"].double()}, way)
 
 
-def test_torch_func_and_compile_still_work(small_chunks: None) -> None:
+def test_torch_func_and_compile_still_work(way: str) -> None:
     case = Case("func", 2, n=3, k=2)
     t = {name: value.detach() for name, value in case.tensors().items()}
-    gradient = torch.func.grad(lambda s: run(case, {**t, "covariates": s}).square().sum())(t["covariates"])
+    gradient = torch.func.grad(lambda s: run(case, {**t, "covariates": s}, way).square().sum())(t["covariates"])
     s = t["covariates"].clone().requires_grad_()
     reference(**{**t, "covariates": s}).square().sum().backward()
     torch.testing.assert_close(gradient, s.grad, rtol=1e-10, atol=1e-10)
-    per_sample = torch.vmap(lambda x, s: run(case, {**t, "x": x[None], "covariates": s[None]})[0])
+    per_sample = torch.vmap(lambda x, s: run(case, {**t, "x": x[None], "covariates": s[None]}, way)[0])
     torch.testing.assert_close(per_sample(t["x"], t["covariates"]), reference(**t), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("strategy", ["grouped", "chunked", "auto"])
-def test_channels_last_stays(strategy: str, small_chunks: None) -> None:
+@pytest.mark.parametrize("strategy", ["grouped", "chunked", "tiled", "auto"])
+def test_channels_last_stays(strategy: str, way: str) -> None:
     tensors = Case("last", 2, n=4, size=8).tensors()
     tensors["x"] = tensors["x"].detach().contiguous(memory_format=torch.channels_last)
     y = hybrid_conv(**tensors, strategy=strategy)
@@ -128,10 +137,10 @@ def test_channels_last_stays(strategy: str, small_chunks: None) -> None:
     assert y.stride() == plain.stride()
 
 
-def _case(n: int, channels: int, values: str, size: int = 14) -> str:
-    x, v = torch.zeros(n, channels, size, size), torch.empty(1, channels, channels, 3, 3)
+def _case(n: int, channels: int, values: str, size: int = 14, k: int = 1) -> str:
+    x, v = torch.zeros(n, channels, size, size), torch.empty(k, channels, channels, 3, 3)
     s = torch.arange(float(n))[:, None] if values == "all differ" else torch.arange(n)[:, None] % 2.0
-    return choose(x, s, v)
+    return choose(x, s.expand(n, k), v)
 
 
 def test_auto_on_a_cpu() -> None:
@@ -141,6 +150,12 @@ def test_auto_on_a_cpu() -> None:
     assert _case(1, 512, "all differ") == "grouped"
     assert _case(8, 512, "all differ", size=8) == "stacked"  # one kernel would be used on 64 positions only
     assert _case(8, 512, "all differ", size=9) == "chunked"
+    assert _case(8, 512, "all differ", size=8, k=3) == "tiled"
+    assert _case(8, 512, "all differ", size=2, k=16) == "tiled"
+    assert _case(8, 512, "all differ", size=9, k=3) == "chunked"
+    assert _case(8, 512, "binary", size=8, k=3) == "distinct"
+    x, s = torch.zeros(8, 512, 8, 8), torch.arange(8.0)[:, None].expand(8, 3)
+    assert choose(x, s, torch.empty(3, 512, 256, 3, 3), Geometry(2, groups=2)) == "chunked"  # tiled has one group
     assert _case(3, 512, "binary") == "chunked"  # two of three differ: nothing to share
     s = torch.ones(8, 1, requires_grad=True)  # equal, but each with a gradient of its own
     assert choose(torch.zeros(8, 512, 14, 14), s, torch.empty(1, 512, 512, 3, 3)) == "chunked"
@@ -165,13 +180,13 @@ def _covariates_from_x(t: dict, strategy: str | None) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("network", [_twice, _covariates_from_x])
-def test_first_derivatives_that_may_be_differentiated_again_are_the_same(network, small_chunks: None) -> None:
+def test_first_derivatives_that_may_be_differentiated_again_are_the_same(network, way: str) -> None:
     """With create_graph a path from one input of the layer to another must be counted once, not here and by the caller."""
     tensors = Case("twice", 2, n=5, k=2, c_in=4, c_out=4).tensors()
     names = list(tensors)
     expected = torch.autograd.grad(network(tensors, None).square().sum(), list(tensors.values()), create_graph=True)
-    once = torch.autograd.grad(network(tensors, "chunked").square().sum(), list(tensors.values()))
-    again = torch.autograd.grad(network(tensors, "chunked").square().sum(), list(tensors.values()), create_graph=True)
+    once = torch.autograd.grad(network(tensors, way).square().sum(), list(tensors.values()))
+    again = torch.autograd.grad(network(tensors, way).square().sum(), list(tensors.values()), create_graph=True)
     for name, wanted, a, b in zip(names, expected, once, again, strict=True):
         torch.testing.assert_close(a, wanted, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
         torch.testing.assert_close(b, wanted, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}, again: {m}")
@@ -193,11 +208,11 @@ def test_the_same_at_the_size_where_auto_takes_it() -> None:
     torch.testing.assert_close(again, once, rtol=1e-4, atol=1e-4 * float(once.abs().max()))
 
 
-def test_many_gradients_at_once(small_chunks: None) -> None:
+def test_many_gradients_at_once(way: str) -> None:
     """``is_grads_batched``, as torch.autograd.functional.jacobian(vectorize=True) asks for them: one by one the same."""
     tensors = Case("many", 2, n=3, k=2).tensors()
     leaves = list(tensors.values())
-    y = run(Case("many", 2), tensors)
+    y = run(Case("many", 2), tensors, way)
     dys = torch.randn(4, *y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
     batched = torch.autograd.grad(y, leaves, dys, is_grads_batched=True, retain_graph=True)
     expected = [torch.autograd.grad(reference(**tensors), leaves, dy) for dy in dys]
@@ -208,11 +223,11 @@ def test_many_gradients_at_once(small_chunks: None) -> None:
 # ------------------------------------------------------------------------ precision and devices
 
 
-def test_autocast_leaves_float64_alone(small_chunks: None) -> None:
+def test_autocast_leaves_float64_alone(way: str) -> None:
     tensors = Case("double", 2, n=4).tensors()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         plain = F.conv2d(tensors["x"], tensors["weight"])
-        y = run(Case("double", 2), tensors)
+        y = run(Case("double", 2), tensors, way)
         (gradient,) = torch.autograd.grad(y.square().sum(), tensors["weight"])
     assert y.dtype == plain.dtype == torch.float64
     torch.testing.assert_close(y, reference(**tensors), rtol=1e-10, atol=1e-10)
@@ -230,11 +245,12 @@ def test_a_bfloat16_model_sums_over_its_blocks_in_float32(monkeypatch) -> None:
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(torch.bfloat16)
     expected = torch.autograd.grad(y, [doubles["weight"], doubles["covariate_weight"]], dy.double())
     error = {}
-    for strategy in ("grouped", "chunked"):
+    for strategy in ("grouped", "chunked", "tiled"):
         y = hybrid_conv(**exact, strategy=strategy)
         found = torch.autograd.grad(y, [exact["weight"], exact["covariate_weight"]], dy)
         error[strategy] = [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
-    assert all(c < 1.3 * g for c, g in zip(error["chunked"], error["grouped"], strict=True)), error
+    for strategy in ("chunked", "tiled"):
+        assert all(c < 1.3 * g for c, g in zip(error[strategy], error["grouped"], strict=True)), error
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "auto"])

@@ -30,7 +30,7 @@ def test_the_start_to_the_bit(num_covariates) -> None:
     x, s = torch.randn(4, 3, 8, 8), torch.randn(4, num_covariates)
     stacked = fusionconv.fuse_into(copy.deepcopy(plain), "all", num_covariates, strategy="stacked")
     assert torch.equal(stacked(x, s), plain(x))
-    for strategy in ("auto", "grouped", "chunked", "scaled", "loop", "distinct"):
+    for strategy in ("auto", "grouped", "chunked", "tiled", "scaled", "loop", "distinct"):
         model = fusionconv.fuse_into(copy.deepcopy(plain), "all", num_covariates, strategy=strategy)
         torch.testing.assert_close(model(x, s), plain(x), rtol=1e-5, atol=1e-5)
 
