@@ -77,7 +77,7 @@ class _Tiled(torch.autograd.Function):
         patches = _Patches(x, weight, geometry)
         with torch.autocast(x.device.type, enabled=False):
             columns = patches.unfold(x)
-            y = x.new_empty(len(x), len(weight), columns.shape[2])
+            y = torch.empty((len(x), len(weight), columns.shape[2]), dtype=dtype, device=x.device)
             for rows, kernels in _tiles(covariates, weight, covariate_weight):
                 y[:, rows] = torch.bmm(kernels.to(dtype), columns)
             if bias is not None or covariate_bias is not None:
