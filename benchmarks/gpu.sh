@@ -52,7 +52,7 @@ measure() { step "$1" "$2" python -m benchmarks "$1" --device "$device" --json "
 celeba() {
   local own=(--seeds 3 --image-size 112 --trainer.precision bf16-mixed) parts=3 part
   [ "$device" = cuda ] || own=(--seeds 1 --image-size 32 --classifier-width 16 --limit 40 --epochs 1) parts=1
-  [ -e "$data/vgg16.pt" ] && own+=(--weights "$data/vgg16.pt")
+  if [ -e "$data/vgg16.pt" ]; then own+=(--weights "$data/vgg16.pt"); else own+=(--weights none); fi
   for part in $(seq "$parts"); do
     python -m recipes.celeba reproduce --root "$data" --rows matched --modes corrected --part "$part/$parts" --keep none \
       --out "$out/celeba" "${own[@]}" >"$out/celeba-$part.log" 2>&1 &
@@ -81,6 +81,7 @@ for file in "$out"/*.json; do [ -e "$file" ] && files+=("$file"); done
 if [ "${#files[@]}" != 0 ]; then
   timeout 30 python -m benchmarks page "${files[@]}" --out "$out/performance.md" >"$out/page.log" 2>&1 || { cat "$out/page.log"; failed=1; }
 fi
-tar -czf "$out.tar.gz" --exclude=data --exclude='*.ckpt' --exclude='*.safetensors' --exclude=cache -C "$(dirname "$out")" "$(basename "$out")" &&
+# no image: the engine draws training inputs, which here are faces
+tar -czf "$out.tar.gz" --exclude=data --exclude='*.ckpt' --exclude='*.safetensors' --exclude=cache --exclude='*.png' -C "$(dirname "$out")" "$(basename "$out")" &&
   echo "results: $out.tar.gz ($((SECONDS - started)) s)"
 exit "$failed"

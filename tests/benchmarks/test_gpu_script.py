@@ -90,7 +90,7 @@ done
 while [ $# -gt 0 ]; do
   [ "$1" = --json ] && echo '{}' >"$2"
   [ "$1" = open ] && { mkdir -p "$4/celeba"; echo secret >"$4/celeba/face.jpg"; echo w >"$4/vgg16.pt"; }
-  [ "$1" = --out ] && [[ "$2" == */celeba ]] && { mkdir -p "$2/runs"; echo '{}' >"$2/runs/result.json"; echo w >"$2/runs/a.ckpt"; }
+  [ "$1" = --out ] && [[ "$2" == */celeba ]] && { mkdir -p "$2/runs"; echo '{}' >"$2/runs/result.json"; echo w >"$2/runs/a.ckpt"; echo face >"$2/inputs.png"; }
   shift
 done
 exit 0
@@ -132,7 +132,7 @@ def test_every_step_runs_and_one_archive_comes_out(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "out.tar.gz") as archive:
         names = archive.getnames()
     assert {"out/probe.json", "out/layers.json", "out/celeba/runs/result.json"} <= set(names)
-    assert not [n for n in names if "data" in n or n.endswith((".ckpt", ".jpg", ".pt"))]
+    assert not [n for n in names if "data" in n or n.endswith((".ckpt", ".jpg", ".pt", ".png"))]
 
 
 def test_a_step_that_fails_or_hangs_does_not_stop_the_others(tmp_path: Path) -> None:
