@@ -94,9 +94,21 @@ def study_table(root: str | Path) -> pd.DataFrame:
     return pd.concat([table, attributes.loc[partition.index].reset_index(drop=True)], axis=1).assign(all_0=0, all_1=1)
 
 
-def write_study_table(root: str | Path, cache: Path) -> dict[str, str]:
-    """The table as a file in ``cache``, under the name of its content, and the settings of a study that say so."""
-    text = study_table(root).to_csv(index=False)
+def write_study_table(root: str | Path, cache: Path, skip_absent: bool = False) -> dict[str, str]:
+    """The table as a file in ``cache``, under the name of its content, and the settings of a study that say so.
+
+    Raises:
+        TableError: images that are listed and not there, unless ``skip_absent``: they are then left out, and counted.
+    """
+    table = study_table(root)
+    present = {entry.name for entry in os.scandir(celeba_folder(root) / "img_align_celeba")}
+    absent = [name for name in table["file"] if name not in present]
+    if absent and not skip_absent:
+        raise TableError(
+            f"expected the {len(table):,d} listed images in img_align_celeba/, got none of {few(absent)}; unpack the "
+            "zip file again, or leave them out with --on-error skip"
+        )
+    text = table.to_csv(index=False)
     path = cache / f"celeba-{hashlib.sha256(text.encode()).hexdigest()[:12]}.csv"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

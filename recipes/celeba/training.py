@@ -86,7 +86,7 @@ def make_study(settings: Mapping[str, Any], root: str, out: Path) -> Any:
     make_settings(settings)  # names and types, before anything is read
     require_writable(str(out))
     cache = Path(settings["cache"]) if settings.get("cache") else out / "cache"
-    places = write_study_table(root, cache)
+    places = write_study_table(root, cache, skip_absent=settings.get("on_error") == "skip")
     settings = {**places, **settings, "table": places["table"], "images": places["images"]}  # another --subject wins
     from fusionconv.study.study import Study
 

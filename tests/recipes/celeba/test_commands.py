@@ -176,10 +176,36 @@ def test_as_published_is_judged_on_the_validation_images(celeba, tmp_path, capsy
         assert not torch.equal(saved["features.published.weight"], drawn["features.published.weight"])
 
 
-@pytest.mark.parametrize("config", ["attributes-bce", "attributes-published-mse"])
-def test_forty_attributes(celeba, tmp_path, config):
+def test_images_that_are_absent_or_do_not_decode(celeba, tmp_path, capsys):
+    root = tmp_path / "data"
+    shutil.copytree(celeba, root)
+    (root / "celeba/img_align_celeba/000002.jpg").unlink()
+    words = ["fit", "--root", str(root), "--out", str(tmp_path / "out"), "--arms", "image", *SMALL, *TINY_VGG]
+    assert main(words) == 2
+    assert "got none of 000002.jpg" in capsys.readouterr().err
+    shutil.copy(celeba / "celeba/img_align_celeba/000002.jpg", root / "celeba/img_align_celeba/000002.jpg")
+    (root / "celeba/img_align_celeba/000003.jpg").write_bytes(b"\xff\xd8 no picture")
+    assert main(words) == 2
+    assert "000003.jpg" in capsys.readouterr().err
+    (root / "celeba/img_align_celeba/000002.jpg").unlink()
+    assert main([*words, "--on-error", "skip"]) == 0
+    assert len(pd.read_csv(tmp_path / "out/rows.csv")) == 38
+    flow = json.loads((tmp_path / "out/notes.json").read_text())["flow"]
+    assert [line[1] for line in flow if line[1] < 0] == [-1, -1]
+
+
+def test_forty_attributes(celeba, tmp_path):
     out = tmp_path / "forty"
-    words = ["--config", str(CONFIGS / f"{config}.yaml"), "--root", str(celeba), "--out", str(out), "--epochs", "1"]
+    words = [
+        "--config",
+        str(CONFIGS / "attributes-published-mse.yaml"),
+        "--root",
+        str(celeba),
+        "--out",
+        str(out),
+        "--epochs",
+        "1",
+    ]
     assert main(["fit", *words, *SMALL, "--network", "fusionconv:small_cnn"]) == 0
     assert main(["test", "--study", str(out)]) == 0
     each = pd.read_csv(out / "attributes-test.csv")
