@@ -169,12 +169,13 @@ def reproduce(words: list[str]) -> int:
     share = min(1.0, said["limit"] / faces["person"].nunique()) if said.get("limit") else 1.0
     images = {split: round(share * int((faces["split"] == split).sum())) for split in ("train", "valid", "test")}
     rows = choose_rows(own["rows"])
-    runs = cut(plan(rows, own["modes"], own["seeds"], images, int(said.get("epochs", 1))), own["part"])
+    whole = plan(rows, own["modes"], own["seeds"], images, int(said.get("epochs", 1)))
+    runs = cut(whole, own["part"])
     failed = {run: text for run in runs if (text := failure(run, out)) is not None and not own["retry_failed"]}
     print(table(runs, out, failed, images), flush=True)
     if own["dry_run"]:
         return 0
-    work([run for run in runs if run not in failed], said, own, failed)
+    work([run for run in runs if run not in failed], whole, said, own, failed)
     for run, text in failed.items():
         print(f"failed: {run.mode} {run.row.row} seed {run.seed}: {text}")
     if failed:
@@ -210,13 +211,16 @@ def settings_of(mode: str, said: dict[str, Any], own: dict[str, Any]) -> dict[st
             "cache": str(Path(own["out"]) / "cache"), **said}  # fmt: skip
 
 
-def work(runs: Sequence[Planned], said: dict[str, Any], own: dict[str, Any], failed: dict[Planned, str]) -> None:
+def work(
+    runs: Sequence[Planned], whole: Sequence[Planned], said: dict[str, Any], own: dict[str, Any],
+    failed: dict[Planned, str],
+) -> None:  # fmt: skip
     """Do the runs that are not done, as long as the budget lasts, and write the engine's tables."""
     from fusionconv.study.launch import launch
     from fusionconv.study.study import Comparison
 
     started, out = time.perf_counter(), Path(own["out"])
-    begun = {mode: begin(mode, runs, said, own) for mode in MODES if any(run.mode == mode for run in runs)}
+    begun = {mode: begin(mode, whole, said, own) for mode in MODES if any(run.mode == mode for run in runs)}
     new = set()
     for run in runs:
         study, found = begun[run.mode]
@@ -244,7 +248,7 @@ def work(runs: Sequence[Planned], said: dict[str, Any], own: dict[str, Any], fai
 
 
 def begin(mode: str, runs: Sequence[Planned], said: dict[str, Any], own: dict[str, Any]) -> tuple[Any, dict[Any, Any]]:
-    """The study of a mode, and its runs by row and seed; rows that earlier calls began stay in its tables."""
+    """The study of a mode, and its runs by row and seed: the same for all parts; rows of earlier calls stay in it."""
     from fusionconv.study.study import Study
 
     place = Path(own["out"]) / mode

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,8 @@ def weights_file(weights: str, network: Callable[[], VGG], images: Callable[[], 
             f"{', '.join(list(state)[:4])}, ... Save `model.state_dict()` of one of the two."
         )
     filled, shown = network(), images()
+    digest = hashlib.sha256(Path(weights).read_bytes() + shown.numpy().tobytes() + repr(filled).encode())
+    path = cache / f"vgg16-calibrated-{digest.hexdigest()[:12]}.pt"
     classifier = _copy(filled, _renamed(state), weights)
     shown = getattr(filled, "normalised", lambda x: x)(shown)  # as_published normalises within
     calibrate_batch_norms(filled.features, shown, keep_scale=classifier)
@@ -58,13 +62,12 @@ def weights_file(weights: str, network: Callable[[], VGG], images: Callable[[], 
     )  # fmt: skip
     known = ("features.", "classifier.0.", "classifier.3.") if classifier else ("features.",)
     kept = {name: value for name, value in filled.state_dict().items() if name.startswith(known)}
-    digest = hashlib.sha256()
-    for name, value in kept.items():
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    path = cache / f"vgg16-calibrated-{digest.hexdigest()[:12]}.pt"
-    if not path.is_file():
+    if not path.is_file():  # parts of a grid may come here at the same time
         cache.mkdir(parents=True, exist_ok=True)
-        torch.save({name: value.clone() for name, value in kept.items()}, part := path.with_suffix(".part"))
+        part = path.with_name(f"{path.name}.{uuid4().hex}")
+        whole = io.BytesIO()  # its bytes, which are in the key of every run, do not depend on a file's name
+        torch.save({name: value.clone() for name, value in kept.items()}, whole)
+        part.write_bytes(whole.getvalue())
         part.replace(path)
     return str(path)
 

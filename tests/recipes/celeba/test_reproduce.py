@@ -9,6 +9,7 @@ import pytest
 
 from fusionconv.errors import StudyError
 from fusionconv.evaluation import holm
+from fusionconv.study import Study
 from fusionconv.tabular import CELEBA_ATTRIBUTES
 from recipes.celeba.__main__ import main
 from recipes.celeba.report import compared, paired_t, read_mode
@@ -147,6 +148,8 @@ def grid(tmp_path_factory, tiny_vgg):
     assert main([*words, "--part", "1/2"]) == 0
     done = sorted(out.glob("*/runs/*/*/result.json"))
     assert len(done) == 5
+    for mode in ("corrected", "as_published"):  # every part has the same study, also of rows that are not its own
+        assert [arm.name for arm in Study.open(out / mode)[1]] == [r for r in ROWS if mode in read_rows()[r].modes]
     assert main([*words, "--part", "2/2", "--budget-hours", "0.0000001"]) == 0
     assert len(sorted(out.glob("*/runs/*/*/result.json"))) == 5  # time is known by now, so nothing is begun
     times = [path.stat().st_mtime_ns for path in done]

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,6 +80,9 @@ def test_plain_vgg16_from_a_file(plain_vgg16, tmp_path, function):
     torch.save({f"features.{key}": value for key, value in plain_vgg16.state_dict().items()}, tmp_path / "vgg16.pt")
     path = file_of(tmp_path / "vgg16.pt", tmp_path, images, function=function)
     assert file_of(tmp_path / "vgg16.pt", tmp_path, images, function=function) == path  # the same bytes, the same name
+    first = Path(path).read_bytes()
+    Path(path).unlink()
+    assert Path(file_of(tmp_path / "vgg16.pt", tmp_path, images, function=function)).read_bytes() == first
     network = build(path, function=function).eval()
     got = network.features(seen.clone())
     factor = float((got * expected).sum() / expected.square().sum())
