@@ -40,9 +40,9 @@ def test_auto_is_not_far_behind_the_best_strategy(case: Case) -> None:
 
 def test_ratios_within_rounds() -> None:
     """A way that sleeps three times as long has a ratio of about three, whichever comes first."""
-    plain, slow = (lambda: time.sleep(0.004)), (lambda: time.sleep(0.012))
+    plain, slow = (lambda: time.sleep(0.03)), (lambda: time.sleep(0.09))
     for order in ({"plain": plain, "slow": slow}, {"slow": slow, "plain": plain}):
-        found = compare(order, "plain", CPU, budget=0.3)
+        found = compare(order, "plain", CPU, budget=0.6)
         assert found["plain"].ratio == 1.0
         assert 2.0 < found["slow"].ratio < 4.0
         assert found["slow"].low <= found["slow"].ratio <= found["slow"].high
@@ -142,8 +142,7 @@ def test_page_marks_what_was_missed(tmp_path: Path) -> None:
 
 def test_the_choice_s_own_column_tells_noise_from_a_bad_choice(tmp_path: Path) -> None:
     """One case where auto (grouped) reads 2.0 and grouped 1.0: the same code, so the first is noise."""
-    case = next(case for case in grid("cpu") if chosen(case, "cpu") == "grouped")
-    assert chosen(case, "cuda") == "grouped"
+    case = next(case for case in grid("cpu") if {chosen(case, device) for device in ("cpu", "cuda")} == {"grouped"})
     record = {**_record(2.0, 1.0), "case": case.name}
     result = {"measure": "layers", "device": "cpu", "environment": {}, "seconds": 1.0, "command": "x"}
     (tmp_path / "layers.json").write_text(json.dumps(result | {"records": [record]}))
