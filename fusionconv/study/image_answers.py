@@ -85,7 +85,9 @@ class ImageAnswers:
         for at, name in enumerate(ids):
             if name in self.shown:
                 slices = middle(batch["target"][at].cpu(), self.task.LABELS)
-                self.overlays[f"image {name}"] = batch["image"][at, 0].cpu()[slices]
+                image = batch["image"][at].cpu()
+                there = image.flatten(1).any(1).int().argmax()  # of several images the first that the row has
+                self.overlays[f"image {name}"] = image[there][slices]
                 self.overlays[f"target {name}"] = batch["target"][at].cpu()[(slice(None), *slices)]
                 self.overlays[f"answer {name}"] = picture[at][(slice(None), *slices)]
         if self.folder is not None:

@@ -31,7 +31,7 @@ class Settings:
         image_column: column(s) of image paths; several become channels.
         suffix: added to each path, such as .jpg where the table has ids.
         subject: column of the unit that is split; default: every row is its own subject.
-        target: column to predict; several for multilabel; time and event for survival; of paths for images out.
+        target: column to predict; several for multilabel; time and event for survival; paths for images out.
         target_folder: folder of the masks or target images; default: that of the images.
         covariates: columns that the network gets beside the image.
         kinds: how a covariate is encoded, such as gender=categorical.

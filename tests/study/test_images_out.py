@@ -249,3 +249,20 @@ def test_restoration_of_pictures(tmp_path):
     assert psnr["image"] > raw + 3
     assert Image.open(next((tmp_path / "out/runs/image").glob("*/images/p03.png"))).size == (24, 20)
     assert "answer minus target" in (tmp_path / "out/report.md").read_text()
+
+
+def test_film_in_front_of_an_instance_norm_does_nothing_and_hybrid_does():
+    """docs/limits.md, 43: the norm takes away what is added to a channel, or what it is multiplied by."""
+    torch.manual_seed(0)
+    images, rows = torch.randn(2, 1, 32, 32), torch.randn(2, 3)
+    apart = {}
+    for method in ("film", "scale", "daft", "hybrid"):
+        net = build_network("monai:UNet", num_outputs=2, in_channels=1, image_size=(32, 32)).eval()
+        fuse_into(net, "bottleneck", 3, method=method)
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if "covariate" in name:
+                    parameter.normal_(0, 0.01)
+            apart[method] = float((net(images, rows) - net(images, rows + 1)).abs().max())
+    assert apart["hybrid"] > 0.1
+    assert max(apart["film"], apart["scale"], apart["daft"]) < 1e-4
