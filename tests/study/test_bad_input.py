@@ -157,7 +157,7 @@ def test_damaged_files_left_out(try_it):
          "every class in training, got none of rare"),
         (None, {"folds": 50}, "use fewer folds"),
         (None, {"out": "/proc/nothing/out"}, "folder that can be written"),
-        (None, {"out": "/etc/hostname"}, "folder that can be written"),
+        (None, {"out": "/etc/hostname"}, "expected a folder, got the file"),
         (None, {"cache": "/proc/nothing"}, "cache: "),
         (lambda f: f.assign(patient=f["patient"].where(f.index > 0)), {}, "subject: expected a value"),
         (None, {"image_size": 2}, "give --image-size"),
