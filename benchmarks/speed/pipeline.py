@@ -24,7 +24,7 @@ from fusionconv.study.runs import Run, do_run
 
 __all__ = ["measure"]
 
-SETTINGS = {"cpu": (64, 32, 320, 2), "cuda": (224, 128, 4096, 4)}  # image size, batch, images, epochs
+SETTINGS = {"cpu": (64, 32, 640, 2), "cuda": (224, 128, 4096, 4)}  # image size, batch, images, epochs
 
 
 def measure(device: torch.device, quick: bool = False, budget: float = 90.0) -> Iterator[dict[str, Any]]:
@@ -61,7 +61,7 @@ def measure(device: torch.device, quick: bool = False, budget: float = 90.0) -> 
                 "bare loop": lambda data=data, hybrid=arm.takes_covariates: _bare(data, study, hybrid, device),
                 "engine": engine,
             }
-            found = compare(ways, "bare loop", device, 0 if quick else budget, (1, 1) if quick else (3, 9))
+            found = compare(ways, "bare loop", device, 0 if quick else budget, (1, 1) if quick else (2, 9))
             for way, timing in found.items():
                 yield {
                     "part": f"a run of the arm {word}, {way}", "image_size": size, "batch": batch,

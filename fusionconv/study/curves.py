@@ -13,7 +13,7 @@ import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-SECONDS_BETWEEN_WRITES = 30.0
+SECONDS_BETWEEN_DRAWINGS = 120.0
 FEW_POINTS = 20  # a curve of so many points or fewer shows each of them
 
 
@@ -40,7 +40,7 @@ class CurvesLogger(Logger):
             for record in pd.read_csv(folder / "metrics.csv", dtype=str, keep_default_na=False).to_dict("records"):
                 values = {str(key): float(value) for key, value in record.items() if value}
                 self.rows[int(record["epoch"]), int(record["step"])] = values
-        self._written = time.monotonic()
+        self._drawn, self._new = time.monotonic(), True  # when, and whether anything came since
 
     @property
     def name(self) -> str:
@@ -68,18 +68,20 @@ class CurvesLogger(Logger):
             return
         key = int(values.get("epoch", 0)), int(step)
         self.rows.setdefault(key, {}).update(values, epoch=key[0], step=key[1])
+        self._new = True
         self.write_table()  # now: a killed run goes on from its checkpoint with the rows before it
-        if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+        if time.monotonic() - self._drawn > SECONDS_BETWEEN_DRAWINGS:
             self.write()  # drawing takes a second
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write when the run ends, whichever way it ends."""
-        self.write()
+        """Write when the run ends, whichever way it ends; Lightning also calls this after each pass of tests."""
+        if self._new:
+            self.write()
 
     def write(self) -> None:
         """Write metrics.csv and curves.png."""
-        self._written = time.monotonic()
+        self._drawn, self._new = time.monotonic(), False
         if self.rows:
             draw_curves(self.write_table(), self.folder / "curves.png", self.fine_tuning)
 
