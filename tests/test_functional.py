@@ -147,6 +147,18 @@ def test_autocast_as_plain_conv(strategy: str, dtype: torch.dtype) -> None:
     assert all(t.grad.dtype == torch.float32 for t in tensors.values())
 
 
+@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_images_of_another_precision_than_the_weights_are_refused_as_by_torch(strategy: str, autocast: bool) -> None:
+    tensors = Case("dtype", 2, n=3, k=2).tensors(torch.float32)
+    tensors |= {"x": tensors["x"].detach().double(), "bias": None, "covariate_bias": None}
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with pytest.raises(RuntimeError, match="(?i)double"):
+            F.conv2d(tensors["x"], tensors["weight"])
+        with pytest.raises(RuntimeError, match="(?i)double"):
+            run(Case("dtype", 2, n=3, k=2), strategy, tensors)
+
+
 ROUNDS_EACH_TERM = pytest.mark.xfail(strict=True, reason="forms no per-sample kernel: see docs/limits.md, 1")
 
 

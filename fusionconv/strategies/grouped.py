@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusionconv.strategies.geometry import Geometry
-from fusionconv.strategies.kernels import add_bias, compute_dtype, per_sample, rounded_per_sample
+from fusionconv.strategies.kernels import add_bias, compute_dtype, is_rounded, per_sample, rounded_per_sample
 from fusionconv.strategies.opaque import conv_of_each
 from fusionconv.strategies.running import has_tangent, is_recorded, is_transformed
 
@@ -26,7 +26,7 @@ def grouped(
     geometry: Geometry,
 ) -> Tensor:
     """Lay the N samples side by side on the channel axis, (1, N C_in, \\*spatial), one block of groups each."""
-    batch, dtype = x.shape[0], compute_dtype(x)
+    batch, dtype = x.shape[0], compute_dtype(x) if is_rounded(x) else weight.dtype
     if torch.compiler.is_compiling() and not is_recorded() and not is_transformed():
         kernels = per_sample(weight, covariates, covariate_weight)
         return add_bias(conv_of_each(x, kernels, geometry), covariates, bias, covariate_bias)

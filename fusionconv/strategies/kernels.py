@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["add_bias", "autocasts", "compute_dtype", "full_precision", "per_sample", "rounded_per_sample"]
+__all__ = ["add_bias", "autocasts", "compute_dtype", "full_precision", "is_rounded", "per_sample", "rounded_per_sample"]
 
 BLOCK = 2**22  # numbers that are formed in full precision at a time: 16 MB of float32
 
@@ -29,11 +29,14 @@ def autocasts(tensor: Tensor) -> bool:
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
+def is_rounded(x: Tensor) -> bool:
+    """Whether torch's own convolution of ``x`` rounds it and the kernel: under autocast, which leaves float64 alone."""
+    return autocasts(x) and x.dtype != torch.float64
+
+
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """What torch's own convolution of ``x`` computes in: autocast's dtype where that is on, but it leaves float64."""
-    if autocasts(x) and x.dtype != torch.float64:
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
+    """What torch's own convolution of ``x`` computes in: autocast's dtype where it `is_rounded`, else its own."""
+    return torch.get_autocast_dtype(x.device.type) if is_rounded(x) else x.dtype
 
 
 def per_sample(base: Tensor | None, covariates: Tensor, basis: Tensor | None) -> Tensor:
