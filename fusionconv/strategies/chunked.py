@@ -8,16 +8,13 @@ and their gradients go into dW and dV at once: what is saved for the backward pa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
-from fusionconv.strategies.kernels import autocasts, per_sample
-from fusionconv.strategies.own_backward import bias_gradients, differentiable, is_ordinary
-from fusionconv.strategies.running import is_batched
+from fusionconv.strategies.own_backward import Needs, Way, is_ordinary, run
 
 __all__ = ["CHUNK", "chunk_length", "chunked"]
 
@@ -47,90 +44,50 @@ def chunked(
     tensors = (x, covariates, weight, covariate_weight, bias, covariate_bias)
     if not is_ordinary(tensors, geometry):
         return grouped(*tensors, geometry)
-    dtype = weight.dtype
-    if autocasts(x) and x.dtype != torch.float64:  # as autocast does with a convolution; it leaves float64 alone
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x = x.to(dtype)
     # contiguous, as the kernels are: a convolution would bring one to the other's format, once a chunk
-    return cast(Tensor, _Chunked.apply(x.contiguous(), *tensors[1:], geometry, dtype))
+    return run(Way(_output, _gradients), (x.contiguous(), *tensors[1:]), geometry)
 
 
-class _Chunked(torch.autograd.Function):
-    """y_i = x_i * (W + sum_j s_ij V_j) + b + sum_j s_ij c_j, with a backward pass of its own."""
+def _output(
+    x: Tensor, covariates: Tensor, weight: Tensor, covariate_weight: Tensor, biases: Tensor | None, geometry: Geometry,
+    dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    outputs = []
+    for block, flat in _blocks(covariates, weight, covariate_weight):
+        for rows, kernels in _chunks(block, flat, weight):
+            some = None if biases is None else biases[rows].flatten()
+            groups = len(kernels) * geometry.groups
+            y = geometry.conv(_abreast(x[rows]), kernels.to(dtype).flatten(0, 1), some, groups)
+            outputs.append(y.reshape(len(kernels), -1, *y.shape[2:]))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        covariates: Tensor,
-        weight: Tensor,
-        covariate_weight: Tensor,
-        bias: Tensor | None,
-        covariate_bias: Tensor | None,
-        geometry: Geometry,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        ctx.save_for_backward(x, covariates, weight, covariate_weight, bias, covariate_bias)
-        ctx.geometry, ctx.dtype = geometry, dtype
-        with torch.autocast(x.device.type, enabled=False):
-            biases = None
-            if bias is not None or covariate_bias is not None:
-                biases = per_sample(bias, covariates, covariate_bias).to(dtype)
-            outputs = []
-            for block, flat in _blocks(covariates, weight, covariate_weight):
-                for rows, kernels in _chunks(block, flat, weight):
-                    some = None if biases is None else biases[rows].flatten()
-                    groups = len(kernels) * geometry.groups
-                    y = geometry.conv(_abreast(x[rows]), kernels.to(dtype).flatten(0, 1), some, groups)
-                    outputs.append(y.reshape(len(kernels), -1, *y.shape[2:]))
-            return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        dy = gradients[0].contiguous()
-        geometry: Geometry = ctx.geometry
-        if torch.is_grad_enabled() or is_batched(dy):  # a second derivative, or many first ones: through `grouped`
-            with torch.enable_grad():
-                found = differentiable(ctx.saved_tensors, geometry, ctx.dtype, ctx.needs_input_grad, dy)
-            return (*found, None, None)
-
-        x, covariates, weight, covariate_weight, _, covariate_bias = ctx.saved_tensors
-        needs_x, needs_s, needs_weight, needs_v, needs_bias, needs_c = ctx.needs_input_grad[:6]
-        factors = torch.cat([torch.ones_like(covariates[:, :1]), covariates], 1)  # s_i0 = 1 goes with W
-        needs_sums = needs_weight or needs_v  # dW and the dV_j, flat, one below the other
-        exact = torch.promote_types(weight.dtype, torch.float32)  # sums over blocks in bfloat16 would lose digits
-        sums = weight.new_zeros(factors.shape[1] if needs_sums else 0, weight.numel(), dtype=exact)
-        dx, ds = [], []
-        with torch.autocast(dy.device.type, enabled=False):
-            for block, flat in _blocks(covariates, weight, covariate_weight):
-                for rows, kernels in _chunks(block, flat, weight):
-                    n = len(kernels)
-                    dx_some, dkernel = geometry.conv_backward(
-                        _abreast(dy[rows]), _abreast(x[rows]), kernels.to(ctx.dtype).flatten(0, 1),
-                        n * geometry.groups, (needs_x, needs_s or needs_sums),
-                    )  # fmt: skip
-                    if dx_some is not None:
-                        dx.append(dx_some.reshape(n, -1, *x.shape[2:]))
-                    if dkernel is not None:  # it takes the place of the kernels, which have done their work
-                        kernels.copy_(dkernel.reshape(kernels.shape))
-                if needs_sums:  # once a block, since they are read and written each time
-                    sums.addmm_(factors[block].T.to(exact), flat.to(exact))
-                if needs_s:
-                    ds.append(flat @ covariate_weight.flatten(1).T)
-            dcovariates = torch.cat(ds) if needs_s else None
-            dbias, dcovariate_bias, more = bias_gradients(dy, covariates, covariate_bias, (needs_bias, needs_c))
-            if dcovariates is not None and more is not None:
-                dcovariates = dcovariates + more
-        return (
-            (dx[0] if len(dx) == 1 else torch.cat(dx)) if needs_x else None,
-            dcovariates,
-            sums[0].reshape(weight.shape).to(weight.dtype) if needs_weight else None,
-            sums[1:].reshape(covariate_weight.shape).to(weight.dtype) if needs_v else None,
-            dbias,
-            dcovariate_bias,
-            None,
-            None,
-        )
+def _gradients(
+    dy: Tensor, x: Tensor, covariates: Tensor, weight: Tensor, covariate_weight: Tensor, factors: Tensor,
+    geometry: Geometry, dtype: torch.dtype, needs: Needs,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    sums = factors.new_zeros(len(factors), weight.numel()) if needs.kernels else None
+    dx, ds = [], []
+    for block, flat in _blocks(covariates, weight, covariate_weight):
+        for rows, kernels in _chunks(block, flat, weight):
+            n = len(kernels)
+            dx_some, dkernel = geometry.conv_backward(
+                _abreast(dy[rows]), _abreast(x[rows]), kernels.to(dtype).flatten(0, 1), n * geometry.groups,
+                (needs.x, needs.covariates or needs.kernels),
+            )  # fmt: skip
+            if dx_some is not None:
+                dx.append(dx_some.reshape(n, -1, *x.shape[2:]))
+            if dkernel is not None:  # it takes the place of the kernels, which have done their work
+                kernels.copy_(dkernel.reshape(kernels.shape))
+        if sums is not None:  # once a block, since they are read and written each time
+            sums.addmm_(factors[:, block], flat.to(factors.dtype))
+        if needs.covariates:
+            ds.append(flat @ covariate_weight.flatten(1).T)
+    return (
+        (dx[0] if len(dx) == 1 else torch.cat(dx)) if needs.x else None,
+        torch.cat(ds) if needs.covariates else None,
+        sums,
+    )
 
 
 def _blocks(covariates: Tensor, weight: Tensor, covariate_weight: Tensor) -> Iterator[tuple[slice, Tensor]]:

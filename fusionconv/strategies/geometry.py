@@ -62,9 +62,15 @@ class Geometry:
         totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
         return None if any(total % 2 for total in totals) else [total // 2 for total in totals]
 
-    def each(self, value: IntOrInts) -> list[int]:
-        """A stride or a dilation in numbers, one a dimension."""
-        return _each(value, self.spatial_dims)
+    def output_sizes(self, sizes: Sequence[int], kernel_size: Sequence[int]) -> list[int]:
+        """The spatial sizes of ``conv``'s result for an input of ``sizes``. Needs a `numeric_padding`."""
+        padding = self.numeric_padding(kernel_size)
+        assert padding is not None
+        stride, dilation, extra = (_each(v, len(sizes)) for v in (self.stride, self.dilation, self.output_padding))
+        rows = zip(sizes, kernel_size, stride, padding, dilation, extra, strict=True)
+        if self.transposed:
+            return [(i - 1) * s - 2 * p + d * (k - 1) + o + 1 for i, k, s, p, d, o in rows]
+        return [(i + 2 * p - d * (k - 1) - 1) // s + 1 for i, k, s, p, d, _ in rows]
 
     def conv_backward(
         self, dy: Tensor, x: Tensor, weight: Tensor, groups: int, wanted: tuple[bool, bool]

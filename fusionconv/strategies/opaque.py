@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusionconv.strategies.geometry import Geometry
-from fusionconv.strategies.kernels import compute_dtype
+from fusionconv.strategies.kernels import compute_dtype, is_rounded
 
 __all__ = ["conv_of_each"]
 
@@ -28,8 +28,8 @@ _library.define(
 
 def conv_of_each(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
     r"""Sample i of ``x`` (N, C_in, \*spatial) with ``kernels[i]`` of (N, \*W) -> (N, C_out, \*spatial_out)."""
-    dtype = compute_dtype(x)
-    x, kernels = x.to(dtype), kernels.to(dtype)
+    if is_rounded(x):
+        x, kernels = x.to(compute_dtype(x)), kernels.to(compute_dtype(x))
     kernel_size = kernels.shape[3:]
     padding = geometry.numeric_padding(kernel_size)
     if padding is None:  # "same" around an even kernel: torch pads one more on the right
@@ -43,34 +43,39 @@ def conv_of_each(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
     return y
 
 
+def _geometry(
+    stride: list[int], padding: list[int], dilation: list[int], transposed: bool, output_padding: list[int], groups: int
+) -> Geometry:
+    return Geometry(len(stride), stride, padding, dilation, groups, transposed, output_padding)
+
+
 def _abreast(x: Tensor) -> Tensor:
     return x.reshape(1, -1, *x.shape[2:])
 
 
-def _forward(x: Tensor, kernels: Tensor, *geometry: Any) -> Tensor:
-    n, groups = len(x), geometry[-1]
-    y: Tensor = torch.ops.aten.convolution(_abreast(x), kernels.flatten(0, 1), None, *geometry[:-1], n * groups)
+def _forward(x: Tensor, kernels: Tensor, *arguments: Any) -> Tensor:
+    n, geometry = len(x), _geometry(*arguments)
+    y = geometry.conv(_abreast(x), kernels.flatten(0, 1), groups=n * geometry.groups)
     return y.reshape(n, -1, *y.shape[2:]).contiguous()
 
 
-def _backward(dy: Tensor, x: Tensor, kernels: Tensor, *geometry_and_wanted: Any) -> tuple[Tensor, Tensor]:
-    *geometry, groups, wanted = geometry_and_wanted
-    dx, dkernels, _ = torch.ops.aten.convolution_backward(
-        _abreast(dy), _abreast(x), kernels.flatten(0, 1), None, *geometry, len(x) * groups, [*wanted, False]
+def _backward(dy: Tensor, x: Tensor, kernels: Tensor, *arguments_and_wanted: Any) -> tuple[Tensor, Tensor]:
+    *arguments, (needs_x, needs_kernels) = arguments_and_wanted
+    geometry = _geometry(*arguments)
+    dx, dkernels = geometry.conv_backward(
+        _abreast(dy), _abreast(x), kernels.flatten(0, 1), len(x) * geometry.groups, (needs_x, needs_kernels)
     )
-    dx = dx.reshape(x.shape).contiguous() if wanted[0] else x.new_empty(0)
-    return dx, dkernels.reshape(kernels.shape).contiguous() if wanted[1] else x.new_empty(0)
+    nothing = x.new_empty(0)
+    return (
+        nothing if dx is None else dx.reshape(x.shape).contiguous(),
+        nothing if dkernels is None else dkernels.reshape(kernels.shape).contiguous(),
+    )
 
 
-def _shape(x: Tensor, kernels: Tensor, *geometry: Any) -> Tensor:
-    stride, padding, dilation, transposed, output_padding, groups = geometry
-    sizes = zip(x.shape[2:], kernels.shape[3:], stride, padding, dilation, output_padding, strict=True)
-    if transposed:
-        spatial = [(i - 1) * s - 2 * p + d * (k - 1) + o + 1 for i, k, s, p, d, o in sizes]
-    else:
-        spatial = [(i + 2 * p - d * (k - 1) - 1) // s + 1 for i, k, s, p, d, _ in sizes]
-    channels = kernels.shape[2] * groups if transposed else kernels.shape[1]
-    return x.new_empty(x.shape[0], channels, *spatial)
+def _shape(x: Tensor, kernels: Tensor, *arguments: Any) -> Tensor:
+    geometry = _geometry(*arguments)
+    channels = kernels.shape[2] * geometry.groups if geometry.transposed else kernels.shape[1]
+    return x.new_empty(x.shape[0], channels, *geometry.output_sizes(x.shape[2:], kernels.shape[3:]))
 
 
 def _shapes(dy: Tensor, x: Tensor, kernels: Tensor, *geometry_and_wanted: Any) -> tuple[Tensor, Tensor]:

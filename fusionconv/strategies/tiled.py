@@ -10,7 +10,6 @@ the gradients of the rows go into dW and dV_j before the next ones are made.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +17,7 @@ from torch import Tensor
 
 from fusionconv.strategies.chunked import chunked
 from fusionconv.strategies.geometry import Geometry
-from fusionconv.strategies.kernels import autocasts, per_sample
-from fusionconv.strategies.own_backward import bias_gradients, differentiable, is_ordinary
-from fusionconv.strategies.running import is_batched
+from fusionconv.strategies.own_backward import Needs, Way, is_ordinary, run
 
 __all__ = ["can_tile", "tiled"]
 
@@ -50,84 +47,44 @@ def tiled(
     tensors = (x, covariates, weight, covariate_weight, bias, covariate_bias)
     if not can_tile(geometry) or not is_ordinary(tensors, geometry):
         return chunked(*tensors, geometry)
-    dtype = weight.dtype
-    if autocasts(x) and x.dtype != torch.float64:  # as autocast does with a convolution; it leaves float64 alone
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x = x.to(dtype)
-    return cast(Tensor, _Tiled.apply(x, *tensors[1:], geometry, dtype))
+    return run(Way(_output, _gradients), tensors, geometry)
 
 
-class _Tiled(torch.autograd.Function):
-    """y_i = x_i * (W + sum_j s_ij V_j) + b + sum_j s_ij c_j, with a backward pass of its own."""
+def _output(
+    x: Tensor, covariates: Tensor, weight: Tensor, covariate_weight: Tensor, biases: Tensor | None, geometry: Geometry,
+    dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    patches = _Patches(x, weight, geometry)
+    columns = patches.unfold(x)
+    y = torch.empty((len(x), len(weight), columns.shape[2]), dtype=dtype, device=x.device)
+    for rows, kernels in _tiles(covariates, weight, covariate_weight):
+        y[:, rows] = torch.bmm(kernels.to(dtype), columns)
+    if biases is not None:
+        y += biases[:, :, None]
+    return y.reshape(len(x), len(weight), *patches.outputs)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        covariates: Tensor,
-        weight: Tensor,
-        covariate_weight: Tensor,
-        bias: Tensor | None,
-        covariate_bias: Tensor | None,
-        geometry: Geometry,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        ctx.save_for_backward(x, covariates, weight, covariate_weight, bias, covariate_bias)
-        ctx.geometry, ctx.dtype = geometry, dtype
-        patches = _Patches(x, weight, geometry)
-        with torch.autocast(x.device.type, enabled=False):
-            columns = patches.unfold(x)
-            y = torch.empty((len(x), len(weight), columns.shape[2]), dtype=dtype, device=x.device)
-            for rows, kernels in _tiles(covariates, weight, covariate_weight):
-                y[:, rows] = torch.bmm(kernels.to(dtype), columns)
-            if bias is not None or covariate_bias is not None:
-                y += per_sample(bias, covariates, covariate_bias).to(dtype)[:, :, None]
-        return y.reshape(len(x), len(weight), *patches.outputs)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        dy = gradients[0].contiguous()
-        if torch.is_grad_enabled() or is_batched(dy):  # a second derivative, or many first ones: through `grouped`
-            with torch.enable_grad():
-                found = differentiable(ctx.saved_tensors, ctx.geometry, ctx.dtype, ctx.needs_input_grad, dy)
-            return (*found, None, None)
-
-        x, covariates, weight, covariate_weight, _, covariate_bias = ctx.saved_tensors
-        needs_x, needs_s, needs_weight, needs_v, needs_bias, needs_c = ctx.needs_input_grad[:6]
-        needs_sums, patches = needs_weight or needs_v, _Patches(x, weight, ctx.geometry)
-        exact = torch.promote_types(weight.dtype, torch.float32)
-        factors = torch.cat([torch.ones_like(covariates[:, :1]), covariates], 1).T.to(exact)  # s_i0 = 1 goes with W
-        # dW and the dV_j, flat, one below the other
-        sums = weight.new_empty(len(factors) if needs_sums else 0, weight.numel(), dtype=exact)
-        dcovariates = torch.zeros_like(covariates) if needs_s else None
-        with torch.autocast(dy.device.type, enabled=False):
-            columns = patches.unfold(x)
-            dcolumns = torch.zeros_like(columns) if needs_x else None
-            for rows, kernels in _tiles(covariates, weight, covariate_weight):
-                dy_rows = dy.flatten(2)[:, rows]
-                if dcolumns is not None:
-                    dcolumns.baddbmm_(kernels.to(ctx.dtype).mT, dy_rows)
-                if needs_sums or needs_s:
-                    dkernels = _into(kernels, dy_rows, columns.mT).flatten(1)
-                    numbers = slice(rows.start * columns.shape[1], rows.stop * columns.shape[1])
-                    if needs_sums:
-                        torch.mm(factors, dkernels.to(exact), out=sums[:, numbers])
-                    if dcovariates is not None:
-                        dcovariates += dkernels @ covariate_weight.flatten(1)[:, numbers].T
-            dx = None if dcolumns is None else patches.fold(dcolumns)
-            dbias, dcovariate_bias, more = bias_gradients(dy, covariates, covariate_bias, (needs_bias, needs_c))
-            if dcovariates is not None and more is not None:
-                dcovariates = dcovariates + more
-        return (
-            dx,
-            dcovariates,
-            sums[0].reshape(weight.shape).to(weight.dtype) if needs_weight else None,
-            sums[1:].reshape(covariate_weight.shape).to(weight.dtype) if needs_v else None,
-            dbias,
-            dcovariate_bias,
-            None,
-            None,
-        )
+def _gradients(
+    dy: Tensor, x: Tensor, covariates: Tensor, weight: Tensor, covariate_weight: Tensor, factors: Tensor,
+    geometry: Geometry, dtype: torch.dtype, needs: Needs,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    patches = _Patches(x, weight, geometry)
+    columns = patches.unfold(x)
+    dcolumns = torch.zeros_like(columns) if needs.x else None
+    sums = factors.new_empty(len(factors), weight.numel()) if needs.kernels else None
+    dcovariates = torch.zeros_like(covariates) if needs.covariates else None
+    for rows, kernels in _tiles(covariates, weight, covariate_weight):
+        dy_rows = dy.flatten(2)[:, rows]
+        if dcolumns is not None:
+            dcolumns.baddbmm_(kernels.to(dtype).mT, dy_rows)
+        if needs.kernels or needs.covariates:
+            dkernels = _into(kernels, dy_rows, columns.mT).flatten(1)
+            numbers = slice(rows.start * columns.shape[1], rows.stop * columns.shape[1])
+            if sums is not None:
+                torch.mm(factors, dkernels.to(factors.dtype), out=sums[:, numbers])
+            if dcovariates is not None:
+                dcovariates += dkernels @ covariate_weight.flatten(1)[:, numbers].T
+    return None if dcolumns is None else patches.fold(dcolumns), dcovariates, sums
 
 
 def _into(kernels: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -143,13 +100,10 @@ class _Patches:
     def __init__(self, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
         padding = geometry.numeric_padding(weight.shape[2:])
         assert padding is not None
-        stride, dilation = geometry.each(geometry.stride), geometry.each(geometry.dilation)
-        self.kernel, self.inputs = list(weight.shape[2:]), list(x.shape[2:])
-        self.outputs = [
-            (size + 2 * p - d * (k - 1) - 1) // s + 1
-            for size, p, d, k, s in zip(self.inputs, padding, dilation, self.kernel, stride, strict=True)
-        ]
-        self.size, self.window = _pair(self.inputs, 1), _pair(self.kernel, 1)
+        stride, dilation = geometry.per_dimension(geometry.stride), geometry.per_dimension(geometry.dilation)
+        self.inputs = list(x.shape[2:])
+        self.outputs = geometry.output_sizes(self.inputs, weight.shape[2:])
+        self.size, self.window = _pair(self.inputs, 1), _pair(list(weight.shape[2:]), 1)
         self.slide = {"dilation": _pair(dilation, 1), "padding": _pair(padding, 0), "stride": _pair(stride, 1)}
 
     def unfold(self, x: Tensor) -> Tensor:
