@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from fusionconv.study.figures import (
 from fusionconv.study.files import read_json
 from fusionconv.study.folder import read_study
 from fusionconv.study.image_report import image_figures
-from fusionconv.study.results import MANY_FOLDS
+from fusionconv.study.results import MANY_FOLDS, QUOTE
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import Task, make_task
 
-__all__ = ["write_report"]
+__all__ = ["told_apart", "write_report"]
 
 _PACKAGES = ("fusionconv", "torch", "torchvision", "lightning", "monai", "timm", "scikit-learn", "numpy", "pandas")
 #: items of CLAIM 2024 and TRIPOD+AI that a program cannot fill
@@ -143,16 +144,11 @@ def _answer(
               f"covariates {', '.join(settings.covariates) or 'none'}.")  # fmt: skip
     quoted = tables["comparisons"]
     quoted = quoted[quoted["quote"] & (quoted["metric"] == metric)]
-    both = (
-        tables["comparisons"][tables["comparisons"]["metric"] == metric]
-        .groupby("arm")["p_holm"]
-        .agg(lambda p: p.max(skipna=False))
-    )
     best = (
         tables["results"][tables["results"]["metric"] == metric].set_index("arm")[["mean", "low", "high"]].astype(float)
     )
     means = {str(arm): _interval(*row) for arm, row in zip(best.index, best.to_numpy().tolist(), strict=True)}
-    apart = {str(arm): "yes" if p < 0.05 else "no" for arm, p in both.items()}
+    apart = told_apart(tables["comparisons"], metric, len(folds))
     page.table(
         pd.DataFrame({
             "arm": arms,
@@ -161,9 +157,9 @@ def _answer(
             "told apart by both tests": [apart.get(a, "") for a in arms],
             "could have told apart": [_smallest(quoted, a) for a in arms],
         }),
-        "Answer. An arm differs from the reference where both tests say so after Holm's correction. 'No' does not "
-        "mean equal: "
-        "the last column is the smallest difference that this study would have found in 4 of 5 cases.",
+        "Answer. An arm differs from the reference where both tests say so after Holm's correction; where one of them "
+        "cannot be made, what the other says stands there. 'No' does not mean equal: the last column is the smallest "
+        "difference that this study would have found in 4 of 5 cases.",
     )  # fmt: skip
     page.figure(
         "answer", answer_figure(tables["results"], metric, reference), f"{metric} of each arm; dotted: {reference}."
@@ -173,6 +169,25 @@ def _answer(
         "folds, with fewer the paired bootstrap by subject. The first asks whether the way to train is better, the "
         "second whether these networks are better on such subjects."
     )
+
+
+def told_apart(comparisons: pd.DataFrame, metric: str, folds: int) -> dict[str, str]:
+    """Arm -> yes or no where both tests have a p value; where one has none, what the other says."""
+    said = {}
+    for arm, own in comparisons[comparisons["metric"] == metric].groupby("arm"):
+        p = own.set_index("test")["p_holm"].astype(float)
+        over_folds, by_subject = p.get(QUOTE[True], math.nan), p.get(QUOTE[False], math.nan)
+        if not math.isnan(over_folds) and not math.isnan(by_subject):
+            said[str(arm)] = _yes(max(over_folds, by_subject))
+        elif not math.isnan(by_subject):
+            said[str(arm)] = f"{'one fold' if folds == 1 else 'no test over folds'}: by subject {_yes(by_subject)}"
+        elif not math.isnan(over_folds):
+            said[str(arm)] = f"no test by subject: over folds {_yes(over_folds)}"
+    return said
+
+
+def _yes(p: float) -> str:
+    return "yes" if p < 0.05 else "no"
 
 
 def _arms(page: _Page, tables: dict[str, pd.DataFrame], arms: list[str]) -> None:
@@ -280,7 +295,7 @@ def table_one(rows: pd.DataFrame, task: Task, settings: Any) -> pd.DataFrame:
     """Covariates by class or by thirds of the target."""
     target = rows[task.columns[0]]
     if task.IMAGE_OUT:
-        groups = target.astype(str).iloc[:0].reindex(rows.index)
+        groups = pd.Series(index=rows.index, dtype=object)  # paths are no classes
     elif task.NAME in ("binary", "multiclass"):
         from fusionconv.study.tasks.classes import as_text
 

@@ -30,10 +30,11 @@ from fusionconv.study.sequences import SUBSET
 from fusionconv.study.settings import Settings, make_settings
 from fusionconv.study.tasks import Metric, Task
 
-__all__ = ["MANY_FOLDS", "Results", "read_runs", "summarise"]
+__all__ = ["MANY_FOLDS", "QUOTE", "Results", "read_runs", "summarise"]
 
 #: from so many folds (of all repeats) on, the test over folds is the one to quote; below, the bootstrap by subject
 MANY_FOLDS = 10
+#: whether there are so many folds -> the test's name in comparisons.csv
 QUOTE = {True: "corrected t-test", False: "bootstrap by subject"}
 
 
