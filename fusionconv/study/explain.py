@@ -13,7 +13,7 @@ from fusionconv.errors import StudyError
 from fusionconv.study.arms import find_arm
 from fusionconv.study.difference_maps import difference_figure, read_difference, write_difference_maps
 from fusionconv.study.feature_maps import feature_maps
-from fusionconv.study.folds import FoldData, fold_data
+from fusionconv.study.folds import FoldData
 from fusionconv.study.own_space import write_map
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
@@ -48,7 +48,6 @@ def explain_arm(
     opened, arms = Study.open(study)
     chosen_arm = find_arm(arm, [a for a in arms if a.has_network])
     name = chosen_arm.name
-    _ = opened.store
     chosen = fold or opened.folds.columns[0]
     if chosen not in opened.folds:
         raise StudyError(f"fold: expected one of {', '.join(opened.folds.columns)}, got {fold!r}")
@@ -56,10 +55,7 @@ def explain_arm(
     if not model.is_dir():
         raise StudyError(f"{model}: expected a network, got none; run the comparison with --keep best")
     predictor = load_predictor(model)
-    settings = opened.of_arm(chosen_arm)
-    data = fold_data(opened.rows, opened.folds[chosen], settings, opened.store, encoder=predictor.encoder,
-                     covariates=() if predictor.encoder is None else None,
-                     target_store=opened.target_store)  # fmt: skip
+    data = opened.data(chosen_arm, chosen, predictor.encoder)
     folder = Path(out) if out else Path(study) / "explain" / name
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}

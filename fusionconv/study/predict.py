@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fusionconv.errors import CovariateError, StudyError
 from fusionconv.study.arms import find_arm, parse_arm
-from fusionconv.study.files import read_json, write_csv
+from fusionconv.study.files import write_csv
 from fusionconv.study.folder import read_study
 from fusionconv.study.patches import Windows
 from fusionconv.study.rows import read_rows
@@ -128,12 +128,13 @@ def predict_table(
     """
     from tqdm import tqdm
 
-    from fusionconv.study.images import prepare
+    from fusionconv.study.images import ImageOptions, prepare
+    from fusionconv.study.saved import finished_networks
 
     folder = Path(study)
     saved = read_study(folder)
     name = find_arm(arm, [parse_arm(said) for said in saved["arms"]]).name
-    models = sorted(p for p in (folder / "runs" / name).glob("*/model") if read_json(p.parent / "result.json"))
+    models = finished_networks(folder, name)
     if not models:
         kept = sorted({p.parent.parent.name for p in (folder / "runs").glob("*/*/model")})
         raise StudyError(f"arm: expected one of {', '.join(kept) or 'none (no networks were kept)'}, got {arm!r}")
@@ -147,8 +148,6 @@ def predict_table(
         subgroups=[], subject=None, pixel_size=None,
     )  # fmt: skip
     rows = read_rows(settings, first.task, with_target=False)
-    from fusionconv.study.images import ImageOptions
-
     options = ImageOptions(**first.about["images"])
     with tempfile.TemporaryDirectory() as cache:
         store = prepare(rows.images, options, Path(settings.cache) if settings.cache else Path(cache))

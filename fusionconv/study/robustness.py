@@ -13,9 +13,10 @@ from torch import Tensor
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import find_arm
-from fusionconv.study.files import read_json, write_csv
-from fusionconv.study.folds import FoldData, fold_data
+from fusionconv.study.files import write_csv
+from fusionconv.study.folds import FoldData
 from fusionconv.study.predict import Predictor, load_predictor
+from fusionconv.study.saved import finished_networks
 from fusionconv.study.study import Study
 
 __all__ = ["check_robustness", "rotate", "shuffle_each"]
@@ -56,20 +57,14 @@ def check_robustness(
         raise StudyError(
             f"robustness: expected a task of numbers, got {opened.rows.task.NAME}, whose targets would turn"
         )
-    models = sorted(
-        p for p in (Path(study) / "runs" / chosen.name).glob("*/model") if read_json(p.parent / "result.json")
-    )
+    models = finished_networks(Path(study), chosen.name)
     if not models:
         raise StudyError(f"{study}: expected networks of {chosen.name}, got none; run the comparison with --keep best")
-    _ = opened.store
     angles = [step * i for i in range(math.floor(360 / step + 1e-9) + 1)]
     found: list[dict[str, Any]] = []
     for model in models:
         predictor = load_predictor(model)
-        data = fold_data(
-            opened.rows, opened.folds[str(predictor.about["fold"])], opened.of_arm(chosen), opened.store,
-            encoder=predictor.encoder, covariates=() if predictor.encoder is None else None,
-        )  # fmt: skip
+        data = opened.data(chosen, str(predictor.about["fold"]), predictor.encoder)
         generator = torch.Generator().manual_seed(seed)
         for degrees in (*angles, None):
             answers = _answers(predictor, data, degrees, generator, rows, batch_size)

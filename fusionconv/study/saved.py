@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionconv.study.arms import Arm
+from fusionconv.study.files import read_json
 from fusionconv.study.folds import FoldData
 from fusionconv.study.forked import forked_rng
 from fusionconv.study.settings import Settings
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from fusionconv.tabular import CovariateEncoder
 
-__all__ = ["open_network", "plain_network", "save_network"]
+__all__ = ["finished_networks", "open_network", "plain_network", "save_network"]
 
 
 def save_network(
@@ -79,3 +80,8 @@ def open_network(folder: Path) -> tuple[nn.Module, CovariateEncoder | None]:
 
     build = read_about(folder)["build"]["arguments"]
     return load(folder, plain_network(**build, own_functions=True))
+
+
+def finished_networks(out: Path, arm: str) -> list[Path]:
+    """The folders ``model/`` of an arm's finished runs, sorted; a run that is not done may have an older one."""
+    return sorted(p for p in (out / "runs" / arm).glob("*/model") if read_json(p.parent / "result.json"))

@@ -123,13 +123,13 @@ class Study:
         """train, val, test for each row, a column per fold."""
         return make_folds(self.rows, self.settings)
 
-    def data(self, arm: Arm, fold: str) -> FoldData:
-        """What an arm sees of a fold."""
+    def data(self, arm: Arm, fold: str, encoder: CovariateEncoder | None = None) -> FoldData:
+        """What an arm sees of a fold; ``encoder``: of a network that is loaded, instead of a newly fitted one."""
         settings = self.of_arm(arm)
-        store = self.store if arm.takes_image else None
+        store = self.store if arm.takes_image else None  # first: it may leave rows out
         targets = self.target_store if arm.takes_image else None
         return fold_data(self.rows, self.folds[fold], settings, store, covariates=settings.covariates,
-                         target_store=targets)  # fmt: skip
+                         encoder=encoder, target_store=targets)  # fmt: skip
 
     def of_arm(self, arm: Arm) -> Settings:
         """The settings of one arm."""
@@ -393,16 +393,15 @@ class Comparison:
 
         To predict, `fusionconv.study.predict` averages the networks of all folds instead.
         """
-        from fusionconv.study.saved import open_network
+        from fusionconv.study.saved import finished_networks, open_network
 
         found = []
         arms = [parse_arm(said) for said in read_study(self.out)["arms"]]
-        for path in sorted((self.out / "runs" / find_arm(arm, arms).name).glob("*/result.json")):
-            result = read_json(path)
+        for model in finished_networks(self.out, find_arm(arm, arms).name):
+            result = read_json(model.parent / "result.json")
             assert result is not None
-            if (path.parent / "model").is_dir():
-                value = (result.get("val") or {}).get(result["main"])
-                found.append((float("nan") if value is None else float(value), path.parent / "model", result["main"]))
+            value = (result.get("val") or {}).get(result["main"])
+            found.append((float("nan") if value is None else float(value), model, result["main"]))
         if not found:
             raise StudyError(f"{self.out}: expected an arm with networks, got {arm!r}; run with --keep best")
         task = make_task((read_json(self.out / "notes.json") or {})["task"])
