@@ -13,7 +13,8 @@ from torch import Tensor
 from fusionconv.errors import StudyError
 from fusionconv.study.folds import FoldData
 from fusionconv.study.image_answers import middle
-from fusionconv.study.image_report import outline
+from fusionconv.study.image_report import outline, upright
+from fusionconv.study.own_space import write_map
 from fusionconv.study.tasks import ImageTask, Segmentation
 
 if TYPE_CHECKING:
@@ -69,16 +70,14 @@ def difference_maps(predictor: Predictor, data: FoldData, asked: Asked, ids: Seq
     return (found[1] - found[0])[:, first:]
 
 
-def difference_figure(predictor: Predictor, data: FoldData, asked: Asked, rows: int = 6) -> Any:
-    """Test images with the target's outline, and below each what the covariate changes; of volumes one slice."""
+def difference_figure(maps: Tensor, data: FoldData, asked: Asked, ids: Sequence[str]) -> Any:
+    """Test images with the target's outline, and below each what `difference_maps` found; of volumes one slice."""
     from matplotlib.figure import Figure
 
-    ids = list(data.tables["test"].ids)[:rows]
-    maps = difference_maps(predictor, data, asked, ids)
     images = data.batch("test", ids)["image"]
     assert data.target_store is not None
     targets = data.target_store.read(ids)
-    task = predictor.task
+    task = data.task
     names = task.shown if isinstance(task, Segmentation) else list(task.columns)
     shown = min(maps.shape[1], 4)
     figure = Figure(figsize=(2.1 * len(ids) + 0.8, 2.1 * (1 + shown)), layout="constrained")
@@ -91,7 +90,7 @@ def difference_figure(predictor: Predictor, data: FoldData, asked: Asked, rows: 
         target = targets[at][(slice(None), *where)].numpy()
         for line, axes in enumerate(panels[:, at]):
             picture = (images[at, 0] if line == 0 else maps[at, line - 1])[where].numpy()
-            picture = picture.T[::-1] if turned else picture
+            picture = upright(picture, turned)
             if line == 0:
                 axes.imshow(picture, cmap="gray")
                 axes.set_title(name[-18:], fontsize=7)
@@ -110,16 +109,11 @@ def difference_figure(predictor: Predictor, data: FoldData, asked: Asked, rows: 
     return figure
 
 
-def write_difference_maps(
-    predictor: Predictor, data: FoldData, asked: Asked, ids: Sequence[str], folder: Path
-) -> list[Path]:
+def write_difference_maps(maps: Tensor, data: FoldData, column: str, ids: Sequence[str], folder: Path) -> list[Path]:
     """The maps as NIfTI on the voxels of each image's own file; several outputs each have one."""
-    from fusionconv.study.own_space import write_map
-
-    maps = difference_maps(predictor, data, asked, ids)
     paths = []
     for at, (name, one) in enumerate(zip(ids, maps, strict=True)):
         for output, values in enumerate(one):
             number = f"-{output}" if len(one) > 1 else ""
-            paths.append(write_map(values.numpy(), name, data, folder / f"difference-{asked[0]}{number}-{at}"))
+            paths.append(write_map(values.numpy(), name, data, folder / f"difference-{column}{number}-{at}"))
     return paths

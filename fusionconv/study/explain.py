@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import find_arm
-from fusionconv.study.difference_maps import difference_figure, read_difference, write_difference_maps
+from fusionconv.study.difference_maps import (
+    difference_figure,
+    difference_maps,
+    read_difference,
+    write_difference_maps,
+)
 from fusionconv.study.feature_maps import feature_maps
 from fusionconv.study.folds import FoldData
 from fusionconv.study.own_space import write_map
@@ -19,6 +24,8 @@ from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
 
 __all__ = ["attribute", "attributions", "covariate_effects", "explain_arm", "kernel_figure", "write_maps"]
+
+Attributed = tuple[Tensor, Tensor, Tensor | None]
 
 
 def explain_arm(
@@ -58,28 +65,29 @@ def explain_arm(
     data = opened.data(chosen_arm, chosen, predictor.encoder)
     folder = Path(out) if out else Path(study) / "explain" / name
     folder.mkdir(parents=True, exist_ok=True)
+    ids = list(data.tables["test"].ids)[:rows]
+    names = [] if predictor.encoder is None else predictor.encoder.get_feature_names_out().tolist()
     figures = {}
     if layer is not None:
         figures[f"features-{layer}"] = feature_maps(predictor, data, layer, rows)
     asked = read_difference(difference, predictor) if difference else None
     if asked is not None:
-        figures[f"difference-{asked[0]}"] = difference_figure(predictor, data, asked, rows)
-    figures |= {"attribution": attributions(predictor, data, rows)}
+        changes = difference_maps(predictor, data, asked, ids)
+        figures[f"difference-{asked[0]}"] = difference_figure(changes, data, asked, ids)
+    attributed = attribute(predictor, data, ids)
+    figures |= {"attribution": attributions(attributed, ids, names)}
     if predictor.encoder is not None:
         figures["effects"] = covariate_effects(predictor, data)
-        if (
-            kernels := kernel_figure(predictor.network, predictor.encoder.get_feature_names_out().tolist())
-        ) is not None:
+        if (kernels := kernel_figure(predictor.network, names)) is not None:
             figures["kernels"] = kernels
     paths = []
     for title, figure in figures.items():
         figure.savefig(folder / f"{title}.png", dpi=110)
         paths.append(folder / f"{title}.png")
     if nifti:
-        ids = list(data.tables["test"].ids)[:rows]
-        paths += write_maps(predictor, data, ids, folder)
+        paths += write_maps(attributed[1], data, ids, folder)
         if asked is not None:
-            paths += write_difference_maps(predictor, data, asked, ids, folder)
+            paths += write_difference_maps(changes, data, asked[0], ids, folder)
     return paths
 
 
@@ -129,6 +137,7 @@ def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) ->
     down = -(-len(shown) // across)
     figure = Figure(figsize=(3.2 * across, 2.8 * down), layout="constrained")
     panels = figure.subplots(max(down, 1), across, squeeze=False).ravel()
+    answered: list[str] = []
     for axes, j in zip(panels, shown, strict=False):
         few = np.unique(train[:, j])
         values = few if len(few) <= 5 else np.quantile(train[:, j], np.linspace(0.02, 0.98, 9))
@@ -137,6 +146,7 @@ def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) ->
             changed = true.clone()
             changed[:, j] = float(value)
             answer = predictor.answer(batch["image"], changed)
+            answered = list(answer)
             means.append([float(np.mean(column)) for column in answer.values()])
         axes.plot(values, means, marker="o", ms=3)
         axes.plot(train[:, j], np.full(len(train), axes.get_ylim()[0]), "|", color="0.6", ms=6)
@@ -144,15 +154,19 @@ def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) ->
         axes.tick_params(labelsize=7)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    panels[0].set_ylabel(f"mean {', '.join(predictor.task.score_columns(None))}"[:60], fontsize=8)  # type: ignore[arg-type]
+    panels[0].set_ylabel(f"mean {', '.join(answered)}"[:60], fontsize=8)
     figure.suptitle(
         f"Answer over {len(ids)} test images against one encoded covariate; grey: training rows", fontsize=9
     )
     return figure
 
 
-def attribute(predictor: Predictor, data: FoldData, ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Test images (N, C, *size), integrated gradients of each voxel, and those of the covariates (N, K)."""
+def attribute(predictor: Predictor, data: FoldData, ids: Sequence[str]) -> Attributed:
+    """Test images (N, C, *size), integrated gradients of each voxel, and those of the covariates (N, K).
+
+    Sundararajan et al. 2017, through Captum, of image and covariates together. The baseline is the mean training
+    image's value (0 after normalisation) and covariates of 0. Of a class network the last class's logit is explained.
+    """
     from captum.attr import IntegratedGradients
 
     batch = data.batch("test", ids)
@@ -167,8 +181,8 @@ def attribute(predictor: Predictor, data: FoldData, ids: Sequence[str]) -> tuple
     return (images, found.detach(), None) if covariates is None else (images, found[0].detach(), found[1].detach())
 
 
-def write_maps(predictor: Predictor, data: FoldData, ids: Sequence[str], folder: Path) -> list[Path]:
-    """The attributions of 3-D images as NIfTI, float32, on the voxels of each one's own file, for any viewer.
+def write_maps(maps: Tensor, data: FoldData, ids: Sequence[str], folder: Path) -> list[Path]:
+    """The attributions (N, C, *size) of 3-D images as NIfTI, float32, on the voxels of their own files, for any viewer.
 
     Raises:
         StudyError: 2-D images.
@@ -179,23 +193,17 @@ def write_maps(predictor: Predictor, data: FoldData, ids: Sequence[str], folder:
     if options.dims != 3 or options.shuffle is not None:
         what = "2-D" if options.dims != 3 else "3-D ones whose voxels are shuffled"
         raise StudyError(f"nifti: expected a study of 3-D images, got {what}; leave --nifti out")
-    _, maps, _ = attribute(predictor, data, ids)
     return [
         write_map(one.sum(0).numpy(), name, data, folder / f"attribution-{at}") for at, (name, one) in
         enumerate(zip(ids, maps, strict=True))
     ]  # fmt: skip
 
 
-def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
-    """Integrated gradients (Sundararajan et al. 2017, through Captum) of image and covariates together.
-
-    The baseline is the mean training image's value (0 after normalisation) and covariates of 0. Of a class network the
-    last class's logit is explained.
-    """
+def attributions(found: Attributed, ids: Sequence[str], names: Sequence[str]) -> Any:
+    """The figure of what `attribute` found for test images; ``names``: of the encoded covariates."""
     from matplotlib.figure import Figure
 
-    ids = list(data.tables["test"].ids)[:rows]
-    images, maps, values = attribute(predictor, data, ids)
+    images, maps, values = found
     three = images.ndim == 5
     figure = Figure(figsize=(2 * len(ids) + 0.4, 4.2 + 1.8 * (values is not None)), layout="constrained")
     panels = figure.subplots(2 + (values is not None), len(ids), squeeze=False)
@@ -211,8 +219,6 @@ def attributions(predictor: Predictor, data: FoldData, rows: int = 6) -> Any:
         for axes in panels[:2, at]:
             axes.set_axis_off()
         if values is not None:
-            assert predictor.encoder is not None
-            names = predictor.encoder.get_feature_names_out().tolist()
             own = values[at].numpy()
             panels[2, at].barh(range(len(names)), own, color=np.where(own < 0, "C0", "C3"))
             panels[2, at].set_yticks(range(len(names)), names if at == 0 else [""] * len(names), fontsize=7)

@@ -12,7 +12,7 @@ import pandas as pd
 from fusionconv.study.figures import arm_colour
 from fusionconv.study.tasks import Segmentation, Task
 
-__all__ = ["image_figures", "outline", "overlay_figure", "subject_figure"]
+__all__ = ["image_figures", "outline", "overlay_figure", "subject_figure", "upright"]
 
 Array = np.ndarray[Any, Any]
 _YELLOW = "#ffd400"  # grey, the image arm's colour elsewhere, cannot be seen on an image
@@ -58,7 +58,7 @@ def overlay_figure(found: dict[str, dict[str, Array]], true: pd.DataFrame, task:
     columns = ["image", *([] if masks else ["target"]), *found]
     lines = len(names) if masks else 2 * len(names)
     first = next(iter(found.values()))
-    height, width = _upright(first[f"image {names[0]}"], turned).shape
+    height, width = upright(first[f"image {names[0]}"], turned).shape
     figure = Figure(figsize=(2.2 * len(columns), 2.2 * height / width * lines + 0.4), layout="constrained")
     panels = figure.subplots(lines, len(columns), squeeze=False)
     for axes in panels.ravel():
@@ -66,12 +66,12 @@ def overlay_figure(found: dict[str, dict[str, Array]], true: pd.DataFrame, task:
     scores = true.drop_duplicates(["arm", "id"]).set_index(["arm", "id"])[metric]
     for at, name in enumerate(names):
         line = panels[at if masks else 2 * at]
-        image, target = _upright(first[f"image {name}"], turned), first[f"target {name}"]
+        image, target = upright(first[f"image {name}"], turned), first[f"target {name}"]
         line[0].imshow(image, cmap="gray")
         line[0].set_title(name[-22:], fontsize=7)
         low, high = float(target.min()), float(target.max())
         if not masks:
-            line[1].imshow(_upright(target[0], turned), cmap="gray", vmin=low, vmax=high)
+            line[1].imshow(upright(target[0], turned), cmap="gray", vmin=low, vmax=high)
             line[1].set_title("target", fontsize=7)
         for column, arm in enumerate(found, start=len(columns) - len(found)):
             answer, axes = found[arm][f"answer {name}"], line[column]
@@ -82,8 +82,8 @@ def overlay_figure(found: dict[str, dict[str, Array]], true: pd.DataFrame, task:
                 outline(axes, target, "white", turned)
                 outline(axes, answer, _YELLOW if arm == "image" else arm_colour(arm), turned, dashed=True)
                 continue
-            axes.imshow(_upright(answer[0], turned), cmap="gray", vmin=low, vmax=high)
-            error = _upright(answer[0] - target[0], turned)
+            axes.imshow(upright(answer[0], turned), cmap="gray", vmin=low, vmax=high)
+            error = upright(answer[0] - target[0], turned)
             bound = 0.25 * (high - low) or 1.0
             panels[2 * at + 1][column].imshow(error, cmap="RdBu_r", vmin=-bound, vmax=bound)
     return figure
@@ -93,12 +93,12 @@ def outline(axes: Any, picture: Array, colour: str, turned: bool, dashed: bool =
     """The borders of class numbers or masks (T, a, b); ``turned``: of a slice of a volume."""
     for mask in picture:
         for label in np.unique(mask[mask > 0]):
-            shown = _upright(mask == label, turned).astype(float)
+            shown = upright(mask == label, turned).astype(float)
             if shown.any() and not shown.all():
                 axes.contour(shown, [0.5], colors=[colour], linewidths=0.9, linestyles="--" if dashed else "-")
 
 
-def _upright(picture: Array, turned: bool = False) -> Array:
+def upright(picture: Array, turned: bool = False) -> Array:
     """A slice of a volume with x to the right and y upwards, as the other figures have it; pictures as they are."""
     return picture.T[::-1] if turned else picture
 

@@ -10,8 +10,9 @@ from PIL import Image
 from fusionconv import fuse_into, window_predictor
 from fusionconv.errors import CovariateError
 from fusionconv.evaluation import paired_bootstrap_scores
-from fusionconv.study import Study
+from fusionconv.study import Study, load_predictor
 from fusionconv.study.command import main
+from fusionconv.study.explain import covariate_effects
 from fusionconv.study.networks import build_network
 from fusionconv.study.patches import Windows
 from tests.study.pictures_out import ball_volumes, disc_pictures
@@ -21,7 +22,7 @@ NETWORK = "tests.study.tiny:image_network"
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """A finished study of sixteen pictures."""
+    """A finished study of 24 pictures."""
     folder = tmp_path_factory.mktemp("discs") / "set"
     disc_pictures(folder, 24)
     out = folder / "out"
@@ -80,6 +81,15 @@ def test_the_report_shows_images_and_subjects(pictures):
         assert f"figures/{name}.png" in page
         assert (out / f"figures/{name}.png").stat().st_size > 5000
     assert "subjects.csv" in page
+
+
+def test_effects_are_named_by_what_is_drawn(pictures):
+    """The share of the disc, not Dice: the y axis had the scores' names."""
+    _, out = pictures
+    study, arms = Study.open(out)
+    predictor = load_predictor(out / "runs/hybrid-first/holdout/model")
+    figure = covariate_effects(predictor, study.data(arms[1], "holdout", predictor.encoder))
+    assert figure.axes[0].get_ylabel() == "mean share_disc"
 
 
 def test_new_rows_are_answered_as_images(pictures, tmp_path):

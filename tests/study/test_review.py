@@ -187,7 +187,7 @@ def test_stacked_chooses_its_threshold_on_validation_rows(small, tmp_path, folds
 
 
 def test_explain_leaves_the_channels_of_a_missing_image_zero(tmp_path):
-    from fusionconv.study.explain import attributions
+    from fusionconv.study.explain import attribute
 
     frame = write_pictures(tmp_path / "images")
     frame["second"] = np.where(np.arange(len(frame)) % 2, frame["file"], None)
@@ -205,7 +205,7 @@ def test_explain_leaves_the_channels_of_a_missing_image_zero(tmp_path):
     assert 0 < lacks.sum() < 6
     entered = []
     predictor.network[0].register_forward_pre_hook(lambda module, given: entered.append(given[0].detach()))
-    attributions(predictor, data, 6)
+    attribute(predictor, data, ids)
     second = torch.cat(entered)[:, 1].flatten(1).abs().sum(1)  # of every step between the baseline and an image
     share = (second == 0).float().mean()
     assert share >= lacks.float().mean()

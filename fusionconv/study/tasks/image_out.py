@@ -114,16 +114,11 @@ class ImageTask(Task):
 
     def score_columns(self, predictions: pd.DataFrame) -> list[str]:
         """The scores that are there."""
-        return [m.name for m in self.metrics if predictions is None or m.name in predictions]
+        return [m.name for m in self.metrics if m.name in predictions]
 
     def strata(self, rows: pd.DataFrame) -> pd.Series[Any]:
         """Nothing: paths are no classes."""
         return pd.Series(0, index=rows.index)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(super().settings)
 
 
 def one_per_image(values: Mapping[str, Tensor]) -> dict[str, Array]:
