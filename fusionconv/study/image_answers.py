@@ -36,17 +36,16 @@ class ImageAnswers:
         assert isinstance(data.task, ImageTask)
         self.data, self.task = data, data.task
         self.windows = Windows(settings.part, settings.overlap) if settings.part else None
-        frames = [frame[["id", "subject"]] for frame in data.frames.values()]
-        frame = pd.concat(frames)
-        self.subject = dict(zip(frame["id"], frame["subject"], strict=True))
-        self.mm: dict[str, float] = {}
-        for part in data.frames.values():
-            self.mm |= pixel_sizes(part, settings.pixel_size)
-        every, quick = [m.name for m in self.task.metrics], list(self.task.quick)
-        chosen = [name for name in (settings.metric, settings.select) if name in every]
-        self.always = list(dict.fromkeys([*quick, *chosen]))  # after every epoch, and of controls
+        rows = pd.concat(list(data.frames.values()))
+        self.subject = dict(zip(rows["id"], rows["subject"], strict=True))
+        assert data.target_store is not None
+        mm, ids = pixel_sizes(rows, settings.pixel_size), list(rows["id"])
+        self.sides = {name: [side * mm[name] for side in own] for name, own in
+                      zip(ids, data.target_store.sides(ids), strict=True)}  # fmt: skip
+        self.every = [m.name for m in self.task.metrics]
+        chosen = [name for name in (settings.metric, settings.select) if name in self.every]
+        self.always = list(dict.fromkeys([*self.task.quick, *chosen]))  # after every epoch, and of controls
         self.wanted = self.always
-        self.every = every
         self.shown: list[str] = []
         self.overlays: dict[str, Tensor] = {}
         self.folder: Path | None = None
@@ -56,11 +55,9 @@ class ImageAnswers:
         if self.windows is None:
             out: Tensor = module(batch, covariates)
             return out.float()
-        network: Any = module.network
-        if not module.takes_covariates:
-            return self.windows(network, batch["image"]).float()
         given = batch["covariates"] if covariates is None else covariates
-        return self.windows(network, batch["image"], given).float()
+        network: Any = module.network
+        return self.windows(network, batch["image"], given if module.takes_covariates else None).float()
 
     def begin_test(self, folder: Path, keep_images: bool) -> None:
         """All metrics from now on; overlays of the first test images, and all answers on the disk if wanted."""
@@ -70,11 +67,9 @@ class ImageAnswers:
 
     def rows(self, batch: Mapping[str, Any], outputs: Tensor, control: str) -> pd.DataFrame:
         """id, control, subject and the scores of a batch's images."""
-        ids, store = list(batch["id"]), self.data.target_store
-        assert store is not None
-        sides = [[side * self.mm[name] for side in own] for name, own in zip(ids, store.sides(ids), strict=True)]
+        ids = list(batch["id"])
         wanted = self.wanted if control == "true" else self.always
-        scores = self.task.score(outputs, batch["target"], sides, wanted)
+        scores = self.task.score(outputs, batch["target"], [self.sides[name] for name in ids], wanted)
         if control == "true":
             self._keep(ids, batch, outputs)
         subjects = [self.subject[name] for name in ids]

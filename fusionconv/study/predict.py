@@ -162,13 +162,12 @@ def predict_table(
         if not good:
             raise StudyError(f"{table}: expected at least one row that can be predicted, got none: "
                              f"{next(iter(problems.values()), 'the table is empty')}")  # fmt: skip
-        there = store.there(good)
         if first.task.IMAGE_OUT:
             from fusionconv.study.predict_images import predict_images
 
             result = predict_images(predictors, store, frame.loc[good], Path(out).with_suffix(""))
             return _written(result, problems, len(predictors), out)
-        answers = []
+        answers, there = [], store.there(good)
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
             covariates = (
                 None if predictor.encoder is None else torch.from_numpy(predictor.encoder.transform(frame.loc[good]))

@@ -32,17 +32,15 @@ def predict_images(
 
     task = predictors[0].task
     assert isinstance(task, ImageTask)
-    lines = []
-    for name in tqdm(list(frame.index), desc="images", leave=False, disable=len(frame) < 2):
-        total: torch.Tensor | None = None
-        for predictor in predictors:
-            covariates = None
-            if predictor.encoder is not None:
-                covariates = torch.from_numpy(predictor.encoder.transform(frame.loc[[name]]))
-            inputs = predictor.inputs(store.read([name]), store.there([name]))
-            chances = task.chances(predictor.outputs(inputs, covariates).float()) / len(predictors)
-            total = chances if total is None else total + chances
-        assert total is not None
+    ids, lines = list(frame.index), []
+    encoded = [None if p.encoder is None else torch.from_numpy(p.encoder.transform(frame)) for p in predictors]
+    channels = store.there(ids)
+    for at, name in enumerate(tqdm(ids, desc="images", leave=False, disable=len(ids) < 2)):
+        image, there = store.read([name]), channels[at : at + 1]
+        total = torch.zeros(())
+        for predictor, rows in zip(predictors, encoded, strict=True):
+            outputs = predictor.outputs(predictor.inputs(image, there), None if rows is None else rows[at : at + 1])
+            total = total + task.chances(outputs.float()) / len(predictors)
         written = write_answer(total[0], task, name, store.sources[name], store.options, folder)
         shares = task.summary(task.of_chances(total))
         files = ";".join(os.path.relpath(path, folder.parent) for path in written)

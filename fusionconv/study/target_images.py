@@ -154,11 +154,8 @@ class TargetStore:
 
     def sides(self, ids: Sequence[str]) -> list[list[float]]:
         """The sides of a pixel of each prepared image: in mm in 3-D, in pixels of its file in 2-D."""
-        return [[float(v) for v in words] for words in self._notes(ids, "sides")]
-
-    def _notes(self, ids: Sequence[str], kind: str) -> list[list[str]]:
-        own = {name: note.split()[1:] for note, names in self.store.notes.items() if note.startswith(kind)
-               for name in names}  # fmt: skip
+        of_note = {note: [float(v) for v in note.split()[1:]] for note in self.store.notes if note.startswith("sides")}
+        own = {name: sides for note, sides in of_note.items() for name in self.store.notes[note]}
         return [own[name] for name in ids]
 
 
