@@ -61,7 +61,7 @@ def find_lr(
     if not chosen.has_network:
         raise StudyError(f"arm: expected one with a network, got {chosen.name}; give image or hybrid@first")
     folder = Path(out)
-    study.cache = Path(study.settings.cache) if study.settings.cache else folder / "cache"
+    study.cache = folder / "cache"
     settings = replace(study.of_arm(chosen), schedule="constant", unfreeze_epoch=None, tensorboard=False, epochs=steps)
     check_options([(chosen, settings)], study.rows)
     check_arms([chosen], study.rows, study.folds, study.settings, study.store)

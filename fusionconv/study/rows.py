@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from fusionconv.study.tasks import Task, make_task
 from fusionconv.study.tasks.base import Array
 from fusionconv.study.tasks.classes import as_text
 from fusionconv.study.tasks.segmentation import read_classes
+
+if TYPE_CHECKING:
+    from fusionconv.study.image_store import ImageStore
 
 __all__ = ["Flow", "Rows", "read_rows"]
 
@@ -35,9 +38,9 @@ class Flow:
         """Add a line."""
         self.lines.append((what, count, detail))
 
-    def table(self) -> pd.DataFrame:
-        """As a table."""
-        return pd.DataFrame(self.lines, columns=["step", "rows", "detail"])
+    def note_analysed(self, frame: pd.DataFrame) -> None:
+        """Add a line with the rows that are left."""
+        self.note("analysed", len(frame), f"{frame['subject'].nunique()} subjects")
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,29 @@ class Rows:
     notes: tuple[str, ...] = ()
     target_files: pd.DataFrame | None = None
 
-    def keep(self, chosen: Array, why: str, detail: str = "") -> Rows:
-        """The chosen rows; the others are noted in the flow."""
-        if (~chosen).any():
-            self.flow.note(why, -int((~chosen).sum()), detail)
+    def usable(self, store: ImageStore, option: str, on_error: str) -> Rows:
+        """The rows whose files the store could decode; the others are noted in the flow.
+
+        Args:
+            store: of these rows.
+            option: ``images`` or ``target``, that the files came by; for messages.
+            on_error: fail or skip.
+
+        Raises:
+            StudyError: some cannot be used, and ``on_error`` is fail.
+        """
+        if not store.failed:
+            return self
+        what, first = option.removesuffix("s"), "; ".join(store.problems()[:3])
+        if on_error == "fail":
+            raise StudyError(
+                f"{option}: expected {len(self.frame)} {what}s that can be used, got {len(store.failed)} that cannot: "
+                f"{first}; --on-error skip leaves these rows out and counts them"
+            )
+        chosen = self.frame["id"].isin(store.ids).to_numpy()
         frame = self.frame[chosen].reset_index(drop=True)
+        self.flow.note(f"{what} cannot be used", -int((~chosen).sum()), first)
+        self.flow.note_analysed(frame)
         files = None if self.target_files is None else self.target_files.loc[frame["id"]]
         return replace(
             self, frame=frame, images=self.images.loc[frame["id"]], targets=self.targets[chosen], target_files=files
@@ -99,20 +120,9 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     if with_target and not targets:
         raise StudyError(f"target: expected a column of the table, got none; it has {', '.join(map(str, frame))}")
     split = [settings.split_column] if settings.split_column and with_target else []
-    needed = list(
-        dict.fromkeys(
-            [
-                *text,
-                *targets,
-                *settings.covariates,
-                *_pixel_size(settings),
-                *split,
-                *settings.subgroups,
-                *settings.stratify,
-            ]
-        )
-    )
-    require_columns(frame, needed, where)
+    pixels = [settings.pixel_size] if settings.pixel_size else []
+    needed = [*text, *targets, *settings.covariates, *pixels, *split, *settings.subgroups, *settings.stratify]
+    require_columns(frame, list(dict.fromkeys(needed)), where)
     answers = [name for name in settings.covariates if name in settings.target]
     if answers:
         raise StudyError(f"covariates: expected columns beside the target, got {answers}, the answer; leave it out")
@@ -138,7 +148,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
         frame = _limited(frame, settings, task, flow)
         images = images.loc[frame["id"]]
         files = None if files is None else files.loc[frame["id"]]
-    flow.note("analysed", len(frame), f"{frame['subject'].nunique()} subjects")
+    flow.note_analysed(frame)
     values = task.targets(frame) if with_target else np.zeros((len(frame), 0))
     return Rows(frame, images, values, task, flow, tuple(notes), files)
 
@@ -165,10 +175,6 @@ def _require_columns(where: str, settings: Settings, names: Sequence[str]) -> No
             raise StudyError(
                 f"--{options[name]}: expected a column of {where}, got {name!r}; it has {', '.join(columns)}"
             )
-
-
-def _pixel_size(settings: Settings) -> list[str]:
-    return [] if settings.pixel_size is None else [settings.pixel_size]
 
 
 def _query(frame: pd.DataFrame, query: str | None, flow: Flow) -> pd.DataFrame:
@@ -230,7 +236,7 @@ def _with_targets(
 def _with_target_files(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows whose masks or target images are there, numbered in ``_row``, and the paths by that number."""
     base = Path(settings.target_folder or settings.images or Path(str(settings.table)).resolve().parent)
-    files, why = _target_files(frame, settings.target, base)
+    files, why = _paths(frame, settings.target, base, empty_is_lost=True)
     lost = np.array([at in why for at in range(len(frame))])
     if lost.all():
         raise StudyError(
@@ -339,20 +345,11 @@ def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[p
     base = Path(settings.images) if settings.images else Path(str(settings.table)).resolve().parent
     if taken := [n for n in ("id",) if n in frame.columns and n not in settings.image_column]:
         frame = frame.rename(columns={n: f"{n} (table)" for n in taken})
-    first = settings.image_column[0]
-    paths: dict[str, list[Any]] = {}
-    why: dict[int, str] = {}
-    for name in settings.image_column:
-        found = [image_path(cell, base, settings.suffix) for cell in frame[name]]
-        for at, (path, reason) in enumerate(found):
-            if path is None and reason is not None:
-                why.setdefault(at, reason)
-        paths[name] = [path if path is not None else np.nan for path, _ in found]
-    images = pd.DataFrame(paths, dtype=object)
+    images, why = _paths(frame, settings.image_column, base, settings.suffix)
     empty = images.isna().all(axis=1)
     lost = np.array([at in why or bool(empty[at]) for at in range(len(frame))])
     if lost.all():
-        example = next(iter(why.values()), f"{first} is empty")
+        example = next(iter(why.values()), f"{settings.image_column[0]} is empty")
         raise StudyError(
             f"images: expected at least one image of the {len(frame)} rows under {base}, got none: {example}; check "
             "--images, --image-column and --suffix"
@@ -405,17 +402,19 @@ def image_path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str
     return None, f"there is no file {full}"
 
 
-def _target_files(frame: pd.DataFrame, columns: Sequence[str], base: Path) -> tuple[pd.DataFrame, dict[int, str]]:
-    """The paths in the target columns, index as ``frame``, and why rows have none (by their place)."""
+def _paths(
+    frame: pd.DataFrame, columns: Sequence[str], base: Path, suffix: str = "", empty_is_lost: bool = False
+) -> tuple[pd.DataFrame, dict[int, str]]:
+    """The paths that some columns name, NaN where there is none, and why (by a row's place) one is missing."""
     why: dict[int, str] = {}
     paths: dict[str, list[Any]] = {}
     for name in columns:
-        found = [image_path(cell, base) for cell in frame[name]]
+        found = [image_path(cell, base, suffix) for cell in frame[name]]
         for at, (path, reason) in enumerate(found):
-            if path is None:
+            if path is None and (reason is not None or empty_is_lost):
                 why.setdefault(at, reason or f"{name} is empty")
-        paths[name] = [path if path is not None else np.nan for path, _ in found]
-    return pd.DataFrame(paths, dtype=object, index=frame.index), why
+        paths[name] = [np.nan if path is None else path for path, _ in found]
+    return pd.DataFrame(paths, dtype=object), why
 
 
 def _with_subjects(frame: pd.DataFrame, settings: Settings, notes: list[str]) -> pd.DataFrame:

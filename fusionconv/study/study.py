@@ -68,7 +68,7 @@ class Study:
         """The study that a folder holds, and its arms."""
         saved = read_study(Path(out))
         study = cls(**saved["settings"])
-        study.cache = Path(study.settings.cache) if study.settings.cache else Path(out) / "cache"
+        study.cache = Path(out) / "cache"
         return study, [parse_arm(arm) for arm in saved["arms"]]
 
     @cached_property
@@ -80,10 +80,7 @@ class Study:
         from fusionconv.study.image_options import image_options
         from fusionconv.study.target_images import prepare_targets
 
-        before = len(rows.frame)
         rows, self.targets = prepare_targets(rows, image_options(self.settings), self.settings, self._cache)
-        if len(rows.frame) < before:
-            rows.flow.note("analysed", len(rows.frame), f"{rows.frame['subject'].nunique()} subjects")
         return rows
 
     @property
@@ -93,7 +90,7 @@ class Study:
 
     @property
     def _cache(self) -> Path:
-        places = (self.cache, self.settings.cache, Path(tempfile.gettempdir()) / "fusionconv-cache")
+        places = (self.settings.cache, self.cache, Path(tempfile.gettempdir()) / "fusionconv-cache")
         return next(Path(p) for p in places if p)
 
     @cached_property
@@ -105,15 +102,7 @@ class Study:
         options = image_options(self.settings, channels)
         store = prepare(self.rows.images, options, self._cache)
         if store.failed:
-            first = "; ".join(store.problems()[:3])
-            if self.settings.on_error == "fail":
-                raise StudyError(
-                    f"images: expected {len(self.rows.frame)} images that can be used, got {len(store.failed)} that "
-                    f"cannot: {first}; --on-error skip leaves them out and counts them"
-                )
-            rows = self.rows.keep(self.rows.frame["id"].isin(store.ids).to_numpy(), "image cannot be used", first)
-            rows.flow.note("analysed", len(rows.frame), f"{rows.frame['subject'].nunique()} subjects")
-            self.__dict__["rows"] = rows
+            self.__dict__["rows"] = self.rows.usable(store, "images", self.settings.on_error)
             for name in ("folds", "encoding"):
                 self.__dict__.pop(name, None)
         return store
@@ -226,7 +215,7 @@ class Study:
         parsed = parse_arms(arms, self.settings)
         self.settings = make_settings({"head": head_of_all(parsed, self.settings.head)}, self.settings)
         claim(out, overwrite)
-        self.cache = Path(self.settings.cache) if self.settings.cache else out / "cache"
+        self.cache = out / "cache"
         with logging_to(out / "log.txt"):
             return self._plan(parsed, out, minutes)
 

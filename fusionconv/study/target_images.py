@@ -173,14 +173,7 @@ def prepare_targets(rows: Rows, options: ImageOptions, settings: Any, cache: Pat
     decoder = TargetDecoder(replace(options, channels=channels), rows.images.shape[1], labels)
     paths = rows.images.join(rows.target_files.add_prefix("target "))
     store = prepare(paths, decoder.options, cache, decoder=decoder)
-    if store.failed:
-        first = "; ".join(store.problems()[:3])
-        if settings.on_error == "fail":
-            raise StudyError(
-                f"target: expected {len(rows.frame)} targets that can be used, got {len(store.failed)} that cannot: "
-                f"{first}; --on-error skip leaves these rows out and counts them"
-            )
-        rows = rows.keep(rows.frame["id"].isin(store.ids).to_numpy(), "target cannot be used", first)
+    rows = rows.usable(store, "target", settings.on_error)
     task = _with_classes(rows.task, store) if labels else _with_range(rows.task, store, channels)
     return replace(rows, task=task), TargetStore(store, task)
 
