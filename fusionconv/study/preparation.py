@@ -26,18 +26,12 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
         VolumeError: a file that :func:`fusionconv.study.volumes.check_volume` refuses; files that do not lie on one
             grid; nothing but one value within the size.
     """
-    monai: Any = importlib.import_module("monai.transforms")  # it declares no exports
     there = [file for file in files if file is not None]
-    volume = _geometry(options)(_stacked(there, options))
-    if options.percentiles is not None:
-        scale = monai.ScaleIntensityRangePercentiles(*options.percentiles, 0.0, 1.0, clip=True)
-        arrays = [scale(volume[n : n + 1]) for n in range(len(there))]
-    else:
-        arrays = [volume[n : n + 1] for n in range(len(there))]
+    arrays = _scaled(_geometry(options)(_stacked(there, options)), options)
     out = np.zeros((len(files), *options.size), np.float32)
     places = [n for n, file in enumerate(files) if file is not None]
     for place, file, one in zip(places, there, arrays, strict=True):
-        out[place] = np.asarray(one.cpu().numpy(), dtype=np.float32)[0]
+        out[place] = one
         if not np.isfinite(out[place]).all() or out[place].std() == 0:
             raise VolumeError(
                 f"{file}: expected an image within {options.size} voxels, got one without contrast or with values "
@@ -60,9 +54,8 @@ def prepare_target_volumes(
     """
     from fusionconv.study.masks import require_labels
 
-    monai: Any = importlib.import_module("monai.transforms")
-    image = _stacked(images, options)
-    first = check_volume(images[0], voxels=False, allow_unknown_orientation=options.allow_unknown_orientation)
+    first = _headers(images, options, voxels=options.foreground)[0]
+    image = _together([_load(file) for file in images]) if options.foreground else None
     for file in targets:
         info = check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation)
         _require_one_grid(first, info, "a mask or target image needs the shape and the affine of its image")
@@ -72,13 +65,19 @@ def prepare_target_volumes(
             require_labels(volume.cpu().numpy(), file)
     moved = _geometry(options, "nearest" if labels else "bilinear", image)(_together(volumes))
     sides = [float(side) for side in moved.pixdim]
-    arrays = moved.cpu().numpy()
     if labels:
-        return np.rint(arrays).astype(np.uint16), sides
+        return np.rint(moved.cpu().numpy()).astype(np.uint16), sides
+    return _scaled(moved, options).astype(np.float16 if options.percentiles is not None else np.float32), sides
+
+
+def _scaled(volume: Any, options: ImageOptions) -> np.ndarray:
+    """(C, *size) float32; with ``options.percentiles`` each channel between its own."""
     if options.percentiles is None:
-        return arrays.astype(np.float32), sides
+        return np.asarray(volume.cpu().numpy(), dtype=np.float32)
+    monai: Any = importlib.import_module("monai.transforms")  # it declares no exports
     scale = monai.ScaleIntensityRangePercentiles(*options.percentiles, 0.0, 1.0, clip=True)
-    return np.concatenate([np.asarray(scale(moved[n : n + 1])) for n in range(len(targets))]).astype(np.float16), sides
+    channels = [scale(volume[n : n + 1]).cpu().numpy() for n in range(len(volume))]
+    return np.asarray(np.concatenate(channels), dtype=np.float32)
 
 
 def _stacked(files: Sequence[str], options: ImageOptions) -> Any:
@@ -87,10 +86,17 @@ def _stacked(files: Sequence[str], options: ImageOptions) -> Any:
     Raises:
         VolumeError: a file that cannot be used; files that do not lie on one grid.
     """
-    infos = [check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation) for file in files]
+    _headers(files, options)
+    return _together([_load(file) for file in files])
+
+
+def _headers(files: Sequence[str], options: ImageOptions, voxels: bool = True) -> list[VolumeInfo]:
+    """The checked headers of volumes of one grid; ``voxels``: read these too."""
+    unknown = options.allow_unknown_orientation
+    infos = [check_volume(file, voxels=voxels, allow_unknown_orientation=unknown) for file in files]
     for info in infos[1:]:
         _require_one_grid(infos[0], info)
-    return _together([_load(file) for file in files])
+    return infos
 
 
 def _together(volumes: Sequence[Any]) -> Any:
