@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusionconv.study.image_options import ImageOptions
 from fusionconv.study.not_a_picture import PictureError
-from fusionconv.study.pictures import read_picture
+from fusionconv.study.pictures import centre, pad, read_picture, scaled_size
 from fusionconv.study.tasks import ImageTask, Segmentation
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def write_answer(
         PictureError, VolumeError: a preparation that cannot be undone.
     """
     own = np.asarray(chances.float().numpy())
-    affine: Any = None
     if options.dims == 3:
         from fusionconv.study.preparation import on_file_grid
 
         own, affine = on_file_grid(own, list(files), options)
     else:
-        own = on_picture_grid(own, files[0], options)
+        picture = read_picture(files[0], 1).pixels
+        own = on_picture_grid(own, picture.shape[1:], options)
     answer = task.of_chances(torch.from_numpy(own)[None])[0].numpy()
     pieces = [answer] if len(task.columns) == 1 else np.split(answer, len(task.columns))
     written = []
@@ -65,62 +65,37 @@ def write_answer(
             piece = values.astype(np.uint8 if values.max() < 256 else np.uint16)[piece.astype(int)]
         path = folder / called
         path.parent.mkdir(parents=True, exist_ok=True)
-        written.append(_volume(path, piece, affine) if options.dims == 3 else _picture(path, piece, files[0]))
+        written.append(_volume(path, piece, affine) if options.dims == 3 else _picture(path, piece, picture.dtype))
     return written
 
 
 def write_map(values: np.ndarray, name: str, data: FoldData, start: Path) -> Path:
     """A map (*size) of a prepared volume as NIfTI, float32, on the voxels of the row's own file: START-ID.nii.gz."""
-    import nibabel as nib
-
     from fusionconv.study.preparation import on_file_grid
 
     assert data.store is not None
     own, affine = on_file_grid(values, data.store.sources[name], data.store.options)
-    written = nib.Nifti1Image(own.astype(np.float32), affine)
-    written.header.set_xyzt_units("mm")
     short = re.sub(r"[^\w.-]+", "_", name).split(".nii")[0]
-    path = start.with_name(f"{start.name}-{short}.nii.gz")
-    nib.save(written, path)
-    return path
+    return _volume(start.with_name(f"{start.name}-{short}"), own[None].astype(np.float32), affine)
 
 
-def on_picture_grid(values: np.ndarray, file: str, options: ImageOptions) -> np.ndarray:
-    """Maps (C, *size) of a prepared picture on the pixels of its file, (C, height, width); what was cut off is 0.
+def on_picture_grid(values: np.ndarray, own: tuple[int, ...], options: ImageOptions) -> np.ndarray:
+    """Maps (C, *size) of a prepared picture on the pixels of its file, (C, *own); what was cut off is 0.
 
     Raises:
         PictureError: maps of another size.
     """
-    height, width = read_picture(file, 1).pixels.shape[1:]
+    height, width = own
     if tuple(values.shape[1:]) != tuple(options.shape):
-        raise PictureError(f"{file}: expected maps of {options.shape}, got {values.shape[1:]}")
+        raise PictureError(f"expected maps of {options.shape}, got {values.shape[1:]}")
     size = (options.size[0], options.size[1])
     if options.crop is not None:
-        values = _around(values, size)
-    if options.resize == "stretch":
-        return _scaled(values, (height, width))
-    ratios = (size[0] / height, size[1] / width)
-    ratio = min(ratios) if options.resize == "pad" else max(ratios)
-    limit = min if options.resize == "pad" else max
-    inner = (limit(max(1, round(height * ratio)), size[0]), limit(max(1, round(width * ratio)), size[1]))
-    if options.resize == "crop":
-        return _scaled(_around(values, inner), (height, width))
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    return _scaled(values[:, top : top + inner[0], left : left + inner[1]], (height, width))
-
-
-def _around(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Put back in the middle of zeros, from where `resize_picture` cut it out."""
-    out = np.zeros((len(values), *size), values.dtype)
-    top, left = ((have - want) // 2 for have, want in zip(size, values.shape[1:], strict=True))
-    out[:, top : top + values.shape[1], left : left + values.shape[2]] = values
-    return out
-
-
-def _scaled(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        values = pad(values, size)
+    inner = scaled_size((height, width), size, options.resize)
+    values = centre(values, inner) if options.resize == "pad" else pad(values, inner)
     tvf: Any = importlib.import_module("torchvision.transforms.v2.functional")  # it has no types
-    found: np.ndarray = tvf.resize(torch.from_numpy(np.ascontiguousarray(values)), list(size), antialias=True).numpy()
-    return found
+    smooth = tvf.resize(torch.from_numpy(np.ascontiguousarray(values)), [height, width], antialias=True)
+    return np.asarray(smooth.numpy())
 
 
 def _volume(path: Path, values: np.ndarray, affine: Any) -> Path:
@@ -133,11 +108,10 @@ def _volume(path: Path, values: np.ndarray, affine: Any) -> Path:
     return path
 
 
-def _picture(path: Path, values: np.ndarray, file: str) -> Path:
+def _picture(path: Path, values: np.ndarray, bits: np.dtype[Any]) -> Path:
     from PIL import Image
 
     if values.dtype.kind == "f":
-        bits = read_picture(file, 1).pixels.dtype
         if bits == np.float32:
             path = path.with_name(f"{path.name}.tif")
             Image.fromarray(values[0].astype(np.float32)).save(path)

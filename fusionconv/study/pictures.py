@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Picture",
     "PictureError",
+    "centre",
     "open_picture",
+    "pad",
     "picture_channels",
     "picture_content",
     "read_picture",
     "resize_picture",
+    "scaled_size",
 ]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")  # Pillow's names; JPEG opens MPO
@@ -145,16 +148,20 @@ def resize_picture(
         nearest: take the nearest pixel's value, as for labels.
     """
     height, width = pixels.shape[1:]
+    inner = _scale(pixels, scaled_size((height, width), size, resize), nearest)
+    out = pad(inner, size, pixels.min()) if resize == "pad" else centre(inner, size)
+    return out if crop is None else centre(out, crop)
+
+
+def scaled_size(
+    own: tuple[int, int], size: tuple[int, int], resize: Literal["stretch", "pad", "crop"]
+) -> tuple[int, int]:
+    """Height and width that a picture of ``own`` pixels is scaled to, before it is padded or cut to ``size``."""
     if resize == "stretch":
-        out = _scale(pixels, size, nearest)
-    else:
-        ratios = (size[0] / height, size[1] / width)
-        ratio = min(ratios) if resize == "pad" else max(ratios)
-        scaled = [round(height * ratio), round(width * ratio)]
-        limit = min if resize == "pad" else max  # rounding never leaves the size, or a gap in it
-        inner = _scale(pixels, (limit(max(1, scaled[0]), size[0]), limit(max(1, scaled[1]), size[1])), nearest)
-        out = _pad(inner, size, pixels.min()) if resize == "pad" else _centre(inner, size)
-    return out if crop is None else _centre(out, crop)
+        return size
+    limit = min if resize == "pad" else max  # rounding never leaves the size, or a gap in it
+    ratio = limit(size[0] / own[0], size[1] / own[1])
+    return limit(max(1, round(own[0] * ratio)), size[0]), limit(max(1, round(own[1] * ratio)), size[1])
 
 
 def _scale(pixels: np.ndarray, size: tuple[int, int], nearest: bool = False) -> np.ndarray:
@@ -173,12 +180,14 @@ def _scale(pixels: np.ndarray, size: tuple[int, int], nearest: bool = False) -> 
     return out if pixels.dtype != np.uint16 else np.clip(np.rint(out), 0, 65535).astype(np.uint16)
 
 
-def _centre(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def centre(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of (C, height, width), cut out."""
     top, left = ((have - want) // 2 for have, want in zip(pixels.shape[1:], size, strict=True))
     return pixels[:, top : top + size[0], left : left + size[1]]
 
 
-def _pad(pixels: np.ndarray, size: tuple[int, int], smallest: float) -> np.ndarray:
+def pad(pixels: np.ndarray, size: tuple[int, int], smallest: float = 0.0) -> np.ndarray:
+    """(C, height, width) in the middle of a larger picture, of zeros (floats: of ``smallest``)."""
     out = np.zeros((len(pixels), *size), dtype=pixels.dtype)
     if pixels.dtype == np.float32:
         out += smallest
