@@ -24,8 +24,8 @@ __all__ = [
     "solid_transform",
 ]
 
-STEPS = ("crop", "hflip", "vflip", "rotate", "shift", "contrast", "noise")  # in the order in which they are done
-MOVES = STEPS[:5]  # those that move pixels; the others change their values
+STEPS = ("crop", "hflip", "vflip", "rotate", "shift", "scale", "contrast", "noise")  # in the order of their doing
+MOVES = STEPS[:6]  # those that move pixels; the others change their values
 
 #: What light and strong are; no flips: left and right, up and down often mean something.
 PRESETS: dict[str, dict[str, float]] = {
@@ -36,9 +36,9 @@ PRESETS: dict[str, dict[str, float]] = {
 PRESETS_3D: dict[str, dict[str, float]] = {
     "none": {},
     "light": {"shift": 2, "noise": 0.02},
-    "strong": {"rotate": 0.1, "shift": 2, "contrast": 0.2, "noise": 0.02},
+    "strong": {"rotate": 0.1, "shift": 2, "scale": 0.05, "contrast": 0.2, "noise": 0.02},
 }
-#: A step that is named alone.
+#: A step that is named alone; scale is not.
 ALONE = {"crop": 0.5, "hflip": 0.5, "vflip": 0.5, "rotate": 15, "shift": 0.1, "contrast": 0.2, "noise": 0.02}
 ALONE_3D = ALONE | {"rotate": 0.1, "shift": 2}
 
@@ -82,11 +82,9 @@ def augmentation(names: str | Sequence[str], options: ImageOptions) -> Callable[
     chosen = chosen_steps(names, options)
     if not chosen:
         return None
-    strong = "strong" in ([names] if isinstance(names, str) else names)
-    transform = (
-        flat_transform(chosen, options) if options.dims == 2 else Seeded(solid_transform(chosen, options, strong))
+    return _KeepBlank(
+        flat_transform(chosen, options) if options.dims == 2 else Seeded(solid_transform(chosen, options))
     )
-    return _KeepBlank(transform)
 
 
 def chosen_steps(names: str | Sequence[str], options: ImageOptions) -> dict[str, float]:
@@ -101,7 +99,7 @@ def chosen_steps(names: str | Sequence[str], options: ImageOptions) -> dict[str,
     for name in names:
         if name not in presets and name not in alone:
             near = difflib.get_close_matches(name, [*presets, *alone], n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join([*presets, *STEPS])}"
+            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join([*presets, *alone])}"
             raise StudyError(f"augment: expected names of random transforms, got {name!r}{hint}")
         if name == "none" and len(names) > 1:
             raise StudyError(f"augment: expected none alone or other names, got {names}; leave none out")
@@ -195,7 +193,7 @@ class _Noise:
 # ---- 3-D ----
 
 
-def solid_transform(steps: dict[str, float], options: ImageOptions, strong: bool, mode: str = "bilinear") -> Any:
+def solid_transform(steps: dict[str, float], options: ImageOptions, mode: str = "bilinear") -> Any:
     """MONAI's transform of these steps; ``mode`` nearest for labels."""
     monai: Any = importlib.import_module("monai.transforms")  # it declares no exports
     size = options.shape
@@ -210,8 +208,8 @@ def solid_transform(steps: dict[str, float], options: ImageOptions, strong: bool
             done.append(monai.RandFlip(prob=steps[name], spatial_axis=axis))
     if "rotate" in steps:
         more: dict[str, Any] = {"translate_range": (steps["shift"],) * 3} if "shift" in steps else {}
-        if strong:
-            more["scale_range"] = (0.05,) * 3
+        if "scale" in steps:
+            more["scale_range"] = (steps["scale"],) * 3
         done.append(
             monai.RandAffine(prob=0.8, rotate_range=(steps["rotate"],) * 3, padding_mode="zeros", mode=mode, **more)
         )

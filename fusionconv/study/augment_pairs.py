@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusionconv.errors import StudyError
 from fusionconv.study.augment import (
+    ALONE,
     MOVES,
     Seeded,
     augmentation,
@@ -50,14 +51,12 @@ def pair_augmentation(
     moves = {name: strength for name, strength in steps.items() if name in MOVES}
     others = {name: strength for name, strength in steps.items() if name not in MOVES}
     if others and not labels:
+        named = ", ".join(name for name in MOVES if name in ALONE)
         raise StudyError(
-            f"augment: expected transforms that move pixels for task restoration ({', '.join(MOVES)}), got "
+            f"augment: expected transforms that move pixels for task restoration ({named}), got "
             f"{', '.join(others)}, which would change the image and not its target; name others"
         )
-    strong = "strong" in ([names] if isinstance(names, str) else names)
-    return (
-        _Flat(moves, others, options, labels) if options.dims == 2 else _Solid(moves, others, options, labels, strong)
-    )
+    return (_Flat if options.dims == 2 else _Solid)(moves, others, options, labels)
 
 
 def augmentation_of(names: str | Sequence[str], data: FoldData) -> Any:
@@ -92,13 +91,11 @@ class _Flat:
 
 
 class _Solid:
-    def __init__(
-        self, moves: dict[str, float], others: dict[str, float], options: ImageOptions, labels: bool, strong: bool
-    ) -> None:  # fmt: skip
-        self.both = Seeded(solid_transform({**moves, **others}, options, strong))
+    def __init__(self, moves: dict[str, float], others: dict[str, float], options: ImageOptions, labels: bool) -> None:
+        self.both = Seeded(solid_transform({**moves, **others}, options))
         mode = "nearest" if labels else "bilinear"
         # its random steps are the first of the image's, in the same order: one seed gives both the same numbers
-        self.target = Seeded(solid_transform(moves, options, strong, mode)) if moves else None
+        self.target = Seeded(solid_transform(moves, options, mode)) if moves else None
 
     def __call__(self, image: Tensor, target: Tensor) -> Pair:
         import torch
