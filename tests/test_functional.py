@@ -153,9 +153,9 @@ def test_images_of_another_precision_than_the_weights_are_refused_as_by_torch(st
     tensors = Case("dtype", 2, n=3, k=2).tensors(torch.float32)
     tensors |= {"x": tensors["x"].detach().double(), "bias": None, "covariate_bias": None}
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        with pytest.raises(RuntimeError, match="(?i)double"):
+        with pytest.raises(RuntimeError, match=r"(?i)double"):
             F.conv2d(tensors["x"], tensors["weight"])
-        with pytest.raises(RuntimeError, match="(?i)double"):
+        with pytest.raises(RuntimeError, match=r"(?i)double"):
             run(Case("dtype", 2, n=3, k=2), strategy, tensors)
 
 
