@@ -121,6 +121,26 @@ def test_what_divides_the_rate(method, options, expected) -> None:
     assert found == pytest.approx({"weight": 1, "bias": 1, **expected})
 
 
+@pytest.mark.parametrize("name", NET)
+@pytest.mark.parametrize("how", ["pruned", "parametrized"])
+def test_rows_through_a_network_that_is_pruned_or_parametrized(how: str, name: str) -> None:
+    """F of lowrank's d is the mean of sum |c|, with the C1, c1 and C2 that the layer computes with."""
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 6, "lowrank", hidden=40, covariate_bias=True)
+    layer, rows = model[0], torch.randn(50, 6, dtype=torch.float64)
+    with torch.no_grad():
+        layer.covariate_out_weight.mul_(20)
+    if how == "pruned":
+        prune.l1_unstructured(layer, name, amount=0.5)
+    else:
+        nn.utils.parametrize.register_parametrization(layer, name, nn.Softplus())
+    names = ("covariate_hidden_weight", "covariate_hidden_bias", "covariate_out_weight")
+    c1, c0, c2 = (getattr(layer, n).detach().double() for n in names)
+    total = sum(float((c2 @ (c1 @ row + c0).clamp(min=0)).abs().sum()) for row in rows) / 50
+    assert total > 1
+    rate = {id(p): g["lr"] for g in param_groups(model, 1.0, 0.0, covariates=rows) for p in g["params"]}
+    assert rate[id(layer.covariate_bias)] == pytest.approx(1 / total)
+
+
 def test_concat_is_an_ordinary_linear_layer() -> None:
     model = fusionconv.fuse_into(nn.Sequential(nn.Linear(3, 8)), 0, 6, method="concat", hidden=4)
     assert {g["lr"] for g in param_groups(model, 1.0, 0.0)} == {1.0}

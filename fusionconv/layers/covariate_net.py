@@ -15,10 +15,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fusionconv.layers.base import Shapes
+from fusionconv.layers.base import Shapes, precise
 from fusionconv.strategies.kernels import full_precision
 
-__all__ = ["NET", "net_shapes", "reset_linear", "run_net"]
+__all__ = ["NET", "net_shapes", "reset_linear", "run_net", "run_net_precisely"]
 
 NET = ("covariate_hidden_weight", "covariate_hidden_bias", "covariate_out_weight")  # C1, c1, C2
 
@@ -39,6 +39,11 @@ def run_net(v: Tensor, hidden_weight: Tensor | None, hidden_bias: Tensor | None,
         if hidden_weight is not None:
             v = torch.relu(nn.functional.linear(v, hidden_weight, hidden_bias))
         return v if out_weight is None else nn.functional.linear(v, out_weight)
+
+
+def run_net_precisely(layer: nn.Module, v: Tensor) -> Tensor:
+    """`run_net` of rows (N, inputs) in float64, with the C1, c1 and C2 of ``layer``."""
+    return run_net(v, *(None if p is None else precise(p) for p in (getattr(layer, name) for name in NET)))
 
 
 def reset_linear(weight: Tensor, bias: Tensor | None = None) -> None:

@@ -121,7 +121,7 @@ class HybridLayer(CovariateLayer):
 
     def merged(self, s: Tensor) -> Merged:
         """W + sum_j s_j V_j, and b + sum_j s_j c_j where there is a c."""
-        factors = self.merged_covariates(s)
+        factors = self.merged_covariates(s[None])[0]
         sums: list[Tensor | None] = []
         for base, basis in ((self.weight, self.covariate_weight), (self.bias, self.covariate_bias)):
             total = None if basis is None else torch.tensordot(factors, precise(basis), dims=1)
@@ -130,18 +130,16 @@ class HybridLayer(CovariateLayer):
 
     def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
         """Of V and c: the covariates, or what the layer makes of them."""
-        numbers: int | Tensor = self.num_covariates
-        if (self.GENERATED or self.covariate_map is not None) and self.covariate_weight.ndim < 3:
+        made = self.GENERATED or self.covariate_map is not None
+        if made and self.covariate_weight.ndim < 3:
             raise SurgeryError(
                 f"a {self.METHOD} layer: expected covariate_weight (F, *weight.shape), got a part of a flat vector "
                 f"{tuple(self.covariate_weight.shape)}, which does not tell what to divide lr by; give covariate_lr"
             )
-        if s is not None:
-            numbers = torch.stack([self.merged_covariates(row) for row in s])
-        elif self.GENERATED or self.covariate_map is not None:
-            numbers = len(self.covariate_weight)
+        count = len(self.covariate_weight) if made else self.num_covariates
+        numbers = count if s is None else self.merged_covariates(s)
         return {"covariate_weight": numbers, "covariate_bias": numbers}
 
     def merged_covariates(self, s: Tensor) -> Tensor:
-        """`kernel_covariates` of one vector in float64."""
-        return s if self.covariate_map is None else precise(self.covariate_map) @ s
+        """`kernel_covariates` of rows (N, K) in float64."""
+        return s if self.covariate_map is None else s @ precise(self.covariate_map).T

@@ -109,9 +109,9 @@ class Hyper(GeneratedKernels):
         return run_net(s, self.covariate_hidden_weight, self.covariate_hidden_bias, self.covariate_map)
 
     def merged_covariates(self, s: Tensor) -> Tensor:
-        """h(s) of one vector in float64."""
+        """h(s) of rows (N, K) in float64."""
         a = None if self.covariate_map is None else precise(self.covariate_map)
-        return run_net(s[None], precise(self.covariate_hidden_weight), precise(self.covariate_hidden_bias), a)[0]
+        return run_net(s, precise(self.covariate_hidden_weight), precise(self.covariate_hidden_bias), a)
 
 
 variants(Hyper, tuple(HYBRID_LAYERS), HYBRID_LAYERS)

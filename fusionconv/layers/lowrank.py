@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from fusionconv.functional import ready_covariates, refuse_fx
 from fusionconv.layers.base import EVERY_LAYER, CovariateLayer, Merged, Option, Shapes, num_outputs, precise, variants
-from fusionconv.layers.covariate_net import NET, net_shapes, reset_linear, run_net
+from fusionconv.layers.covariate_net import NET, net_shapes, reset_linear, run_net, run_net_precisely
 from fusionconv.strategies import Geometry
 from fusionconv.strategies.lowrank import WAYS, lowrank_conv, lowrank_kernels, lowrank_linear
 
@@ -156,18 +156,12 @@ class Lowrank(CovariateLayer):
 
     def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
         """Of d: c. Not of A: c and the small numbers of B multiply it, about 1 / sqrt(inputs of a kernel) each."""
-        numbers: int | Tensor = int(self.covariate_options["rank"])
-        if s is not None:
-            numbers = self._factors(s)
-        return {"covariate_bias": numbers}
-
-    def _factors(self, s: Tensor) -> Tensor:
-        """c of rows (N, K) in float64."""
-        return run_net(s, *(None if p is None else precise(p) for p in (self._parameters[name] for name in NET)))
+        rank: int = self.covariate_options["rank"]
+        return {"covariate_bias": rank if s is None else run_net_precisely(self, s)}
 
     def merged(self, s: Tensor) -> Merged:
         """W + sum_q c_q V_q, and b + sum_q c_q d_q where there is a d."""
-        c = self._factors(s[None])[0]
+        c = run_net_precisely(self, s[None])[0]
         filters, mixing = precise(self.covariate_filters), precise(self.covariate_mixing)
         if self.PLAIN is nn.Linear:
             change = (mixing * c) @ filters

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from fusionconv.functional import ready_covariates, refuse_fx
 from fusionconv.layers.base import CovariateLayer, Merged, Shapes, num_outputs, precise
-from fusionconv.layers.covariate_net import NET, net_shapes, reset_linear, run_net
+from fusionconv.layers.covariate_net import NET, net_shapes, reset_linear, run_net, run_net_precisely
 
 __all__ = ["Modulated"]
 
@@ -119,8 +119,7 @@ class Modulated(CovariateLayer):
         """a W and a b + d."""
         if self.sees_image(self.covariate_options):
             raise NotImplementedError("its scale and shift depend on the image, not on the covariates alone")
-        net = [None if p is None else precise(p) for p in (self._parameters[name] for name in NET)]
-        scale, shift = self.modulation(run_net(s[None], *net))
+        scale, shift = self.modulation(run_net_precisely(self, s[None]))
         weight, bias = precise(self.weight), None if self.bias is None else precise(self.bias)
         if scale is not None:
             bias = None if bias is None else bias * scale[0]
