@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusionconv.functional import hybrid_conv
 from fusionconv.layers.convolution import HybridConvolution
+from fusionconv.layers.padding import pad_first
 
 __all__ = ["HybridConv1d", "HybridConv2d", "HybridConv3d"]
 
@@ -45,10 +45,7 @@ class _HybridConvNd(HybridConvolution):
     def forward(self, x: Tensor, covariates: Tensor) -> Tensor:
         r"""``x`` (N, C_in, \*spatial), ``covariates`` (N, K) -> (N, C_out, \*spatial_out)."""
         s = self.kernel_covariates(covariates, x)
-        padding = self.padding
-        if self.padding_mode != "zeros":  # as torch does it: pad first, then convolve without padding
-            x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
-            padding = (0,) * (x.ndim - 2)
+        x, padding = pad_first(self, x)
         return hybrid_conv(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
             self.stride, padding, self.dilation, self.groups, self.strategy, check_finite=self.checks_factors(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
 
 from fusionconv.functional import hybrid_conv_transpose
 from fusionconv.layers.convolution import HybridConvolution
+from fusionconv.layers.padding import output_padding
 
 __all__ = ["HybridConvTranspose1d", "HybridConvTranspose2d", "HybridConvTranspose3d"]
 
@@ -47,13 +47,10 @@ class _HybridConvTransposeNd(HybridConvolution):
         r"""``x`` (N, C_in, \*spatial), ``covariates`` (N, K) -> (N, C_out, \*spatial_out)."""
         s = self.kernel_covariates(covariates, x)
         stride, padding, dilation = cast("list[list[int]]", [self.stride, self.padding, self.dilation])
-        kernel_size = cast("list[int]", self.kernel_size)
-        output_padding = _ConvTransposeNd._output_padding(  # turns output_size into output_padding
-            cast(_ConvTransposeNd, self), x, output_size, stride, padding, kernel_size, x.ndim - 2, dilation
-        )
         return hybrid_conv_transpose(
             x, s, self.weight, self.covariate_weight, self.bias, self.covariate_bias,
-            stride, padding, output_padding, self.groups, dilation, self.strategy, check_finite=self.checks_factors(),
+            stride, padding, output_padding(self, x, output_size), self.groups, dilation, self.strategy,
+            check_finite=self.checks_factors(),
         )  # fmt: skip
 
 

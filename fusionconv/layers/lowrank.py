@@ -6,13 +6,13 @@ import math
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from fusionconv.functional import ready_covariates, refuse_fx
 from fusionconv.layers.base import EVERY_LAYER, CovariateLayer, Merged, Option, Shapes, num_outputs, precise, variants
 from fusionconv.layers.covariate_net import NET, net_shapes, reset_linear, run_net, run_net_precisely
+from fusionconv.layers.padding import output_padding, pad_first
 from fusionconv.strategies import Geometry
 from fusionconv.strategies.lowrank import WAYS, lowrank_conv, lowrank_kernels, lowrank_linear
 
@@ -133,26 +133,12 @@ class Lowrank(CovariateLayer):
         parameters = (self.weight, self.covariate_filters, self.covariate_mixing, self.bias, self.covariate_bias)
         if self.PLAIN is nn.Linear:
             return lowrank_linear(x, c, *parameters)
-        geometry = self._geometry(x, output_size)
-        if self._pads_first():
-            x = F.pad(x, self._reversed_padding_repeated_twice, mode=str(self.padding_mode))  # type: ignore[arg-type]
-        return lowrank_conv(x, c, *parameters, geometry, self.strategy)
-
-    def _pads_first(self) -> bool:
-        """Whether the padding is another than zeros: torch then pads first and convolves without padding."""
-        return bool(self.padding_mode != "zeros")
-
-    def _geometry(self, x: Tensor, output_size: list[int] | None = None) -> Geometry:
-        """How the convolution slides."""
         layer: Any = self
-        dims = self.weight.ndim - 2
-        if not issubclass(self.PLAIN, _ConvTransposeNd):
-            padding = (0,) * dims if self._pads_first() else layer.padding
-            return Geometry(dims, layer.stride, padding, layer.dilation, layer.groups)
-        output_padding = _ConvTransposeNd._output_padding(  # turns output_size into output_padding
-            layer, x, output_size, layer.stride, layer.padding, layer.kernel_size, dims, layer.dilation
-        )
-        return Geometry(dims, layer.stride, layer.padding, layer.dilation, layer.groups, True, output_padding)
+        transposed = issubclass(self.PLAIN, _ConvTransposeNd)
+        extra = output_padding(layer, x, output_size) if transposed else 0
+        x, padding = pad_first(layer, x)
+        geometry = Geometry(x.ndim - 2, layer.stride, padding, layer.dilation, layer.groups, transposed, extra)
+        return lowrank_conv(x, c, *parameters, geometry, self.strategy)
 
     def multipliers(self, s: Tensor | None = None) -> dict[str, int | Tensor]:
         """Of d: c. Not of A: c and the small numbers of B multiply it, about 1 / sqrt(inputs of a kernel) each."""
