@@ -14,9 +14,10 @@ import torch
 
 MEASURES = ("ceilings", "probe", "layers", "lowrank", "models", "compiled", "scaling", "pipeline", "memory")
 DESCRIPTION = """\
-Measure one of: layers (every way to compute a layer, and its peers), lowrank (method="lowrank" beside hybrid, deep
-layers too), models (training steps of whole networks), scaling (cost against the number of covariates), pipeline (the
-study engine against a bare loop), memory (peak of a layer). Ratios are taken within rounds of one process;
+Measure one of: ceilings (what the machine can do at best), probe (ten typical layers in every known way), layers (every
+way to compute a layer, and its peers), lowrank (method="lowrank" beside hybrid, deep layers too), models (training
+steps of whole networks), compiled (layers by torch.compile), scaling (cost against the number of covariates), pipeline
+(the study engine against a bare loop), memory (peak of a layer). Ratios are taken within rounds of one process;
 benchmarks/README.md is the contract. Results go to a JSON file; `page` writes docs/performance.md from such files.
 """
 EXAMPLES = """\

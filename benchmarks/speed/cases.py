@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fusionconv.strategies import Geometry
+
 __all__ = ["Case", "deep", "grid"]
 
 
@@ -47,21 +49,38 @@ class Case:
         kernel = "x".join([str(self.kernel)] * self.dims)
         return f"{self.layer}: {c_in}->{c_out}, {kernel} on {size}, batch {self.batch}, K {self.k}{extra}"
 
+    @property
+    def options(self) -> dict[str, int]:
+        """How the kernel slides, by the names that torch has for it; half the kernel is padded."""
+        return {"stride": self.stride, "padding": self.kernel // 2, "groups": self.groups}
+
+    @property
+    def geometry(self) -> Geometry:
+        """The same for fusionconv's strategies."""
+        return Geometry(self.dims, **self.options)
+
+    @property
+    def channels_last(self) -> torch.memory_format:
+        """What torch calls channels_last for so many dimensions."""
+        return {2: torch.channels_last, 3: torch.channels_last_3d}[self.dims]
+
+    def drawn(self, device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
+        """The plain layer, a batch and its covariates, by one seed; a feature map takes a gradient, an image none."""
+        torch.manual_seed(0)
+        plain = self.plain().to(device)
+        x, s = self.images(device), self.covariates(device)
+        return plain, x.requires_grad_(self.channels[0] > 3), s
+
     def plain(self) -> nn.Module:
         """The ordinary layer, with torch's own start."""
         kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[self.dims]
-        layer = kind(
-            *self.channels, self.kernel, stride=self.stride, padding=self.kernel // 2, groups=self.groups
-        )  # fmt: skip
-        return layer if self.layout == "contiguous" else layer.to(memory_format=self._format())
-
-    def _format(self) -> torch.memory_format:
-        return {2: torch.channels_last, 3: torch.channels_last_3d}[self.dims]
+        layer = kind(*self.channels, self.kernel, **self.options)
+        return layer if self.layout == "contiguous" else layer.to(memory_format=self.channels_last)
 
     def images(self, device: torch.device) -> Tensor:
         """A batch."""
         x = torch.randn(self.batch, self.channels[0], *[self.size] * self.dims, device=device)
-        return x if self.layout == "contiguous" else x.contiguous(memory_format=self._format())
+        return x if self.layout == "contiguous" else x.contiguous(memory_format=self.channels_last)
 
     def covariates(self, device: torch.device) -> Tensor:
         """(batch, K): normal, or 0/1 with one half each (of K > 1 binary columns rows repeat only by chance)."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from benchmarks.speed.timing import timed
+from benchmarks.speed.timing import median_seconds
 
 __all__ = ["measure"]
+
+_median = partial(median_seconds, warm=2, calls=5)
 
 
 def measure(device: torch.device, quick: bool = False, budget: float = 0.0) -> Iterator[dict[str, Any]]:
@@ -49,9 +51,3 @@ def measure(device: torch.device, quick: bool = False, budget: float = 0.0) -> I
     yield {"what": "start of an operation", "microseconds": round(seconds * 1e3, 2)}
     seconds = _median(lambda: [float(one[0]) for _ in range(100)], device)
     yield {"what": "wait for a number", "microseconds": round(seconds * 1e4, 2)}
-
-
-def _median(way: Callable[[], Any], device: torch.device) -> float:
-    for _ in range(2):
-        way()
-    return statistics.median(timed(way, device) for _ in range(5))

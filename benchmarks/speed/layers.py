@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +15,7 @@ from benchmarks.speed.timing import compare
 from fusionconv.functional import hybrid_conv
 from fusionconv.layers.daft import Daft
 from fusionconv.layers.film import Film
-from fusionconv.strategies import STRATEGIES, Geometry, choose
+from fusionconv.strategies import STRATEGIES, choose
 
 __all__ = ["best", "chosen", "fastest", "measure", "summary", "ways"]
 
@@ -34,13 +34,10 @@ def measure(device: torch.device, quick: bool = False, budget: float = 6.0) -> I
 
 def ways(case: Case, device: torch.device, backward: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name and call of plain, every strategy, auto, and the peers, on the same tensors."""
-    torch.manual_seed(0)
-    plain = case.plain().to(device)
-    x, s = case.images(device), case.covariates(device)
-    x.requires_grad_(case.channels[0] > 3 and backward)  # an image needs no gradient, a feature map does
+    plain, x, s = case.drawn(device)
+    x.requires_grad_(x.requires_grad and backward)
     base: Any = plain
     v = (0.1 * torch.randn(case.k, *base.weight.shape, device=device)).requires_grad_()
-    shape = {"stride": case.stride, "padding": case.kernel // 2, "groups": case.groups}
 
     def step(compute: Callable[[], Tensor], parameters: list[Tensor]) -> Callable[[], Any]:
         """Compute, and with ``backward`` differentiate for the parameters (and the feature map)."""
@@ -60,7 +57,7 @@ def ways(case: Case, device: torch.device, backward: bool) -> Iterator[tuple[str
         return run if backward else torch.no_grad()(run)
 
     def hybrid(strategy: str) -> Callable[[], Tensor]:
-        return lambda: hybrid_conv(x, s, base.weight, v, base.bias, strategy=strategy, **shape)
+        return lambda: hybrid_conv(x, s, base.weight, v, base.bias, strategy=strategy, **case.options)
 
     yield "plain", step(lambda: plain(x), [base.weight, base.bias])
     for strategy in (*STRATEGIES, "auto"):
@@ -81,10 +78,7 @@ def _condconv(case: Case, base: Any, v: Tensor, x: Tensor, s: Tensor, step: Any)
         from timm.layers import CondConv2d
     except ImportError:
         return
-    peer = CondConv2d(
-        *case.channels, case.kernel, stride=case.stride, padding=case.kernel // 2, groups=case.groups, bias=True,
-        num_experts=case.k + 1,
-    ).to(x.device)  # fmt: skip
+    peer = CondConv2d(*case.channels, case.kernel, **case.options, bias=True, num_experts=case.k + 1).to(x.device)
     with torch.no_grad():
         peer.weight.copy_(torch.cat([base.weight[None], v]).flatten(1))
         peer.bias.zero_()[0] = base.bias
@@ -98,7 +92,7 @@ def chosen(case: Case, device: str) -> str:
     x = torch.empty(case.batch, case.channels[0], *[case.size] * case.dims, device=at)
     kernel = [case.kernel] * case.dims
     v = torch.empty(case.k, case.channels[1], case.channels[0] // case.groups, *kernel, device=at)
-    return choose(x, case.covariates(torch.device("cpu")), v, Geometry(case.dims, groups=case.groups))
+    return choose(x, case.covariates(torch.device("cpu")), v, case.geometry)
 
 
 def best(timings: dict[str, Any]) -> str:
@@ -123,7 +117,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
         if not values:
             return {}
         return {
-            "geometric_mean": round(math.exp(sum(map(math.log, values)) / len(values)), 3),
+            "geometric_mean": round(statistics.geometric_mean(values), 3),
             "worst": round(max(values), 3),
             "best": round(min(values), 3),
             "cases": len(values),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.speed.cases import Case, deep, grid
-from benchmarks.speed.timing import compare
+from benchmarks.speed.timing import compare, training_step
 from fusionconv import list_convs
 from fusionconv.layers import METHODS
 
@@ -36,32 +36,19 @@ def measure(device: torch.device, quick: bool = False, budget: float = 6.0) -> I
 
 def ways(case: Case, device: torch.device) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name and call of plain, hybrid (of deep layers by several strategies), and lowrank in each way."""
-    torch.manual_seed(0)
-    plain: Any = case.plain().to(device)
-    x, s = case.images(device), case.covariates(device)
-    x.requires_grad_(case.channels[0] > 3)  # an image needs no gradient, a feature map does
-
-    def step(layer: Any, *inputs: Any) -> Callable[[], Any]:
-        wanted = [*layer.parameters(), *([x] if x.requires_grad else [])]
-
-        def run() -> Any:
-            y = layer(*inputs)
-            return torch.autograd.grad(y, wanted, torch.ones_like(y))
-
-        return run
-
-    yield "plain", step(plain, x)
+    plain, x, s = case.drawn(device)
+    yield "plain", training_step(plain, x)
     for strategy in ("auto", *(EXACT if case.varied == "deep" else ())):
         torch.manual_seed(1)  # the same V for every strategy
         hybrid: Any = METHODS["hybrid"].from_plain(plain, case.k, init="kaiming", strategy=strategy)
-        yield "hybrid" if strategy == "auto" else f"hybrid, {strategy}", step(hybrid, x, s)
+        yield "hybrid" if strategy == "auto" else f"hybrid, {strategy}", training_step(hybrid, x, s)
     for way in WAYS:
         layer: Any = METHODS["lowrank"].from_plain(plain, case.k, rank=RANK, strategy=way)
         torch.manual_seed(1)  # the same numbers for every way
         with torch.no_grad():
             for _, parameter in layer.covariate_parameters():
                 parameter.normal_(std=0.1)
-        yield f"lowrank, {way}", step(layer, x, s)
+        yield f"lowrank, {way}", training_step(layer, x, s)
 
 
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,6 +62,6 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
         for name in ("hybrid", *(f"lowrank, {way}" for way in WAYS)):
             ratios = [r["step"][name]["ratio"] for r in chosen]
             if ratios:
-                mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+                mean = statistics.geometric_mean(ratios)
                 found.setdefault(part, {})[name] = {"geometric_mean": round(mean, 3), "worst": round(max(ratios), 3)}
     return found

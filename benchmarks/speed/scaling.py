@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.speed.timing import compare
+from benchmarks.speed.timing import compare, training_step
 from fusionconv import HybridConv2d, HybridConv3d
 
 __all__ = ["measure"]
@@ -32,24 +32,14 @@ def measure(device: torch.device, quick: bool = False, budget: float = 10.0) -> 
         ways: dict[str, Callable[[], Any]] = {}
         plain: type[nn.Module] = kind.plain_class()
         layer: Any = plain(c_in, c_out, kernel, padding=1).to(device)  # type: ignore[call-arg]
-        ways["plain"] = _step(layer, x, None)
+        ways["plain"] = training_step(layer, x)
         for k in (1, 4, 16, 64, 256):
             if k * layer.weight.numel() > 5e7:
                 continue
             s = torch.randn(shape[0], k, device=device)
-            ways[f"K={k}"] = _step(kind(c_in, c_out, kernel, k, padding=1, device=device), x, s)
+            ways[f"K={k}"] = training_step(kind(c_in, c_out, kernel, k, padding=1, device=device), x, s)
             if k > RANK:
                 low = kind(c_in, c_out, kernel, k, padding=1, rank=RANK, device=device)
-                ways[f"K={k}, rank={RANK}"] = _step(low, x, s)
+                ways[f"K={k}, rank={RANK}"] = training_step(low, x, s)
         timings = compare(ways, "K=1", device, budget, rounds=(3, 25), slow=20)
         yield {"layer": name, "input": list(shape), "step": {way: t.to_dict() for way, t in timings.items()}}
-
-
-def _step(layer: Any, x: torch.Tensor, s: torch.Tensor | None) -> Callable[[], Any]:
-    wanted = [*layer.parameters(), *([x] if x.requires_grad else [])]
-
-    def step() -> Any:
-        y = layer(x) if s is None else layer(x, s)
-        return torch.autograd.grad(y, wanted, torch.ones_like(y))
-
-    return step

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fusionconv.study.environment import hardware, versions
 
-__all__ = ["Timing", "compare", "environment", "peak_memory", "timed"]
+__all__ = ["Timing", "compare", "environment", "median_seconds", "peak_memory", "training_step"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def compare(
     warm = {}
     for name, way in ways.items():
         for _ in range(2 if device.type == "cuda" else 1):
-            warm[name] = timed(way, device)
+            warm[name] = _timed(way, device)
     times: dict[str, list[float]] = {name: [] for name in ways}
     pairs: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
@@ -65,7 +66,7 @@ def compare(
             for name in order[start:] + order[:start]:
                 if turn > 0 and name != reference and warm[name] > slow * warm[reference]:
                     continue
-                taken[name] = timed(ways[name], device)
+                taken[name] = _timed(ways[name], device)
             for name, seconds in taken.items():
                 times[name].append(seconds)
                 pairs[name].append(seconds / taken[reference])
@@ -85,7 +86,25 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def timed(way: Callable[[], Any], device: torch.device) -> float:
+def training_step(layer: Any, x: Tensor, *covariates: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    """Forward and backward: the gradients of all parameters, and of ``x`` where it takes one."""
+    wanted = [*layer.parameters(), *([x] if x.requires_grad else [])]
+
+    def step() -> tuple[Tensor, ...]:
+        y = layer(x, *covariates)
+        return torch.autograd.grad(y, wanted, torch.ones_like(y))
+
+    return step
+
+
+def median_seconds(way: Callable[[], Any], device: torch.device, warm: int, calls: int) -> float:
+    """Seconds of one call, the median of ``calls`` after ``warm`` that do not count: of one way by itself."""
+    for _ in range(warm):
+        way()
+    return statistics.median(_timed(way, device) for _ in range(calls))
+
+
+def _timed(way: Callable[[], Any], device: torch.device) -> float:
     """Seconds of one call; on CUDA by events."""
     if device.type == "cuda":
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

@@ -20,7 +20,7 @@ from benchmarks.__main__ import main
 from benchmarks.pack import TABLES
 from benchmarks.pack import main as pack
 from benchmarks.speed import probe
-from benchmarks.speed.cases import grid
+from benchmarks.speed.cases import Case, grid
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
 CPU = torch.device("cpu")
@@ -163,18 +163,18 @@ def test_all_limits_together_fit() -> None:
 
 def test_the_probes_ways_compute_the_same() -> None:
     """Values and gradients of W and V, also of the ways that no strategy takes."""
-    for layer in (
-        probe.Layer("3x3", 2, 3, (4, 6), 7),
-        probe.Layer("1x1", 2, 3, (4, 6), 5, 1),
-        probe.Layer("3-D", 3, 2, (4, 6), 5, 3, 2),
+    for case in (
+        Case("3x3", 2, 3, (4, 6), 7, k=2),
+        Case("1x1", 2, 3, (4, 6), 5, 1, k=2),
+        Case("3-D", 3, 2, (4, 6), 5, 3, 2, k=2),
     ):
-        x, s, w, v = probe._tensors(layer, 2, CPU)
+        x, s, w, v = probe._tensors(case, CPU)
         results = {}
-        for name, way in probe.ways(layer, x, s, w, v).items():
+        for name, way in probe.ways(case, x, s, w, v).items():
             y = way()
             wanted = (x, w) if name == "plain" else (x, w, v)
             results[name] = [y, *torch.autograd.grad(y.square().sum(), wanted)]
-        assert {"bmm", "unfold, bmm"} & set(results) or layer.dims == 3
+        assert {"bmm", "unfold, bmm"} & set(results) or case.dims == 3
         expected = results["loop"]
         for name, result in results.items():
             if name != "plain":
