@@ -97,7 +97,7 @@ class Given:
 
 def parse(
     command: str, words: Sequence[str], own: Mapping[str, tuple[Any, str]] | None = None, *,
-    settings: bool | None = None, program: str = "fusionconv",
+    settings: bool | None = None, config: Path | None = None, program: str = "fusionconv",
 ) -> Given:  # fmt: skip
     """Words of a command line: ``--config FILE`` first, then the options, which win.
 
@@ -107,6 +107,7 @@ def parse(
         own: options beside a study's, name -> (default, help), of a program on top of the engine; default:
             ``OWN[command]``.
         settings: whether a study's options are taken too; default: as the command of that name.
+        config: the YAML file that is read where the words name none.
         program: for messages.
 
     Raises:
@@ -141,8 +142,9 @@ def parse(
             said[name] |= read
         else:
             said[name] = read
-    if "config" in said:
-        said = {**_config(str(said.pop("config")), names, own), **said}
+    file = said.pop("config", config)
+    if file is not None:
+        said = {**_config(str(file), names, own), **said}
     values = {name: said.get(name, default) for name, (default, _) in own.items()}
     needed = [
         n for n, (_, text) in own.items() if values[n] is None and ("(needed)" in text or n == _POSITIONAL.get(command))

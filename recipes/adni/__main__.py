@@ -105,9 +105,8 @@ def _run(command: str, words: list[str]) -> None:
         words = ["--out", *words]
     if command == "demo":
         print(NOTE, flush=True)
-    if studies and not any(word.partition("=")[0] == "--config" for word in words):
-        words = ["--config", str(CONFIGS / ("demo.yaml" if command == "demo" else "default.yaml")), *words]
-    given = parse(command, words, own, settings=studies, program=program)
+    config = CONFIGS / ("demo.yaml" if command == "demo" else "default.yaml") if studies else None
+    given = parse(command, words, own, settings=studies, config=config, program=program)
     require_writable(given.own["out"])
     from recipes.adni import commands
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fusionconv.errors import StudyError
 from recipes.celeba.synthetic import BAYES_RATES, COVARIATE, RULE, write_celeba
-from recipes.celeba.training import CONFIGS, FIT, make_study, read
+from recipes.celeba.training import FIT, make_study, read
 
 NOTE = (
     "The images are SYNTHETIC: faces drawn by a program, with attributes that are true by construction. "
@@ -31,9 +31,7 @@ def demo(words: list[str]) -> None:
     """Draw the faces, train every arm of configs/demo.yaml, print the rates; OUT/report.html is the engine's."""
     print(NOTE, flush=True)
     started = time.perf_counter()
-    if not any(word.split("=")[0] == "--config" for word in words):
-        words = ["--config", str(CONFIGS / "demo.yaml"), *words]
-    settings, own = read(words, "demo", OPTIONS)
+    settings, own = read(words, "demo", OPTIONS, config="demo.yaml")
     out, faces = Path(own["out"]), own.pop("faces")
     if len(faces) != 3 or not all(isinstance(count, int) and count >= 8 for count in faces):
         raise StudyError(f"--faces: expected three counts of at least 8 (train, valid, test), got {faces}")

@@ -57,8 +57,7 @@ def report(words: list[str]) -> None:
     from fusionconv.study.command_line import parse
     from fusionconv.study.study import Comparison
 
-    own = parse("report", words if not words or words[0].startswith("-") else ["--out", *words], OPTIONS,
-                settings=False, program="python -m recipes.celeba").own  # fmt: skip
+    own = parse("report", words, OPTIONS, settings=False, program="python -m recipes.celeba").own
     if own["resamples"] < 100:
         raise StudyError(f"--resamples: expected 100 or more, got {own['resamples']}; an interval needs them")
     out = Path(own["out"])

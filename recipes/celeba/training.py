@@ -70,12 +70,13 @@ def lr_find(words: list[str]) -> None:
                                                   f"suggested: --lr {rate:.2e}"))  # fmt: skip
 
 
-def read(words: list[str], command: str, own: Mapping[str, tuple[Any, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of the study and the command's own options; configs/default.yaml where no ``--config`` is given."""
-    if not any(word.split("=")[0] == "--config" for word in words):
-        words = ["--config", str(CONFIGS / "default.yaml"), *words]
-    given = parse(command, words, {"arms": ([], ""), **own}, settings=True, program=PROGRAM)  # arms: of the YAML
-    settings = {name: value for name, value in given.settings.items() if name not in own}
+def read(
+    words: list[str], command: str, own: Mapping[str, tuple[Any, str]], config: str = "default.yaml"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the study and the command's own options; ``config`` where no ``--config`` is given."""
+    takes = {"arms": ([], ""), **own}  # arms: of the YAML
+    given = parse(command, words, takes, settings=True, config=CONFIGS / config, program=PROGRAM)
+    settings = given.settings
     if settings.get("target") in ("all", ["all"]):
         settings["target"] = list(CELEBA_ATTRIBUTES)
     return settings, {name: given.own[name] for name in own}

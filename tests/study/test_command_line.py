@@ -147,6 +147,11 @@ def test_a_program_on_top_has_options_of_its_own_in_one_file_with_a_studys(tmp_p
     given = parse("crossval", ["--config", str(config), "--out", "O", "--source", "table"], OF_A_PROGRAM, settings=True)
     assert given.own["source"] == "table"  # the command line wins
     assert parse("compare", ["--config", str(config), "--out", "O"]).settings == {"epochs": 3}  # theirs are left alone
+    for words, source in (([], "ixi"), (["--config", str(tmp_path / "own.yaml")], "bids")):  # a program's own file
+        (tmp_path / "own.yaml").write_text("x-brains: {source: bids}\n")
+        given = parse("crossval", ["--out", "O", *words], OF_A_PROGRAM, settings=True, config=config)
+        assert given.own["source"] == source
+        assert given.settings == ({} if words else {"epochs": 3})  # one file or the other, never both
     config.write_text("x-brains: {source: ixi, defien: 1}\n")
     with pytest.raises(StudyError, match="did you mean --define"):
         parse("crossval", ["--config", str(config), "--out", "O"], OF_A_PROGRAM, settings=True)
