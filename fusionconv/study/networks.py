@@ -104,43 +104,35 @@ def check_network(
             f"network: expected images that {type(network).__name__} takes, got {images} ({why}); "
             f"{_what_it_takes(network, in_channels, image_size, images_out)}"
         ) from error
-    if images_out:
-        return _require_image(out, network, in_channels, image_size, num_outputs)
-    expected = f"network: expected outputs (N, {num_outputs}) of {type(network).__name__}, got"
+    shape = (num_outputs, *image_size) if images_out else (num_outputs,)
+    large = " as large as the images," if images_out else ""
+    expected = f"network: expected outputs (N, {', '.join(map(str, shape))}) of {type(network).__name__},{large} got"
     if not isinstance(out, Tensor):
         kind = f"a {type(out).__name__}" + (f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else "")
         raise SurgeryError(f"{expected} {kind}; name a function of your own that returns a network of one tensor")
-    if tuple(out.shape) != (2, num_outputs):
-        shape = ", ".join(["N" if out.ndim and out.shape[0] == 2 else "?", *map(str, out.shape[1:])])
-        do = (
-            "its last layer needs num_outputs outputs" if out.ndim == 2 else "the images are not pooled to one row each"
-        )
-        raise SurgeryError(f"{expected} ({shape}): {do}; mend it, or give another network")
+    if tuple(out.shape) != (2, *shape):
+        got = ", ".join(["N" if out.ndim and out.shape[0] == 2 else "?", *map(str, out.shape[1:])])
+        raise SurgeryError(f"{expected} ({got}): {_other_shape(out, network, in_channels, image_size, shape)}")
     if not torch.isfinite(out).all():
         raise SurgeryError(
             f"{expected} NaN or infinity for {images}: its maps may have no pixel left; "
-            f"{_what_it_takes(network, in_channels, image_size)}"
+            f"{_what_it_takes(network, in_channels, image_size, images_out)}"
         )
 
 
-def _require_image(out: Any, network: nn.Module, in_channels: int, image_size: Sequence[int], num_outputs: int) -> None:
-    """Raise unless the answer is (2, num_outputs, *image_size) and finite."""
-    name, size = type(network).__name__, ", ".join(map(str, image_size))
-    expected = f"network: expected outputs (N, {num_outputs}, {size}) of {name}, as large as the images, got"
-    if not isinstance(out, Tensor):
-        kind = f"a {type(out).__name__}" + (f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else "")
-        raise SurgeryError(f"{expected} {kind}; name a function of your own that returns a network of one tensor")
-    if tuple(out.shape) != (2, num_outputs, *image_size):
-        shape = ", ".join(["N" if out.ndim and out.shape[0] == 2 else "?", *map(str, out.shape[1:])])
-        if out.ndim != len(image_size) + 2:
-            do = "it is no network of images out; give one such as monai:BasicUNet"
-        elif out.shape[1] != num_outputs:
-            do = f"it needs an argument that says {num_outputs} output channels; give it in --network-options"
-        else:
-            do = _what_it_takes(network, in_channels, image_size, True)
-        raise SurgeryError(f"{expected} ({shape}): {do}")
-    if not torch.isfinite(out).all():
-        raise SurgeryError(f"{expected} NaN or infinity: {_what_it_takes(network, in_channels, image_size, True)}")
+def _other_shape(
+    out: Tensor, network: nn.Module, in_channels: int, image_size: Sequence[int], shape: Sequence[int]
+) -> str:
+    """What to do about outputs that are not (2, *shape)."""
+    if len(shape) == 1:
+        pooled = out.ndim == 2
+        what = "its last layer needs num_outputs outputs" if pooled else "the images are not pooled to one row each"
+        return f"{what}; mend it, or give another network"
+    if out.ndim != len(shape) + 1:
+        return "it is no network of images out; give one such as monai:BasicUNet"
+    if out.shape[1] != shape[0]:
+        return f"it needs an argument that says {shape[0]} output channels; give it in --network-options"
+    return _what_it_takes(network, in_channels, image_size, True)
 
 
 _FAILURES = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError)

@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 
 from fusionconv import fuse_into, window_predictor
-from fusionconv.errors import CovariateError
+from fusionconv.errors import CovariateError, StudyError
 from fusionconv.evaluation import paired_bootstrap_scores
 from fusionconv.study import Study, load_predictor
 from fusionconv.study.command import main
 from fusionconv.study.explain import covariate_effects
 from fusionconv.study.networks import build_network
 from fusionconv.study.patches import Windows
+from fusionconv.study.robustness import check_robustness
 from tests.study.pictures_out import ball_volumes, disc_pictures
 
 NETWORK = "tests.study.tiny:image_network"
@@ -90,6 +91,11 @@ def test_effects_are_named_by_what_is_drawn(pictures):
     predictor = load_predictor(out / "runs/hybrid-first/holdout/model")
     figure = covariate_effects(predictor, study.data(arms[1], "holdout", predictor.encoder))
     assert figure.axes[0].get_ylabel() == "mean share_disc"
+
+
+def test_robustness_is_of_numbers(pictures):
+    with pytest.raises(StudyError, match="robustness: expected a task of numbers, got segmentation"):
+        check_robustness(str(pictures[1]), "image")
 
 
 def test_new_rows_are_answered_as_images(pictures, tmp_path):
