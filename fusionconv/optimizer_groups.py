@@ -50,13 +50,15 @@ def param_groups(
     rate of V and c is ``lr / K`` unless you give another: W and the covariates then move a kernel alike. For the other
     methods the same holds with F, how many numbers multiply a parameter that makes kernels, scales or shifts:
 
-    | method | parameters with ``lr / F`` | F |
-    |---|---|---|
-    | hybrid | V, c | K, with ``rank`` R |
-    | hyper | V, c | hidden units H, with ``rank`` R |
-    | lowrank | d | r |
-    | condconv | V, c | experts E |
-    | film without ``hidden`` | C2 | K |
+    =======================  ==========================  ===============================
+    method                   parameters with ``lr / F``  F
+    =======================  ==========================  ===============================
+    hybrid                   V, c                        K, with ``rank`` R
+    hyper                    V, c                        hidden units H, with ``rank`` R
+    lowrank                  d                           r
+    condconv                 V, c                        experts E
+    film without ``hidden``  C2                          K
+    =======================  ==========================  ===============================
 
     What is in front of these (``covariate_map``, C1, c1, the routing) keeps ``lr``: its step reaches a kernel
     multiplied by V, which starts at 0. So does lowrank's A, whose step is multiplied by the filters B, with numbers of

@@ -43,7 +43,7 @@ class CondConv(GeneratedKernels):
         what it did (strategies differ).
 
     Attributes:
-        covariate_weight: V, (E, *weight.shape); the name that the hybrid layer has for its V_j.
+        covariate_weight: V, (E, \*weight.shape); the name that the hybrid layer has for its V_j.
         covariate_bias: c, (E, C_out), or None.
         routing_weight, routing_bias: R (E, C_in), r0 (E).
 

@@ -42,7 +42,7 @@ class Hyper(GeneratedKernels):
         FLOPs a sample: 2 H K + 2 R Q for the kernel; the convolution costs what it did (strategies differ).
 
     Attributes:
-        covariate_weight: V, (R, *weight.shape).
+        covariate_weight: V, (R, \*weight.shape).
         covariate_bias: c, (R, C_out), or None.
         covariate_map: A, (R, H), or None.
         covariate_hidden_weight, covariate_hidden_bias: C1 (H, K), c1 (H).
