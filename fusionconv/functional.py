@@ -21,17 +21,7 @@ from fusionconv.strategies.layout import keep_layout
 from fusionconv.strategies.rows import tie_rows
 from fusionconv.strategies.running import can_read, carries_more, is_recorded
 
-__all__ = [
-    "check_covariates",
-    "check_strategy",
-    "hybrid_conv",
-    "hybrid_conv_transpose",
-    "hybrid_linear",
-    "is_finite",
-    "largest_magnitude",
-    "ready_covariates",
-    "refuse_fx",
-]
+__all__ = ["hybrid_conv", "hybrid_conv_transpose", "hybrid_linear"]
 
 
 def hybrid_conv(

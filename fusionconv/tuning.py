@@ -27,6 +27,13 @@ class TunedLayer:
         strategy: the fastest, now the layer's own.
         seconds: strategy -> median seconds of one call, forward (and backward where the model trains).
         before: the strategy that the layer had.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> model = fusionconv.fuse_into(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), 0, num_covariates=2)
+        >>> tuned = fusionconv.autotune(model, (torch.randn(4, 3, 16, 16), torch.randn(4, 2)))[0]
+        >>> tuned.name, tuned.before, tuned.strategy == min(tuned.seconds, key=tuned.seconds.get)
+        ('0', 'auto', True)
     """
 
     name: str

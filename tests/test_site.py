@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +17,21 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("sphinx_gallery", reason="the extra docs is not installed")
+from sphinx.util.inventory import InventoryFile
 
 ROOT = Path(__file__).parents[1]
+PUBLIC = [
+    "fusionconv",
+    "fusionconv.functional",
+    "fusionconv.layers",
+    "fusionconv.surgery",
+    "fusionconv.tabular",
+    "fusionconv.evaluation",
+    "fusionconv.study",
+    "fusionconv.errors",
+]
+if importlib.util.find_spec("fusionconv.explain") is not None:
+    PUBLIC.append("fusionconv.explain")
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +100,41 @@ def test_every_page_is_in_the_navigation_and_can_be_searched(site: Path) -> None
     assert "search-button" in index
     assert "fuse_into" in (site / "searchindex.js").read_text(encoding="utf-8")
     assert (site / "_modules" / "fusionconv" / "surgery" / "fuse.html").exists()
+
+
+def names() -> list[tuple[str, str]]:
+    return [(module, name) for module in PUBLIC for name in importlib.import_module(module).__all__]
+
+
+def test_the_reference_shows_every_public_name(site: Path) -> None:
+    inventory = InventoryFile.load((site / "objects.inv").open("rb"), "", os.path.join)
+    shown = {name for kind in inventory if kind.startswith("py:") for name in inventory[kind]}
+    objects = [
+        getattr(importlib.import_module(m), n) for m, _, n in (name.rpartition(".") for name in shown) if m in PUBLIC
+    ]
+    missing = [
+        f"{module}.{name}"
+        for module, name in names()
+        if f"{module}.{name}" not in shown
+        and not inspect.ismodule(value := getattr(importlib.import_module(module), name))
+        and not any(value is other for other in objects)
+    ]
+    assert not missing, "add them to docs/api/*.md"
+
+
+def example(module: str, name: str) -> bool:
+    value = getattr(importlib.import_module(module), name)
+    if inspect.ismodule(value):
+        return True
+    if inspect.isclass(value) or inspect.isroutine(value):
+        return ">>> " in (vars(value).get("__doc__") or "" if inspect.isclass(value) else value.__doc__ or "")
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
+    blocks = "".join(re.findall(r"^```python\n(.*?)^```", pages, flags=re.DOTALL | re.MULTILINE))
+    return re.search(rf"\b{name}\b", blocks) is not None
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_has_an_example_that_runs(module: str) -> None:
+    """Doctests run in the suite; the example of a constant is a block of its page, which tests/test_docs.py runs."""
+    lacking = [name for home, name in names() if home == module and not example(home, name)]
+    assert not lacking

@@ -21,7 +21,14 @@ Kind = Literal["true", "zero", "mean", "permuted"]
 
 @dataclass(frozen=True)
 class Control:
-    """One control input: its name, which of several permutations it is, and the rows (N, K)."""
+    """One control input: its name, which of several permutations it is, and the rows (N, K).
+
+    Example:
+        >>> import numpy as np
+        >>> from fusionconv.evaluation import control_inputs
+        >>> [(c.name, c.permutation, c.rows.shape) for c in control_inputs(np.array([[0.5], [1.0], [2.0]]))]
+        [('true', 0, (3, 1)), ('zero', 0, (3, 1)), ('permuted', 0, (3, 1))]
+    """
 
     name: str
     permutation: int

@@ -32,6 +32,16 @@ class ControlPredictions:
         target: (N, ...) as the loader gave it.
         ids: N texts, or None where the batches had none.
         predictions: by control, an array (N, ...) for each permutation (one for "true", "zero" and "mean").
+
+    Example:
+        >>> import torch, fusionconv
+        >>> from fusionconv.evaluation import control_predictions
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3), torch.nn.Flatten())
+        >>> model = fusionconv.fuse_into(net, 0, num_covariates=2)
+        >>> batch = (torch.randn(4, 1, 3, 3), torch.randn(4, 2), torch.tensor([0, 1, 1, 0]))
+        >>> found = control_predictions(model, [batch])
+        >>> found.target.tolist(), sorted(found.predictions)
+        ([0, 1, 1, 0], ['permuted', 'true', 'zero'])
     """
 
     target: npt.NDArray[Any]
@@ -125,6 +135,16 @@ def control_predictions(
     Arguments and errors are those of :func:`covariate_controls`. ``paired_bootstrap(metric,
     found.target, found.predictions["true"][0], found.predictions["permuted"][0], groups)`` tells whether the covariates
     matter beyond chance.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> from fusionconv.evaluation import control_predictions
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3), torch.nn.Flatten())
+        >>> model = fusionconv.fuse_into(net, 0, num_covariates=2)
+        >>> batch = (torch.randn(4, 1, 3, 3), torch.randn(4, 2), torch.tensor([0, 1, 1, 0]))
+        >>> found = control_predictions(model, [batch], n_permutations=3)
+        >>> len(found.predictions["permuted"]), found.predictions["true"][0].shape
+        (3, (4, 1))
     """
     if isinstance(getattr(loader, "sampler", None), RandomSampler):
         raise EvaluationError(

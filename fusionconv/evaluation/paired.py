@@ -24,7 +24,14 @@ __all__ = ["McNemar", "mcnemar", "paired_bootstrap", "paired_bootstrap_scores"]
 
 @dataclass(frozen=True)
 class McNemar(Estimate):
-    """An Estimate of accuracy A - accuracy B, with the four counts of rows: both, one, the other, none right."""
+    """An Estimate of accuracy A - accuracy B, with the four counts of rows: both, one, the other, none right.
+
+    Example:
+        >>> from fusionconv.evaluation import mcnemar
+        >>> found = mcnemar([1, 1, 1, 1, 0, 0, 0, 1], a=[1, 1, 1, 1, 0, 0, 0, 0], b=[1, 1, 0, 0, 1, 1, 1, 0])
+        >>> found.both, found.only_a, found.only_b, found.neither
+        (2, 5, 0, 1)
+    """
 
     both: int = 0
     only_a: int = 0

@@ -24,6 +24,12 @@ class RegressionSummary:
         r2: 1 - sum (y - p)^2 / sum (y - mean y)^2, of these rows; below 0: worse than their mean.
         pearson: Pearson's r of predicted and target; NaN where the prediction is constant.
         n: rows.
+
+    Example:
+        >>> from fusionconv.evaluation import regression_summary
+        >>> summary = regression_summary(target=[60, 70, 80], prediction=[62, 69, 78])
+        >>> round(summary.mae, 3), summary.n
+        (1.667, 3)
     """
 
     mae: float
@@ -77,6 +83,12 @@ class AgeBias:
         slope: years of difference for each year of age; negative where the old look too young, as is usual.
         intercept: of that line, in years.
         n: rows that it was fitted on.
+
+    Example:
+        >>> from fusionconv.evaluation import age_bias
+        >>> bias = age_bias([60, 70, 80], [65, 70, 75])
+        >>> round(bias.slope, 3), round(bias.intercept, 3), bias.n
+        (-0.5, 35.0, 3)
     """
 
     slope: float

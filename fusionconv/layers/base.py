@@ -70,7 +70,17 @@ class Merged(NamedTuple):
 
 
 class CovariateLayer(nn.Module):
-    """Base of every fusion layer; a subclass is one method, and its variants extend one torch layer each."""
+    """Base of every fusion layer; a subclass is one method, and its variants extend one torch layer each.
+
+    Example:
+        >>> import torch
+        >>> from fusionconv.layers import CovariateLayer, Film
+        >>> layer = Film.from_plain(torch.nn.Conv2d(3, 8, 3), num_covariates=2)
+        >>> isinstance(layer, CovariateLayer), isinstance(layer, torch.nn.Conv2d)
+        (True, True)
+        >>> [(name, tuple(p.shape)) for name, p in layer.covariate_parameters()]
+        [('covariate_out_weight', (16, 2))]
+    """
 
     METHOD: ClassVar[str]
     ADDED: ClassVar[tuple[str, ...]]  # the parameters on top of torch's; one that an option leaves out is None

@@ -19,7 +19,15 @@ STRATEGY = Option("auto", (str,), ("auto", *STRATEGIES))
 
 
 class HybridLayer(CovariateLayer):
-    """Base of the hybrid layers; the subclasses say which torch layer they extend and how to run it."""
+    """Base of the hybrid layers; the subclasses say which torch layer they extend and how to run it.
+
+    Example:
+        >>> import torch
+        >>> from fusionconv.layers import HybridLayer
+        >>> layer = HybridLayer.from_plain(torch.nn.Conv1d(4, 8, 5), num_covariates=2)
+        >>> type(layer).__name__, tuple(layer.covariate_weight.shape)
+        ('HybridConv1d', (2, 8, 4, 5))
+    """
 
     METHOD = "hybrid"
     ADDED: ClassVar[tuple[str, ...]] = ("covariate_weight", "covariate_bias", "covariate_map")

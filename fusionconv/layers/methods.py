@@ -28,6 +28,11 @@ def method_class(name: object) -> type[CovariateLayer]:
 
     Raises:
         ValueError: no such method; the message lists them.
+
+    Example:
+        >>> from fusionconv.layers import method_class
+        >>> method_class("film").__name__
+        'Film'
     """
     if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {name!r}")

@@ -42,6 +42,16 @@ class Predictor:
         encoder: of its covariates; None where it takes none.
         task: what it predicts.
         about: the rest, as `fusionconv.checkpoint.read_about` gives it: images, normalisation, threshold, arm.
+
+    Example:
+        >>> import torch
+        >>> from fusionconv.study import Predictor
+        >>> from fusionconv.study.tasks import make_task
+        >>> about = {"normalisation": {"mean": [0.5], "std": [0.25]}, "target": {"center": 0.0, "scale": 1.0}}
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
+        >>> predictor = Predictor(network, None, make_task({"task": "binary", "columns": ["disease"]}), about)
+        >>> predictor(torch.rand(3, 1, 4, 4))["probability"].shape
+        (3,)
     """
 
     network: nn.Module
@@ -94,7 +104,23 @@ class Predictor:
 
 
 def load_predictor(folder: str | Path) -> Predictor:
-    """A network that a study saved (``runs/ARM/FOLD/model``)."""
+    """A network that a study saved (``runs/ARM/FOLD/model``).
+
+    Example:
+        >>> import contextlib, io, tempfile, torch
+        >>> from pathlib import Path
+        >>> from fusionconv.study import Study, load_predictor
+        >>> from fusionconv.study.demo import write_images
+        >>> with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        ...     table = write_images(Path(folder, "images"), dims=2, subjects=24, seed=0)
+        ...     study = Study(table=table, image_column="file", subject="patient", target="disease",
+        ...                   covariates=["age"], network="fusionconv:small_cnn", image_size=32, channels=1)
+        ...     _ = study.compare(["hybrid@first"], folds=1, epochs=1, resamples=100, out=Path(folder, "out"),
+        ...                       progress=False)
+        ...     predictor = load_predictor(next(Path(folder, "out", "runs").glob("*/*/model")))
+        >>> predictor(torch.rand(3, 1, 32, 32), torch.zeros(3, predictor.encoder.num_covariates))["probability"].shape
+        (3,)
+    """
     from fusionconv.checkpoint import read_about
     from fusionconv.study.saved import open_network
 

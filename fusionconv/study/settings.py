@@ -105,6 +105,12 @@ class Settings:
         resamples: bootstrap resamples of subjects.
         keep: which networks are kept: best, every (also each epoch's) or none.
         keep_images: images out: write each test image's answer on the pixels of its file, in runs/ARM/FOLD/images.
+
+    Example:
+        >>> from fusionconv.study import Settings
+        >>> settings = Settings(table="study.csv", target="dx", covariates=["age"], dims=3, image_size=[96, 112, 96])
+        >>> settings.network, settings.folds, settings.image_size
+        ('torchvision:resnet18', 5, [96, 112, 96])
     """
 
     table: str | None = None

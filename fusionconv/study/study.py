@@ -337,7 +337,23 @@ class Study:
 
 
 class Comparison:
-    """What a comparison left in its folder: tables, predictions, networks, a report."""
+    """What a comparison left in its folder: tables, predictions, networks, a report.
+
+    Example:
+        >>> import contextlib, io, tempfile
+        >>> from pathlib import Path
+        >>> from fusionconv.study import Comparison, Study
+        >>> from fusionconv.study.demo import write_images
+        >>> with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        ...     table = write_images(Path(folder, "images"), dims=2, subjects=24, seed=0)
+        ...     study = Study(table=table, image_column="file", subject="patient", target="disease",
+        ...                   covariates=["age", "scanner"])
+        ...     _ = study.compare(["covariates"], folds=2, resamples=100, out=Path(folder, "out"), progress=False)
+        ...     comparison = Comparison(Path(folder, "out"))  # also in another process, later
+        ...     metrics = comparison.table["metric"].tolist()
+        >>> "auc" in metrics
+        True
+    """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
         self.out = Path(out)

@@ -27,6 +27,14 @@ class ConvInfo:
     ``part`` is "encoder", "bottleneck" or "decoder" in a U-shaped network, and "" in others.
     ``hybrid_parameters`` and ``lowrank_parameters`` are what these methods would add, where `list_convs` was told for
     how many covariates, and None where the layer cannot be fused.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> conv = fusionconv.list_convs(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), num_covariates=2)[0]
+        >>> conv.name, conv.kind, conv.weight_shape, conv.role, conv.fused
+        ('0', 'Conv2d', (8, 3, 3, 3), 'main', False)
+        >>> conv.hybrid_parameters  # 2 times the weight
+        432
     """
 
     index: int

@@ -85,6 +85,20 @@ def read_adni_loni(
     Raises:
         FileNotFoundError: no such table, CSV or folder.
         TableError: as ``read_adnimerge``, ``read_loni_search`` and ``match_visits``.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table = pathlib.Path(folder, "ADNIMERGE.csv")
+        ...     header = "PTID,VISCODE,EXAMDATE,EXAMDATE_bl,AGE,PTGENDER,PTEDUCAT,APOE4,DX_bl,DX"
+        ...     row = "027_S_0074,bl,2006-01-10,2006-01-10,74.3,Male,16,1,LMCI,MCI"
+        ...     _ = table.write_text(f"{header}\\n{row}\\n")
+        ...     place = pathlib.Path(folder, "ADNI", "027_S_0074", "MPR", "2006-01-17_10_30_00.0", "S12345")
+        ...     place.mkdir(parents=True)
+        ...     (place / "ADNI_027_S_0074_MR_MPR_Br_20061217_S12345_I34567.nii").touch()
+        ...     frame = read_adni_loni(table, pathlib.Path(folder, "ADNI"))
+        >>> frame[["subject", "session", "image_id", "days_apart"]].to_dict("records")
+        [{'subject': '027_S_0074', 'session': 'bl', 'image_id': 'I34567', 'days_apart': 7.0}]
     """
     where = os.fspath(table)
     visits = read_adnimerge(table, censored=censored)
@@ -164,6 +178,20 @@ def read_adni_bids(
     Raises:
         FileNotFoundError: no such table or folder.
         TableError: as ``read_adnimerge``.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table, scan = pathlib.Path(folder, "ADNIMERGE.csv"), "sub-ADNI027S0074_ses-M000_T1w.nii.gz"
+        ...     header = "PTID,VISCODE,EXAMDATE,EXAMDATE_bl,AGE,PTGENDER,PTEDUCAT,APOE4,DX_bl,DX"
+        ...     row = "027_S_0074,bl,2006-01-10,2006-01-10,74.3,Male,16,1,LMCI,MCI"
+        ...     _ = table.write_text(f"{header}\\n{row}\\n")
+        ...     place = pathlib.Path(folder, "bids", "sub-ADNI027S0074", "ses-M000", "anat")
+        ...     place.mkdir(parents=True)
+        ...     (place / scan).touch()
+        ...     frame = read_adni_bids(table, pathlib.Path(folder, "bids"))
+        >>> frame["subject"][0], frame["session"][0], pathlib.Path(frame["image"][0]).name
+        ('027_S_0074', 'bl', 'sub-ADNI027S0074_ses-M000_T1w.nii.gz')
     """
     where = os.fspath(table)
     visits = read_adnimerge(table, censored=censored)

@@ -99,6 +99,14 @@ def read_celeba_partition(path: str | os.PathLike[str]) -> pd.Series[Any]:
     Raises:
         FileNotFoundError: there is no such file.
         TableError: the file is no such table, has a code other than 0, 1, 2, or a file name twice.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "list_eval_partition.txt")
+        ...     _ = path.write_text("000001.jpg 0\\n000002.jpg 2\\n")
+        ...     read_celeba_partition(path).to_dict()
+        {'000001.jpg': 'train', '000002.jpg': 'test'}
     """
     column = _read_pairs(path, "partition", "CelebA's list_eval_partition.txt or its CSV edition")
     return column.map(_PARTITIONS)
@@ -113,6 +121,14 @@ def read_celeba_identity(path: str | os.PathLike[str]) -> pd.Series[Any]:
     Raises:
         FileNotFoundError: there is no such file.
         TableError: the file is no such table, has an identity that is not a whole number, or a file name twice.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "identity_CelebA.txt")
+        ...     _ = path.write_text("000001.jpg 2880\\n000002.jpg 2937\\n")
+        ...     read_celeba_identity(path).to_dict()
+        {'000001.jpg': 2880, '000002.jpg': 2937}
     """
     return _read_pairs(path, "identity", "CelebA's identity_CelebA.txt or a CSV of it")
 

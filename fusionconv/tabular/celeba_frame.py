@@ -42,6 +42,20 @@ def read_celeba(
     Raises:
         FileNotFoundError: no such folder, or no attributes in it.
         TableError: as the readers of the three files; ``target`` is no attribute.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from fusionconv.tabular import CELEBA_ATTRIBUTES
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root, row = pathlib.Path(folder), "000001.jpg" + " -1" * 39 + "  1"
+        ...     (root / "img_align_celeba").mkdir()
+        ...     (root / "img_align_celeba" / "000001.jpg").touch()
+        ...     text = "1\\n" + " ".join(CELEBA_ATTRIBUTES) + "\\n" + row + "\\n"
+        ...     _ = (root / "list_attr_celeba.txt").write_text(text)
+        ...     _ = (root / "identity_CelebA.txt").write_text("000001.jpg 2880\\n")
+        ...     frame = read_celeba(root, target="Young")
+        >>> frame[["subject", "file", "Male", "target"]].to_dict("records")
+        [{'subject': '2880', 'file': '000001.jpg', 'Male': 0, 'target': 1}]
     """
     folder = next((f for f in (Path(root, "celeba"), Path(root)) if (f / "img_align_celeba").is_dir()), None)
     if folder is None:

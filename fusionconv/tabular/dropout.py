@@ -37,6 +37,13 @@ def drop_covariates(
 
     Returns:
         (N, K) of the covariates' dtype; a new tensor. No gradient flows to what was dropped.
+
+    Example:
+        >>> import torch
+        >>> from fusionconv.tabular.dropout import drop_covariates
+        >>> s, nothing = torch.tensor([[0.5, 1.0]]), torch.tensor([0.0, 0.0])
+        >>> drop_covariates(s, nothing, torch.tensor([0, 1]), p_row=1.0, p_value=0.0)
+        tensor([[0., 0.]])
     """
     where = covariates.device if generator is None else generator.device
     draws = torch.rand(len(covariates), int(group.max()) + 2, generator=generator, device=where).to(covariates.device)

@@ -140,6 +140,17 @@ def read_oasis2(
     Raises:
         FileNotFoundError: no such table or folder.
         TableError: as :func:`read_oasis1`, and where Subject ID and MRI ID contradict each other.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "oasis_longitudinal.csv")
+        ...     header = "Subject ID,MRI ID,Group,Visit,MR Delay,M/F,Hand,Age,EDUC,SES,MMSE,CDR,eTIV,nWBV,ASF"
+        ...     row = "OAS2_0901,OAS2_0901_MR1,Nondemented,1,0,M,R,87,14,2,27,0,1987,0.696,0.883"
+        ...     _ = path.write_text(f"{header}\\n{row}\\n")
+        ...     frame = read_oasis2(path, target="CDR")
+        >>> frame[["subject", "session", "Age", "target"]].to_dict("records")
+        [{'subject': 'OAS2_0901', 'session': 'MR1', 'Age': 87, 'target': 0}]
     """
     frame = _read(table, _OASIS2, "MRI ID", r"(OAS2_\d{4})_(MR\d+)")
     wrong = (frame["subject"] != frame["Subject ID"]).to_numpy(bool)

@@ -81,6 +81,14 @@ class Categorical(Kind):
         categories: the categories in order; by default those of the training rows, sorted.
         unknown: what :meth:`transform` does about another value: ``"error"``, or ``"ignore"``: zeros everywhere. By
             default as the encoder's ``unknown`` says.
+
+    Example:
+        >>> import pandas as pd
+        >>> from fusionconv.tabular import Categorical, CovariateEncoder
+        >>> frame = pd.DataFrame({"site": ["B", "A", "B"]})
+        >>> encoder = CovariateEncoder(["site"], kinds={"site": Categorical(["A", "B", "C"])}).fit(frame)
+        >>> encoder.transform(frame).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
     categories: tuple[Label, ...] | Sequence[Any] | None = None

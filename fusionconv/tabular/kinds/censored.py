@@ -47,6 +47,14 @@ class Censored(Kind):
         flags: ``"both"``, ``"below"``, ``"above"`` or ``"none"``.
         lower: the assay's limit if known: smaller values are clipped to it and flagged.
         upper: likewise above.
+
+    Example:
+        >>> import pandas as pd
+        >>> from fusionconv.tabular import Censored, CovariateEncoder
+        >>> frame = pd.DataFrame({"abeta": ["900", ">1700", "<200"]})
+        >>> encoder = CovariateEncoder(["abeta"], kinds={"abeta": Censored(scaling="none")}).fit(frame)
+        >>> list(encoder.get_feature_names_out()), encoder.transform(frame).tolist()
+        (['abeta', 'abeta_below', 'abeta_above'], [[900.0, 0.0, 0.0], [1700.0, 0.0, 1.0], [200.0, 1.0, 0.0]])
     """
 
     scaling: Scaling = "zscore"

@@ -38,6 +38,14 @@ class Age(Kind):
         at: the column with the date of measurement, or one fixed date as ``"2020-01-31"`` or ``datetime.date``.
         scaling: as for :class:`~fusionconv.tabular.kinds.numeric.Numeric`.
         format: how text dates are written, as for ``datetime.strptime``, such as ``"%m/%d/%Y"``.
+
+    Example:
+        >>> import pandas as pd
+        >>> from fusionconv.tabular import Age, CovariateEncoder
+        >>> frame = pd.DataFrame({"birth": ["1950-05-01", "1960-05-01"], "scan": ["2010-05-01", "2010-05-01"]})
+        >>> encoder = CovariateEncoder(["birth"], kinds={"birth": Age(at="scan", scaling="none")}).fit(frame)
+        >>> list(encoder.get_feature_names_out()), encoder.transform(frame).round(1).tolist()
+        (['birth_age'], [[60.0], [50.0]])
     """
 
     at: str | datetime.date

@@ -26,6 +26,13 @@ class Numeric(Kind):
     Args:
         scaling: ``"zscore"``, ``"robust"`` (median and quartiles), ``"minmax"`` (0 to 1 over the training rows; other
             rows may lie beyond) or ``"none"``.
+
+    Example:
+        >>> import pandas as pd
+        >>> from fusionconv.tabular import CovariateEncoder, Numeric
+        >>> frame = pd.DataFrame({"age": [60.0, 70.0, 80.0]})
+        >>> CovariateEncoder(["age"], kinds={"age": Numeric("minmax")}).fit(frame).transform(frame).tolist()
+        [[0.0], [0.5], [1.0]]
     """
 
     scaling: Scaling = "zscore"

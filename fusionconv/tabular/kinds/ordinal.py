@@ -31,6 +31,14 @@ class Ordinal(Kind):
     Args:
         levels: all levels in order. May be left out where the column is an ordered pandas categorical, which says them.
         scaling: as for :class:`~fusionconv.tabular.kinds.numeric.Numeric`.
+
+    Example:
+        >>> import pandas as pd
+        >>> from fusionconv.tabular import CovariateEncoder, Ordinal
+        >>> frame = pd.DataFrame({"stage": ["II", "I", "III"]})
+        >>> kind = Ordinal(["I", "II", "III"], scaling="none")
+        >>> CovariateEncoder(["stage"], kinds={"stage": kind}).fit(frame).transform(frame).tolist()
+        [[1.0], [0.0], [2.0]]
     """
 
     levels: tuple[Label, ...] | Sequence[Any] | None = None

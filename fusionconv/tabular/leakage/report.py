@@ -42,6 +42,14 @@ class LeakageReport:
             concerned.
         checked: a sentence for each check that was made, or why it was not.
         errors: whether there is any error.
+
+    Example:
+        >>> import pandas as pd
+        >>> from fusionconv.tabular import check_leakage
+        >>> train, test = pd.DataFrame({"subject": ["a", "b"]}), pd.DataFrame({"subject": ["c", "d"]})
+        >>> report = check_leakage(train, test, image=None)
+        >>> report.errors, len(report.findings)
+        (False, 0)
     """
 
     findings: pd.DataFrame

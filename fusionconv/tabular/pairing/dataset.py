@@ -109,6 +109,14 @@ def covariate_items(table: CovariateTable) -> list[dict[str, Any]]:
 
     Raises:
         TableError: rows without an image.
+
+    Example:
+        >>> import pandas as pd
+        >>> from fusionconv.tabular import CovariateEncoder, CovariateTable, covariate_items
+        >>> frame = pd.DataFrame({"id": ["a", "b"], "image": ["a.nii", "b.nii"], "age": [60, 70], "dx": [0, 1]})
+        >>> table = CovariateTable(frame, CovariateEncoder(["age"]).fit(frame), id="id", image="image", target="dx")
+        >>> [(item["image"], item["covariates"].tolist(), item["id"]) for item in covariate_items(table)]
+        [('a.nii', [-1.0], 'a'), ('b.nii', [1.0], 'b')]
     """
     _require_images(table, "image")
     items = [_item(table, i) for i in range(len(table))]

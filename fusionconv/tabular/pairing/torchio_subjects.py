@@ -23,6 +23,20 @@ def torchio_subjects(table: CovariateTable) -> list[Any]:
     Raises:
         TableError: rows without an image.
         ImportError: torchio is not installed.
+
+    Example:
+        >>> import numpy as np, pandas as pd, pathlib, tempfile, nibabel
+        >>> from fusionconv.tabular import CovariateEncoder, CovariateTable, torchio_batch, torchio_subjects
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = str(pathlib.Path(folder.name, "a.nii"))
+        >>> nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), path)
+        >>> frame = pd.DataFrame({"id": ["a"], "image": [path], "sex": [1], "dx": [0]})
+        >>> encoder = CovariateEncoder(["sex"]).fit(pd.DataFrame({"sex": [0, 1]}))
+        >>> table = CovariateTable(frame, encoder, id="id", image="image", target="dx")
+        >>> subject = torchio_subjects(table)[0]
+        >>> subject["id"], tuple(subject["image"].shape)
+        ('a', (1, 4, 4, 4))
+        >>> folder.cleanup()
     """
     try:
         tio: Any = importlib.import_module("torchio")
@@ -40,6 +54,22 @@ def torchio_batch(batch: Mapping[str, Any], table: CovariateTable) -> dict[str, 
 
     Raises:
         TableError: entries are missing, or rows or files are not those of their ids.
+
+    Example:
+        >>> import numpy as np, pandas as pd, pathlib, tempfile, nibabel
+        >>> from fusionconv.tabular import CovariateEncoder, CovariateTable, torchio_batch, torchio_subjects
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = str(pathlib.Path(folder.name, "a.nii"))
+        >>> nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), path)
+        >>> frame = pd.DataFrame({"id": ["a"], "image": [path], "sex": [1], "dx": [0]})
+        >>> encoder = CovariateEncoder(["sex"]).fit(pd.DataFrame({"sex": [0, 1]}))
+        >>> table = CovariateTable(frame, encoder, id="id", image="image", target="dx")
+        >>> import torchio
+        >>> loader = torchio.SubjectsLoader(torchio.SubjectsDataset(torchio_subjects(table)), batch_size=1)
+        >>> batch = torchio_batch(next(iter(loader)), table)
+        >>> tuple(batch["image"].shape), batch["covariates"].tolist(), batch["id"]
+        ((1, 1, 4, 4, 4), [[1.0]], ['a'])
+        >>> folder.cleanup()
     """
     absent = [key for key in ("image", "covariates", "id") if key not in batch]
     if absent:
