@@ -1,4 +1,4 @@
-"""The console command ``fusionconv``: inspect, compare, fit, predict, report, explain, robustness, lr-find, demo."""
+"""The console command ``fusionconv``: inspect, compare, fit, predict, report, explain, serve, robustness, ..."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "answers of a finished study's networks for new rows",
     "report": "write the tables and the report of a study again; or test two studies against each other",
     "explain": "what an arm's network does with image and covariates, as figures",
+    "serve": "a page in the browser: move the covariates of an image and see what the networks say",
     "robustness": "an arm's metrics on turned images, and with each image's pixels in a random order",
     "lr-find": "train an arm for some steps at rising rates: the curve, and a rate to start from",
     "demo": "a whole study on synthetic images with known rates, without data",
@@ -113,6 +114,10 @@ def _run(command: str, words: list[str]) -> int:
 
         for path in explain_arm(**own):
             print(path)
+    elif command == "serve":
+        from fusionconv.study.serve import serve
+
+        serve(**own)
     else:
         from fusionconv.study.demo import demo
 

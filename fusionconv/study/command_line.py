@@ -46,7 +46,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "out": ("predictions.csv", "file of the answers"),
     },
     "report": {
-        "out": (None, "folder of a comparison; with --against also of one arm, OUT/runs/ARM"),
+        "out": (None, "folder of a comparison (needed); with --against also of one arm, OUT/runs/ARM"),
         "against": (None, "another one on the same rows and folds: paired tests of each arm, in against-NAME.csv"),
     },
     "explain": {
@@ -58,6 +58,12 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "out": (None, "folder of the figures; default: STUDY/explain/ARM"),
         "difference": ([], "images out: a covariate and two values, such as age 60 80: what it changes in the answer"),
         "nifti": (False, "3-D: also write the attributions as NIfTI, on the voxels of the images' files"),
+    },
+    "serve": {
+        "study": (None, "folder of a finished comparison; default: the demo study, made here if it is not there"),
+        "arm": (None, "the arm that is shown first; default: the first hybrid one"),
+        "host": ("127.0.0.1", "address to listen at; another one shows the images to whoever reaches this machine"),
+        "port": (None, "default: the first free one from 7860 on"),
     },
     "lr-find": {
         "arm": ("image", "the arm that is trained for a few steps, or {arm: ..., rank: 2}"),
@@ -81,7 +87,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "overwrite": (False, "throw away an earlier demo"),
     },
 }
-_POSITIONAL = {"report": "out", "explain": "study", "robustness": "study"}
+_POSITIONAL = {"report": "out", "explain": "study", "robustness": "study", "serve": "study"}
 _WITH_SETTINGS = ("inspect", "compare", "fit", "lr-find")
 _LISTS = [f.name for f in dataclasses.fields(Settings) if str(f.type).startswith("list")]
 _PAIRS = [f.name for f in dataclasses.fields(Settings) if "dict" in str(f.type)]
@@ -146,9 +152,7 @@ def parse(
     if file is not None:
         said = {**_config(str(file), names, own), **said}
     values = {name: said.get(name, default) for name, (default, _) in own.items()}
-    needed = [
-        n for n, (_, text) in own.items() if values[n] is None and ("(needed)" in text or n == _POSITIONAL.get(command))
-    ]
+    needed = [n for n, (_, text) in own.items() if values[n] is None and "(needed)" in text]
     if needed:
         raise StudyError(f"expected --{' --'.join(needed)}, got none; `{program} {command} --help` says what it is")
     for name, (default, _) in own.items():
