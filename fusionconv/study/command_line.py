@@ -310,8 +310,9 @@ def help_text(
 
 
 def _usage(command: str) -> str:
-    place = f" {_POSITIONAL[command].upper()}" if command in _POSITIONAL else ""
-    return f"usage: fusionconv {command}{place}{' [--config FILE]' if command in _WITH_SETTINGS else ''} [options]"
+    name = _POSITIONAL.get(command)
+    word = "" if name is None else f" {name.upper()}" if "(needed)" in OWN[command][name][1] else f" [{name.upper()}]"
+    return f"usage: fusionconv {command}{word}{' [--config FILE]' if command in _WITH_SETTINGS else ''} [options]"
 
 
 def _line(name: str, text: str, default: Any) -> str:

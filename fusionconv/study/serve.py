@@ -135,6 +135,9 @@ def _launch_options() -> dict[str, Any]:
     theme = gr.themes.Base(
         primary_hue="blue", neutral_hue="slate", radius_size="md", text_size="md", spacing_size="md", font=fonts,
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    ).set(
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_400",
     )  # fmt: skip
     return {
         "share": False, "prevent_thread_lock": True, "quiet": True, "inbrowser": False, "inline": False,
