@@ -28,10 +28,10 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx.ext.mathjax",
     "sphinx_design",
     "sphinx_copybutton",
     "entries",
+    "mathml",
     "pages_outside",
 ]
 root_doc = "index"
@@ -84,10 +84,12 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "min_reported_time": 1,
 }
 
 # appearance
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "fusionconv"
 html_static_path = ["_static"]

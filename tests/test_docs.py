@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
+
+from fusionconv import study
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -25,10 +28,32 @@ def test_python_blocks_run(page: Path) -> None:
         exec(compile(block, str(page), "exec"), namespace)
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link may jump to, as GitHub and the site name headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    names = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-") for name in names}
+
+
 @pages
 def test_relative_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target, anchor in re.findall(r"\]\((?!https?://|mailto:)([^)#\s]*)#?([^)\s]*)\)", text):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), f"{target}#{anchor}: expected one of {sorted(anchors(file))}"
+
+
+@pages
+def test_python_that_needs_data_is_python(page: Path) -> None:
+    """Blocks of ```text that show Python: they compile, and `Study` takes their options."""
+    for block in blocks(page, "text"):
+        if "import " in block or "(" in block.splitlines()[0]:
+            tree = ast.parse(block)
+            for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+                if isinstance(call.func, ast.Name) and call.func.id == "Study":
+                    study.Study(**{str(k.arg): ast.literal_eval(k.value) for k in call.keywords})
 
 
 def test_ci_runs_the_readme_s_test_command() -> None:

@@ -87,6 +87,16 @@ def test_every_link_inside_the_site_leads_somewhere(site: Path) -> None:
     assert not broken(site)
 
 
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    """Scripts, styles, fonts and pictures are the site's own: it works without a network, and tells nobody who reads."""
+    pages = [p for p in site.rglob("*.html") if "_static" not in p.parts]
+    asks = re.compile(
+        r"<(?:script|img|iframe|source)[^>]+src=\"(?:https?:)?//[^\"]*\"|<link[^>]+href=\"(?:https?:)?//[^\"]*\""
+    )
+    found = {f"{page.name}: {m[0]}" for page in pages for m in asks.finditer(page.read_text(encoding="utf-8"))}
+    assert not found
+
+
 def test_a_broken_link_would_be_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text('<p id="here"></p><a href="#here"></a><a href="b.html#no"></a><img src="c.png">')
     (tmp_path / "b.html").write_text('<a href="a.html#here"></a><a href="https://example.org/x"></a>')

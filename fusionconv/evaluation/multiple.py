@@ -18,7 +18,7 @@ def holm(p_values: Any) -> Floats:
 
     .. math:: \tilde p_{(i)} = \max_{j \le i} \, \min\left(1, (m - j + 1) \, p_{(j)}\right)
 
-    for the sorted :math:`p_{(1)} \le \dots \le p_{(m)}` (Holm 1979, Scandinavian Journal of Statistics 6:65). The
+    for the sorted :math:`p_{(1)} \le \ldots \le p_{(m)}` (Holm 1979, Scandinavian Journal of Statistics 6:65). The
     chance that any test whose null hypothesis is true falls below .05 is at most .05, however the tests depend on one
     another. A NaN, a test that was not defined, stays NaN and is not counted in m.
 

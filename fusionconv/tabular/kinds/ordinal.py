@@ -22,7 +22,7 @@ __all__ = ["LearntOrdinal", "Ordinal"]
 
 @dataclass(frozen=True)
 class Ordinal(Kind):
-    """The levels, lowest first, become their ranks 0 ... n-1, and the ranks are scaled as a number is.
+    """The levels, lowest first, become their ranks 0 to n - 1, and the ranks are scaled as a number is.
 
     So equal steps are taken between levels; where that is wrong, declare the column categorical. With the default
     z-score an ordinal covariate has the size of the numeric ones (scikit-learn's ``OrdinalEncoder``, then
