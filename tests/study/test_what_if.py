@@ -185,6 +185,7 @@ def test_a_slider_holds_every_value_and_moves_by_less_than_a_fiftieth(values):
     if spread < 1e-3 * max(map(abs, values)):
         return
     _, _, control = made(values, "numeric")
+    assert list(control.values.values()) == values
     assert control.low <= min(values) + control.step
     assert control.high >= max(values)
     assert (

@@ -13,6 +13,7 @@ import pandas as pd
 
 from fusionconv.tabular.column import Column
 from fusionconv.tabular.fitted import FittedColumn
+from fusionconv.tabular.kinds import LearntNumeric
 from fusionconv.tabular.kinds.dates import DAYS_PER_YEAR, LearntAge, days_of
 from fusionconv.tabular.labels import plain_label
 from fusionconv.tabular.missing import is_code
@@ -169,10 +170,13 @@ def _numbers(fitted: FittedColumn, frame: pd.DataFrame) -> npt.NDArray[np.float6
     beside = fitted.kind.beside
     other = None if beside is None else Column(beside, frame[beside], codes)
     column = Column(fitted.name, frame[fitted.name], codes, other)
-    scale: Any = getattr(fitted.learnt, "scale")  # noqa: B009  # numeric, censored and age have one
-    numbers = scale.undo(fitted.learnt.encode(column)[:, 0])
-    rounded = np.array([float(f"{v:.12g}") for v in numbers])  # scaled and back: the last bits are noise
-    return np.where(column.present, rounded, np.nan)
+    learnt: Any = fitted.learnt
+    if isinstance(learnt, LearntNumeric):
+        numbers = column.numbers(years=learnt.years)
+    else:  # censored, age: scaled and back, which leaves the last bits as noise
+        noise = 10 - math.ceil(math.log10(learnt.scale.scale))
+        numbers = learnt.scale.undo(learnt.encode(column)[:, 0]).round(noise)
+    return np.where(column.present, numbers, np.nan)
 
 
 def _limits(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
