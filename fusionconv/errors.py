@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 __all__ = [
     "CheckpointError",
     "CovariateError",
     "CovariateTypeError",
     "EvaluationError",
     "FusionError",
+    "ImageError",
+    "ImageWarning",
     "LayerChoiceWarning",
     "LeakageWarning",
+    "RowsError",
     "SplitWarning",
     "StudyError",
     "SurgeryError",
     "TableError",
     "TableWarning",
+    "UndefinedMetricError",
     "UnusedCovariatesWarning",
 ]
 
@@ -80,6 +90,61 @@ class TableError(FusionError, ValueError):
     """
 
 
+class RowsError(TableError):
+    """Some rows of one column are refused.
+
+    Attributes:
+        name: the column.
+        rows: (number of rows of the table,) boolean, True where a row is refused.
+
+    Example:
+        >>> import pandas as pd, fusionconv
+        >>> from fusionconv.tabular import CovariateEncoder
+        >>> encoder = CovariateEncoder(["sex"]).fit(pd.DataFrame({"sex": ["F", "M", "F"]}))
+        >>> try:
+        ...     encoder.transform(pd.DataFrame({"sex": ["M", "X"]}))
+        ... except fusionconv.RowsError as error:
+        ...     print(error.name, error.rows)
+        sex [False  True]
+    """
+
+    def __init__(self, message: str, name: str, rows: npt.NDArray[np.bool_], why: tuple[str, str, str]) -> None:
+        super().__init__(message)
+        self.name, self.rows, self.why = name, rows, why
+
+    def reason(self, value: Any) -> str:
+        """Why a row with this value is refused."""
+        expected, got, do = self.why
+        return f"expected {expected}, got {repr(value) if got == 'others' else got}; {do}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.name, self.rows, self.why)
+
+
+class ImageError(FusionError, ValueError):
+    """A file is not one readable 2-D image, or not one readable volume with known spacing and orientation.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from fusionconv.study.pictures import read_picture
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = pathlib.Path(folder, "face.png").write_text("<html>")
+        ...     read_picture(pathlib.Path(folder, "face.png"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fusionconv.errors.ImageError: ...
+    """
+
+
+class ImageWarning(UserWarning):
+    """Images were read in a way that one may not expect: without contrast, colour made grey, transparent, ...
+
+    Example:
+        >>> import fusionconv, warnings
+        >>> warnings.simplefilter("error", fusionconv.ImageWarning)  # stop a study at the first such image
+        >>> warnings.simplefilter("default", fusionconv.ImageWarning)
+    """
+
+
 class CheckpointError(FusionError, ValueError):
     """A checkpoint does not belong to this model, encoder or run.
 
@@ -117,6 +182,19 @@ class EvaluationError(FusionError, ValueError):
         >>> roc_auc([0, 1, 1], [0.2, 0.5])  # two scores for three rows # doctest: +ELLIPSIS
         Traceback (most recent call last):
         fusionconv.errors.EvaluationError: ...
+    """
+
+
+class UndefinedMetricError(EvaluationError):
+    """A metric is not defined on most resamples, since a class or an event is too rare.
+
+    Example:
+        >>> from fusionconv.evaluation import bootstrap_interval
+        >>> def largest_of_four_classes(target, score):  # one row of each class: few resamples hold all four
+        ...     return score.max() if len(set(target)) == 4 else float("nan")
+        >>> bootstrap_interval(largest_of_four_classes, [0, 1, 2, 3], [0.1, 0.2, 0.3, 0.4])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fusionconv.errors.UndefinedMetricError: ...
     """
 
 

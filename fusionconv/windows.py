@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusionconv.covariate_checks import check_covariates
 from fusionconv.errors import CovariateError
-from fusionconv.functional import check_covariates
 from fusionconv.surgery.root import is_fused_root, owner_of
 from fusionconv.surgery.window_guard import enclosing_windows
 
-__all__ = ["WindowPredictor", "window_predictor"]
+__all__ = ["window_predictor"]
 
 
 def window_predictor(model: Callable[..., Any], covariates: Tensor) -> WindowPredictor:

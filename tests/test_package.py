@@ -2,23 +2,112 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fusionconv
 
-PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError FusionError HybridConv1d HybridConv2d HybridConv3d
-    HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear LayerChoiceWarning SurgeryError TableError
-    TunedLayer UnusedCovariatesWarning autotune covariates functional fuse_into list_convs load merge param_groups save
-    unfuse
-    window_predictor""".split()  # noqa: SIM905
+PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError EvaluationError FusionError HybridConv1d
+    HybridConv2d HybridConv3d HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear ImageError
+    ImageWarning LayerChoiceWarning LeakageWarning RowsError SplitWarning StudyError SurgeryError TableError TableWarning
+    TunedLayer UndefinedMetricError UnusedCovariatesWarning autotune covariates functional fuse_into list_convs load merge
+    param_groups save unfuse window_predictor""".split()  # noqa: SIM905
+
+ROOT = Path(__file__).parents[1]
+#: where public names come from; what any other module holds may change without notice (docs/api/index.md says so)
+MODULES = ["fusionconv", *(f"fusionconv.{name}" for name in
+           "functional layers surgery checkpoint tabular evaluation study errors".split())]  # fmt: skip # noqa: SIM905
+MODULES += [name for name in ("fusionconv.explain",) if importlib.util.find_spec(name) is not None]
 
 
 def test_public_names() -> None:
-    assert sorted(fusionconv.__all__) == sorted(PUBLIC)
-    for name in PUBLIC:
+    assert sorted(set(PUBLIC) - set(fusionconv.__all__)) == []
+    for name in fusionconv.__all__:
         assert getattr(fusionconv, name).__doc__, name
+
+
+def test_functional_has_its_three_functions() -> None:
+    functional = fusionconv.functional
+    assert functional.__all__ == ["hybrid_conv", "hybrid_conv_transpose", "hybrid_linear"]
+    own = [n for n, v in vars(functional).items() if getattr(v, "__module__", "") == functional.__name__]
+    assert sorted(n for n in own if not n.startswith("_")) == functional.__all__
+
+
+def classes() -> list[type]:
+    """Every exception and warning that a module of fusionconv defines."""
+    found = []
+    for path in sorted((ROOT / "fusionconv").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name.endswith(("Error", "Warning")) and node.name[0] != "_":
+                found.append(getattr(importlib.import_module(module), node.name))
+    return found
+
+
+def test_exceptions_and_warnings_are_exported() -> None:
+    found = classes()
+    assert len(found) >= 17
+    for value in found:
+        assert getattr(fusionconv, value.__name__, None) is value, f"export {value.__name__} from fusionconv"
+        assert issubclass(value, (fusionconv.FusionError, Warning))
+
+
+def test_warnings_have_a_class_of_the_library() -> None:
+    """A filter for our warnings must not have to name UserWarning."""
+    for path in sorted((ROOT / "fusionconv").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "warnings.warn":
+                given = [ast.unparse(a) for a in [*call.args[1:], *(k.value for k in call.keywords)]]
+                assert any(name in fusionconv.errors.__all__ for name in given), f"{path.name}:{call.lineno}"
+
+
+def test_a_public_name_means_one_thing() -> None:
+    found: dict[str, object] = {}
+    for module in MODULES:
+        home = importlib.import_module(module)
+        assert len(set(home.__all__)) == len(home.__all__), module
+        for name in home.__all__:
+            value = found.setdefault(name, getattr(home, name))
+            assert value is getattr(home, name), f"{module}.{name} is another {name} than that of an earlier module"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_page_mentions_every_public_name(module: str) -> None:
+    """In the API reference or on a page; a name that is on neither is not public."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    words = set(re.findall(r"\w+", pages))
+    assert [name for name in importlib.import_module(module).__all__ if name not in words] == []
+
+
+def test_the_list_of_public_modules_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "api" / "index.md").read_text(encoding="utf-8")
+    assert [module for module in MODULES if f"`{module}`" not in text] == []
+
+
+def test_a_name_in_all_is_used_by_another_file() -> None:
+    """A module's __all__ lists what other files use; the rest is private to the file."""
+    files = [p for top in ("fusionconv", "recipes", "benchmarks", "tests") for p in (ROOT / top).rglob("*.py")]
+    words = {path: set(re.findall(r"\w+", path.read_text(encoding="utf-8"))) for path in files}
+    pages = "".join(p.read_text(encoding="utf-8") for p in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
+    read = set(re.findall(r"\w+", pages))
+    unused = []
+    for path in sorted((ROOT / "fusionconv").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                unused += [
+                    f"{path.relative_to(ROOT)}: {name}"
+                    for name in ast.literal_eval(node.value)
+                    if name not in read and not any(name in words[other] for other in files if other != path)
+                ]
+    assert not unused, "take them out of __all__"
 
 
 def test_fusion_methods() -> None:

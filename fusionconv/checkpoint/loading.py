@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["load", "read_about"]
 
 Model = TypeVar("Model", bound=nn.Module)
+# What a file may have built: this function, with these arguments, which do not allow functions of one's own.
+_BUILDER = "fusionconv.study.saved:plain_network"
+_ARGUMENTS = {"name", "num_outputs", "in_channels", "image_size", "options", "head"}
 Entries = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
@@ -94,24 +97,42 @@ def load(
 
 
 def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `save` was given as ``about``: plain data; empty where nothing was."""
+    """What `save` was given as ``about``: plain data (JSON), an empty dictionary where nothing was given.
+
+    Args:
+        path: the folder that `save` wrote.
+
+    Raises:
+        CheckpointError: no folder of `save`, or a damaged one.
+
+    Example:
+        >>> import tempfile, torch, fusionconv
+        >>> from fusionconv.checkpoint import read_about
+        >>> model = fusionconv.fuse_into(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), 0, num_covariates=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = fusionconv.save(model, folder, about={"trained_on": "site A"})
+        ...     read_about(folder)
+        {'trained_on': 'site A'}
+    """
     return dict(read_manifest(Path(path)).about or {})
 
 
 def _built(manifest: Manifest, folder: Path) -> nn.Module:
-    """The plain network that ``about["build"]`` names: a function of this package, and its arguments."""
+    """The plain network of a study, by ``about["build"]``. No other function is called, whatever the file names."""
     build = (manifest.about or {}).get("build")
     if build is None:
         raise CheckpointError(
             f"{folder}: expected the plain network as the second argument (this checkpoint does not name one), got "
             "none; fusionconv.load(path, network)"
         )
-    module, _, name = str(build["function"]).partition(":")
-    if not module.startswith("fusionconv."):  # nothing else is ever imported because a file says so
+    arguments = build.get("arguments") if isinstance(build, dict) and build.get("function") == _BUILDER else None
+    if not isinstance(arguments, dict) or set(arguments) != _ARGUMENTS:
         raise CheckpointError(
-            f"{folder}: expected a function of fusionconv, got {build['function']!r}; the file is damaged"
+            f"{folder}: expected a network that {_BUILDER} builds of {', '.join(sorted(_ARGUMENTS))}, got "
+            f"{str(build)[:200]}; pass the network: fusionconv.load(path, network)"
         )
-    network: nn.Module = getattr(importlib.import_module(module), name)(**build["arguments"])
+    module, _, name = _BUILDER.partition(":")
+    network: nn.Module = getattr(importlib.import_module(module), name)(**arguments)
     return network
 
 

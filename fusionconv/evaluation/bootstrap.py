@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fusionconv.errors import EvaluationError
+from fusionconv.errors import EvaluationError, UndefinedMetricError
 from fusionconv.evaluation.arrays import (
     Floats,
     Ints,
@@ -22,14 +22,10 @@ from fusionconv.evaluation.arrays import (
 )
 from fusionconv.evaluation.missing import as_array, require_no_missing
 
-__all__ = ["LEAST", "Bootstrap", "Interval", "UndefinedMetricError", "bootstrap", "require_arms"]
+__all__ = ["LEAST", "Bootstrap", "Interval", "bootstrap", "require_arms"]
 
 Interval = Literal["percentile", "bca"]
 LEAST = 100  # resamples
-
-
-class UndefinedMetricError(EvaluationError):
-    """A metric that is not defined on most resamples, since a class or event is too rare."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fusionconv.errors import EvaluationError
+from fusionconv.errors import EvaluationError, UndefinedMetricError
 from fusionconv.evaluation.arrays import Ints, group_numbers, require_confidence, require_count
-from fusionconv.evaluation.bootstrap import LEAST, UndefinedMetricError, bootstrap
+from fusionconv.evaluation.bootstrap import LEAST, bootstrap
 from fusionconv.evaluation.missing import require_no_missing
 from fusionconv.tabular.columns import require_columns
 

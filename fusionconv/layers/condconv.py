@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusionconv.functional import check_covariates
+from fusionconv.covariate_checks import check_covariates
 from fusionconv.layers.base import CONVOLUTIONS, Merged, Option, Shapes, variants
 from fusionconv.layers.covariate_net import reset_linear
 from fusionconv.layers.generated import GeneratedKernels

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fusionconv.covariate_checks import is_finite, ready_covariates
 from fusionconv.errors import FusionError, SurgeryError
-from fusionconv.functional import is_finite, ready_covariates
 from fusionconv.layers.base import CovariateLayer, Merged, Option, Shapes, num_outputs, precise
 from fusionconv.strategies import STRATEGIES
 from fusionconv.strategies.kernels import full_precision

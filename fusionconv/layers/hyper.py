@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusionconv.functional import ready_covariates
+from fusionconv.covariate_checks import ready_covariates
 from fusionconv.layers.base import Option, Shapes, precise, variants
 from fusionconv.layers.covariate_net import reset_linear, run_net
 from fusionconv.layers.generated import GeneratedKernels

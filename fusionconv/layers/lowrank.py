@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from fusionconv.functional import ready_covariates, refuse_fx
+from fusionconv.covariate_checks import ready_covariates, refuse_fx
 from fusionconv.layers.base import EVERY_LAYER, CovariateLayer, Merged, Option, Shapes, num_outputs, precise, variants
 from fusionconv.layers.covariate_net import NET, net_shapes, reset_linear, run_net, run_net_precisely
 from fusionconv.layers.padding import output_padding, pad_first

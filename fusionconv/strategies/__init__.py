@@ -16,7 +16,7 @@ from fusionconv.strategies.scaled import scaled
 from fusionconv.strategies.stacked import stacked
 from fusionconv.strategies.tiled import tiled
 
-__all__ = ["STRATEGIES", "Geometry", "Strategy", "choose"]
+__all__ = ["STRATEGIES", "Geometry", "choose"]
 
 Strategy = Callable[[Tensor, Tensor, Tensor, Tensor, "Tensor | None", "Tensor | None", Geometry], Tensor]
 

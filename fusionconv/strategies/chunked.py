@@ -16,7 +16,7 @@ from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.own_backward import Needs, Way, is_ordinary, run
 
-__all__ = ["CHUNK", "chunk_length", "chunked"]
+__all__ = ["CHUNK", "chunked"]
 
 CHUNK = 2**21  # numbers in the kernels of one grouped convolution: 8 MB of float32
 BLOCK = 4  # kernels formed at a time, at least: V is read once for all of them

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOVES",
-    "PRESETS",
     "Seeded",
     "augmentation",
     "chosen_steps",

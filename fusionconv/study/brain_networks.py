@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-__all__ = ["BRAIN_NETWORKS", "Conv5FC3", "ResidualBlock", "SmallResNet"]
+__all__ = ["BRAIN_NETWORKS", "Conv5FC3", "SmallResNet"]
 
 
 class Conv5FC3(nn.Module):

@@ -15,7 +15,7 @@ import yaml
 from fusionconv.errors import StudyError
 from fusionconv.study.settings import GROUPS, Settings, TaskName
 
-__all__ = ["Given", "help_text", "parse", "settings_parser", "trainer_help", "with_underscores"]
+__all__ = ["Given", "help_text", "parse", "trainer_help"]
 
 #: options of the commands that are no settings: name -> (default, help)
 OWN: dict[str, dict[str, tuple[Any, str]]] = {

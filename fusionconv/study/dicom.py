@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fusionconv.study.not_a_picture import LARGEST, PictureError
+from fusionconv.errors import ImageError
+from fusionconv.study.not_a_picture import LARGEST
 
 __all__ = ["dicom_channels", "read_dicom"]
 
@@ -24,38 +25,38 @@ def read_dicom(path: Path, content: bytes) -> np.ndarray:
     - The display window (VOI) is not applied.
 
     Raises:
-        PictureError: pydicom is not installed; no image in the file; several frames; a palette; a compression for which
+        ImageError: pydicom is not installed; no image in the file; several frames; a palette; a compression for which
             a plug-in is missing; values outside BitsStored.
     """
     data = _read(path, content, pixels=True)
     if "PixelData" not in data or "Rows" not in data:
         what = data.get("Modality", "no modality")
-        raise PictureError(f"{path}: expected a DICOM image, got a DICOM file without pixels ({what}); name an image")
+        raise ImageError(f"{path}: expected a DICOM image, got a DICOM file without pixels ({what}); name an image")
     frames = int(data.get("NumberOfFrames", 1) or 1)
     if frames > 1:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected one frame, got a DICOM file of {frames} frames; save the frame that counts, or convert "
             "the volume with dcm2niix and give `--dims 3`"
         )
     if int(data.Rows) * int(data.Columns) > LARGEST:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected at most {LARGEST:,d} pixels, got {data.Rows} x {data.Columns}; cut it into tiles"
         )
     kind = str(data.get("PhotometricInterpretation", ""))
     if kind == "PALETTE COLOR" or not kind:
         kind = kind or "no photometric interpretation"
-        raise PictureError(f"{path}: expected grey or RGB, got a DICOM file with {kind}; save it as PNG")
+        raise ImageError(f"{path}: expected grey or RGB, got a DICOM file with {kind}; save it as PNG")
     try:
         stored = np.asarray(data.pixel_array)  # YBR becomes RGB
     except Exception as error:  # each decoder has errors of its own
         why = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected pixels that pydicom decodes, got {why}; install the plug-in that it names (such as "
             "pylibjpeg), or copy the file again"
         ) from error
     if stored.ndim == 3:
         if stored.dtype != np.uint8:
-            raise PictureError(f"{path}: expected 8 bits of each colour, got {stored.dtype}; save it as PNG")
+            raise ImageError(f"{path}: expected 8 bits of each colour, got {stored.dtype}; save it as PNG")
         return np.ascontiguousarray(stored.transpose(2, 0, 1))
     return _grey(path, data, stored, kind)[None]
 
@@ -70,26 +71,26 @@ def _read(path: Path, content: bytes, *, pixels: bool) -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected pydicom for a DICOM file, got none; `pip install pydicom`, or save the image as PNG"
         ) from error
     try:
         return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected a DICOM file, got one that cannot be read ({why}); copy it again"
         ) from error
 
 
 def _grey(path: Path, data: Any, stored: np.ndarray, kind: str) -> np.ndarray:
     if stored.dtype.kind == "f":
-        raise PictureError(f"{path}: expected integers, got DICOM pixels of {stored.dtype}; save it as a float TIFF")
+        raise ImageError(f"{path}: expected integers, got DICOM pixels of {stored.dtype}; save it as a float TIFF")
     bits, signed = int(data.BitsStored), int(data.get("PixelRepresentation", 0)) == 1
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     values = stored.astype(np.int64)
     if values.min() < low or values.max() > high:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected values of {bits} bits ({low} to {high}), got {values.min()} to {values.max()}; the "
             "header is wrong: export the image again"
         )

@@ -23,7 +23,7 @@ from fusionconv.study.own_space import write_map
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
 
-__all__ = ["attribute", "attributions", "covariate_effects", "explain_arm", "kernel_figure", "write_maps"]
+__all__ = ["attribute", "attributions", "covariate_effects", "explain_arm", "kernel_figure"]
 
 Attributed = tuple[Tensor, Tensor, Tensor | None]
 
@@ -186,7 +186,7 @@ def write_maps(maps: Tensor, data: FoldData, ids: Sequence[str], folder: Path) -
 
     Raises:
         StudyError: 2-D images.
-        VolumeError: a preparation that cannot be undone.
+        ImageError: a preparation that cannot be undone.
     """
     assert data.store is not None
     options = data.store.options

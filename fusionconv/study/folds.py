@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fusionconv.study.images import ImageStore
     from fusionconv.study.target_images import TargetStore
 
-__all__ = ["PARTS", "FoldData", "fold_data", "make_encoder", "make_folds"]
+__all__ = ["PARTS", "FoldData", "fold_data", "make_folds"]
 
 PARTS = ("train", "val", "test")
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

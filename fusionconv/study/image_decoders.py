@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from fusionconv.errors import ImageError
 from fusionconv.study.image_options import ImageOptions
-from fusionconv.study.not_a_picture import PictureError
 from fusionconv.study.pictures import read_picture, resize_picture
 
 __all__ = ["Decoder", "ImageDecoder", "require_one_size"]
@@ -60,7 +60,7 @@ def _pictures(files: Sequence[str | None], options: ImageOptions) -> tuple[np.nd
     if len(dtypes) > 1:
         if np.dtype(np.float32) in dtypes:
             first = next(filter(None, files))
-            raise PictureError(
+            raise ImageError(
                 f"{first}: expected the images of a row to be of one kind, got floats beside 8 or 16 bits; "
                 "convert them to one kind"
             )
@@ -75,11 +75,11 @@ def require_one_size(sizes: Sequence[tuple[str, tuple[int, ...]]]) -> None:
     """Raise where a row's pictures differ in height or width: they become channels of one image.
 
     Raises:
-        PictureError: two of them differ.
+        ImageError: two of them differ.
     """
     for file, size in sizes[1:]:
         if size != sizes[0][1]:
-            raise PictureError(
+            raise ImageError(
                 f"{file}: expected {_by(sizes[0][1])} pixels (height x width), as {sizes[0][0]} has, got {_by(size)} "
                 f"in {os.path.basename(file)}; "
                 "several image columns become channels of one image: bring them to one grid first"

@@ -12,7 +12,7 @@ import pandas as pd
 from fusionconv.study.figures import arm_colour
 from fusionconv.study.tasks import Segmentation, Task
 
-__all__ = ["image_figures", "outline", "overlay_figure", "subject_figure", "upright"]
+__all__ = ["image_figures", "outline", "upright"]
 
 Array = np.ndarray[Any, Any]
 _YELLOW = "#ffd400"  # grey, the image arm's colour elsewhere, cannot be seen on an image

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from fusionconv.errors import FusionError, StudyError
+from fusionconv.errors import FusionError, ImageError, ImageWarning, StudyError
 from fusionconv.study.image_decoders import Decoder, ImageDecoder
 from fusionconv.study.image_options import ImageOptions, image_options
 from fusionconv.study.image_store import ImageStore
-from fusionconv.study.not_a_picture import PictureError
 from fusionconv.study.pictures import NOTES, picture_channels
 from fusionconv.study.records import Record, Records
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ImageOptions",
     "ImageStore",
-    "ImageWarning",
     "file_channels",
     "file_hash",
     "image_options",
@@ -39,10 +37,6 @@ __all__ = [
 PIECE = 2**26  # bytes that are decoded before they are written; what a killed process loses at most
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
-
-
-class ImageWarning(UserWarning):
-    """Images were read in a way that one may not expect: without contrast, colour made grey, transparent, ..."""
 
 
 def file_channels(paths: pd.DataFrame, look: int = 100) -> Literal[1, 3]:
@@ -188,14 +182,14 @@ def _file(cell: Any) -> str | None:
 def _hash_all(files: Sequence[str], threads: int, progress: bool) -> dict[str, str | Exception]:
     def one(file: str) -> str | Exception:
         if Path(file).is_dir():
-            return PictureError(f"{file}: expected one image file, got a folder; name the file in it")
+            return ImageError(f"{file}: expected one image file, got a folder; name the file in it")
         try:
             return file_hash(file)
         except OSError as error:
             what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or error
             if Path(file).is_symlink() and not Path(file).exists():
                 what = "a link to a file that is not there (fetch it: datalad get, git annex get)"
-            return PictureError(f"{file}: expected a file that can be read, got {what}; check the path")
+            return ImageError(f"{file}: expected a file that can be read, got {what}; check the path")
 
     bar = _bar(len(files), "check the images", progress)
     return dict(bar(zip(files, _ahead(one, files, threads), strict=True)))

@@ -16,7 +16,7 @@ from fusionconv.study.forked import forked_rng
 from fusionconv.study.image_report import outline
 from fusionconv.study.settings import Settings
 
-__all__ = ["draw_inputs", "inputs_figure", "picture"]
+__all__ = ["draw_inputs", "picture"]
 
 
 def draw_inputs(path: Path, data: FoldData, settings: Settings) -> None:

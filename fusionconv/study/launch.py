@@ -20,7 +20,7 @@ from fusionconv.errors import FusionError, LeakageWarning, SplitWarning, StudyEr
 if TYPE_CHECKING:
     from fusionconv.study.runs import Run
 
-__all__ = ["LAUNCHERS", "Task", "launch", "once", "part_of"]
+__all__ = ["Task", "launch", "once", "part_of"]
 
 log = logging.getLogger("fusionconv.study")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionconv.study.not_a_picture import PictureError
+from fusionconv.errors import ImageError
 from fusionconv.study.pictures import open_picture, picture_content
 
-__all__ = ["LARGEST_LABEL", "read_mask", "require_labels"]
+__all__ = ["read_mask", "require_labels"]
 
 LARGEST_LABEL = 65535
 
@@ -22,7 +22,7 @@ def read_mask(path: str) -> np.ndarray:
     equal and nothing is transparent. The EXIF orientation is applied, as to images.
 
     Raises:
-        PictureError: no such file or no image; colours; values that are not whole numbers from 0 to 65535.
+        ImageError: no such file or no image; colours; values that are not whole numbers from 0 to 65535.
     """
     from PIL import ImageOps
 
@@ -33,13 +33,13 @@ def read_mask(path: str) -> np.ndarray:
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow's decoders raise many kinds
         why = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(f"{path}: expected a whole mask, got one that is damaged ({why}); save it again") from error
+        raise ImageError(f"{path}: expected a whole mask, got one that is damaged ({why}); save it again") from error
     pixels = np.asarray(image)
     if pixels.ndim == 3:
         alpha = pixels.shape[2] in (2, 4)
         colours = pixels[..., : pixels.shape[2] - alpha]
         if (colours != colours[..., :1]).any() or (alpha and (pixels[..., -1] != 255).any()):
-            raise PictureError(
+            raise ImageError(
                 f"{path}: expected one number for each pixel of a mask, got colours (mode {image.mode}); save the "
                 "classes' numbers as a grey PNG"
             )
@@ -51,18 +51,18 @@ def require_labels(values: np.ndarray, path: str) -> np.ndarray:
     """Values as uint16.
 
     Raises:
-        PictureError: some are not whole numbers from 0 to 65535.
+        ImageError: some are not whole numbers from 0 to 65535.
     """
     if values.dtype == bool:
         return values.astype(np.uint16)
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
         odd = values[~np.isfinite(values) | (values != np.rint(values))].ravel()[:3].tolist()
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected whole numbers in a mask, got {', '.join(f'{v:.4g}' for v in odd)}; was it resampled "
             "with linear interpolation? Use the nearest value, or threshold it"
         )
     if values.size and (values.min() < 0 or values.max() > LARGEST_LABEL):
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected labels from 0 to {LARGEST_LABEL}, got {values.min():g} to {values.max():g}; write other "
             "numbers"
         )

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusionconv.errors import FusionError
 from fusionconv.study.not_a_volume import AGAIN
 
-__all__ = ["LARGEST", "PictureError", "describe"]
+__all__ = ["LARGEST", "describe"]
 
 LARGEST = 2**28  # pixels: 16,384 x 16,384; more is a whole slide, or a file made to fill the memory
-
-
-class PictureError(FusionError, ValueError):
-    """A file is not one readable 2-D image."""
 
 
 _STARTS: tuple[tuple[bytes, str, str], ...] = (

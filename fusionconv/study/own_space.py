@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusionconv.errors import ImageError
 from fusionconv.study.image_options import ImageOptions
-from fusionconv.study.not_a_picture import PictureError
 from fusionconv.study.pictures import centre, pad, read_picture, scaled_size
 from fusionconv.study.tasks import ImageTask, Segmentation
 
 if TYPE_CHECKING:
     from fusionconv.study.folds import FoldData
 
-__all__ = ["on_picture_grid", "write_answer", "write_map"]
+__all__ = ["write_answer", "write_map"]
 
 
 def write_answer(
@@ -45,7 +45,7 @@ def write_answer(
         The files: one, or one for each target column.
 
     Raises:
-        PictureError, VolumeError: a preparation that cannot be undone.
+        ImageError: a preparation that cannot be undone.
     """
     own = np.asarray(chances.float().numpy())
     if options.dims == 3:
@@ -83,11 +83,11 @@ def on_picture_grid(values: np.ndarray, own: tuple[int, ...], options: ImageOpti
     """Maps (C, *size) of a prepared picture on the pixels of its file, (C, *own); what was cut off is 0.
 
     Raises:
-        PictureError: maps of another size.
+        ImageError: maps of another size.
     """
     height, width = own
     if tuple(values.shape[1:]) != tuple(options.shape):
-        raise PictureError(f"expected maps of {options.shape}, got {values.shape[1:]}")
+        raise ImageError(f"expected maps of {options.shape}, got {values.shape[1:]}")
     size = (options.size[0], options.size[1])
     if options.crop is not None:
         values = pad(values, size)

@@ -1,4 +1,4 @@
-"""One 2-D image file, checked and decoded: (channels, height, width) of 8 or 16 bit or float32, or a PictureError."""
+"""One 2-D image file, checked and decoded: (channels, height, width) of 8 or 16 bit or float32, or an ImageError."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fusionconv.errors import ImageError
 from fusionconv.study.dicom import dicom_channels, read_dicom
-from fusionconv.study.not_a_picture import LARGEST, PictureError, describe
+from fusionconv.study.not_a_picture import LARGEST, describe
 from fusionconv.study.not_a_volume import AGAIN, has_dicom
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "Picture",
-    "PictureError",
     "centre",
     "open_picture",
     "pad",
@@ -74,7 +73,7 @@ def read_picture(path: str | os.PathLike[str], channels: Literal[1, 3] = 3) -> P
         channels: 1 or 3, of the result.
 
     Raises:
-        PictureError: no such file; a folder; another kind of file; cut off or damaged; several pages or frames; CMYK;
+        ImageError: no such file; a folder; another kind of file; cut off or damaged; several pages or frames; CMYK;
             more than 2**28 pixels; values that are not finite.
 
     >>> import tempfile, PIL.Image
@@ -91,7 +90,7 @@ def read_picture(path: str | os.PathLike[str], channels: Literal[1, 3] = 3) -> P
         pixels, notes = _by_pillow(path, content)
     if not np.isfinite(pixels).all():
         bad = int(pixels.size - np.isfinite(pixels).sum())
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected finite pixels, got {bad:,d} of {pixels.size:,d} that are NaN or infinite; find out what "
             "they stand for, write a number there and save the image again"
         )
@@ -111,7 +110,7 @@ def picture_channels(path: str | os.PathLike[str]) -> Literal[1, 3]:
     """1 for a grey file, 3 for one in colour, by its header alone.
 
     Raises:
-        PictureError: as :func:`read_picture`, as far as the header tells.
+        ImageError: as :func:`read_picture`, as far as the header tells.
     """
     path = Path(path)
     if not path.is_file():
@@ -200,19 +199,19 @@ def picture_content(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        PictureError: no such file, a folder, or one that cannot be read.
+        ImageError: no such file, a folder, or one that cannot be read.
     """
     if not path.exists():
         link = "a link to a file that is not there (fetch it: datalad get, git annex get)"
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected an image, got {link if path.is_symlink() else 'no such file'}; check the path"
         )
     if path.is_dir():
-        raise PictureError(f"{path}: expected one image file, got a folder; name the file in it")
+        raise ImageError(f"{path}: expected one image file, got a folder; name the file in it")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected a file that can be read, got {error.strerror or error}; mend that"
         ) from error
 
@@ -228,33 +227,33 @@ def open_picture(path: Path, stream: Any) -> Image:
             image = Image.open(stream, formats=FORMATS)
         frames = int(getattr(image, "n_frames", 1))
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path}: expected an image (PNG, JPEG, TIFF, BMP, WebP), got {describe(path)}") from error
+        raise ImageError(f"{path}: expected an image (PNG, JPEG, TIFF, BMP, WebP), got {describe(path)}") from error
     except Image.DecompressionBombError as error:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected at most {2 * (most or LARGEST):,d} pixels, got more ({error}); make the image smaller, "
             "or cut it into tiles"
         ) from error
     except Exception as error:
         raise _damaged(path, error) from error
     if image.width * image.height > LARGEST:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected at most {LARGEST:,d} pixels, got {image.width:,d} x {image.height:,d}; make the image "
             "smaller, or cut it into tiles"
         )
     if frames > 1 and image.format != "MPO":  # a JPEG with a preview or a second view behind the photograph
         what = "pages" if image.format == "TIFF" else "frames (an animation)"
-        raise PictureError(f"{path}: expected one image, got {frames} {what}; save the one that counts as a file")
+        raise ImageError(f"{path}: expected one image, got {frames} {what}; save the one that counts as a file")
     if image.mode in ("CMYK", "LAB", "HSV"):
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected grey or RGB, got {image.mode}; save it as RGB, with its colour profile applied"
         )
     return image
 
 
-def _damaged(path: Path, error: Exception) -> PictureError:
+def _damaged(path: Path, error: Exception) -> ImageError:
     """Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error and more."""
     why = " ".join(str(error).split()) or type(error).__name__
-    return PictureError(f"{path}: expected a whole image, got one that is cut off or damaged ({why}); {AGAIN}")
+    return ImageError(f"{path}: expected a whole image, got one that is cut off or damaged ({why}); {AGAIN}")
 
 
 def _by_pillow(path: Path, content: bytes) -> tuple[np.ndarray, set[str]]:
@@ -307,14 +306,12 @@ def _bits(image: Image, content: bytes) -> int:
 def _numbers(path: Path, image: Image, negative: bool, deep: bool) -> np.ndarray:
     """Integers of 32 bits (16 in a PNG or PGM) and floats."""
     if negative:
-        raise PictureError(
-            f"{path}: expected black as zero, got a TIFF of numbers in which white is zero; save it anew"
-        )
+        raise ImageError(f"{path}: expected black as zero, got a TIFF of numbers in which white is zero; save it anew")
     values = np.asarray(image)
     if image.mode == "I" and deep and values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16)[None]
     if image.mode == "I" and np.abs(values.astype(np.int64)).max() > 2**24:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected integers that float32 holds exactly (up to 2**24), got up to {values.max():,d}; save it "
             "with 16 bits"
         )

@@ -18,7 +18,7 @@ from fusionconv.study.tasks.base import Array
 if TYPE_CHECKING:
     from fusionconv.study.runs import Run
 
-__all__ = ["ESTIMATORS", "fit_cox", "fit_estimator", "judge_covariates", "stack"]
+__all__ = ["fit_estimator", "judge_covariates", "stack"]
 
 #: names of estimators, and the scikit-learn classes for classes and for numbers
 ESTIMATORS = {

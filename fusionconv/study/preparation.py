@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusionconv.study.volumes import VolumeError, VolumeInfo, check_volume
+from fusionconv.errors import ImageError
+from fusionconv.study.volumes import VolumeInfo, check_volume
 
 if TYPE_CHECKING:
     from fusionconv.study.image_options import ImageOptions
@@ -23,7 +24,7 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
     None become zeros.
 
     Raises:
-        VolumeError: a file that :func:`fusionconv.study.volumes.check_volume` refuses; files that do not lie on one
+        ImageError: a file that :func:`fusionconv.study.volumes.check_volume` refuses; files that do not lie on one
             grid; nothing but one value within the size.
     """
     there = [file for file in files if file is not None]
@@ -33,7 +34,7 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
     for place, file, one in zip(places, there, arrays, strict=True):
         out[place] = one
         if not np.isfinite(out[place]).all() or out[place].std() == 0:
-            raise VolumeError(
+            raise ImageError(
                 f"{file}: expected an image within {options.size} voxels, got one without contrast or with values "
                 "that are not finite; look at it with `inspect`, or change image_size, spacing or percentiles"
             )
@@ -49,7 +50,7 @@ def prepare_target_volumes(
     as images are, each by its own percentiles.
 
     Raises:
-        VolumeError, PictureError: as `prepare_volume`; a target on another grid than its image; labels that are no
+        ImageError: as `prepare_volume`; a target on another grid than its image; labels that are no
             whole numbers.
     """
     from fusionconv.study.masks import require_labels
@@ -84,7 +85,7 @@ def _stacked(files: Sequence[str], options: ImageOptions) -> Any:
     """The volumes of one grid as channels.
 
     Raises:
-        VolumeError: a file that cannot be used; files that do not lie on one grid.
+        ImageError: a file that cannot be used; files that do not lie on one grid.
     """
     _headers(files, options)
     return _together([_load(file) for file in files])
@@ -143,7 +144,7 @@ def on_file_grid(values: np.ndarray, file: str | Sequence[str], options: ImageOp
         options: how.
 
     Raises:
-        VolumeError: a map of another size; the way back does not end at the file's shape and affine.
+        ImageError: a map of another size; the way back does not end at the file's shape and affine.
     """
     import nibabel as nib
 
@@ -152,7 +153,7 @@ def on_file_grid(values: np.ndarray, file: str | Sequence[str], options: ImageOp
     file = files[0]
     channels = values if values.ndim == 4 else values[None]
     if tuple(channels.shape[1:]) != tuple(options.size) or values.ndim not in (3, 4):
-        raise VolumeError(f"{file}: expected a map of {options.size} voxels, got {values.shape}")
+        raise ImageError(f"{file}: expected a map of {options.size} voxels, got {values.shape}")
     steps = _geometry(options)
     prepared = steps(_together([_load(one) for one in files]))
     marked = data.MetaTensor(
@@ -162,7 +163,7 @@ def on_file_grid(values: np.ndarray, file: str | Sequence[str], options: ImageOp
     back = steps.inverse(marked)
     image: Any = nib.load(file)
     if tuple(back.shape[1:]) != image.shape[:3] or not np.allclose(back.affine.numpy(), image.affine, atol=1e-3):
-        raise VolumeError(
+        raise ImageError(
             f"{file}: expected the map to come back to {image.shape[:3]} voxels and the file's affine, got "
             f"{tuple(back.shape[1:])}; MONAI cannot undo this preparation, and the map is not written"
         )
@@ -191,7 +192,7 @@ def _require_one_grid(
     corners[:, :3] *= np.array(first.shape) - 1
     apart = np.abs(corners @ (np.array(first.affine) - np.array(other.affine)).T)[:, :3].max()
     if first.shape != other.shape or apart > 0.5 * min(first.spacing):
-        raise VolumeError(
+        raise ImageError(
             f"{other.path}: expected the grid of {first.path}, {_grid(first)}, got {_grid(other)}"
             + (f", {apart:.3g} mm apart" if first.shape == other.shape else "")
             + f"; {why}: register and resample them to one grid first"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fusionconv.tabular import CovariateEncoder
 
-__all__ = ["finished_networks", "open_network", "plain_network", "save_network"]
+__all__ = ["finished_networks", "open_network", "save_network"]
 
 
 def save_network(

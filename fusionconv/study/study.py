@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fusionconv.study.target_images import TargetStore
     from fusionconv.tabular import CovariateEncoder
 
-__all__ = ["Comparison", "Study", "do_named_run"]
+__all__ = ["Comparison", "Study"]
 
 log = logging.getLogger("fusionconv.study")
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusionconv.errors import StudyError
+from fusionconv.errors import ImageError, StudyError
 from fusionconv.study.image_decoders import require_one_size
 from fusionconv.study.image_options import ImageOptions
 from fusionconv.study.images import ImageStore, file_channels, prepare
 from fusionconv.study.masks import read_mask
-from fusionconv.study.not_a_picture import PictureError
 from fusionconv.study.pictures import read_picture, resize_picture
 from fusionconv.study.tasks import Restoration, Segmentation, Task
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from fusionconv.study.rows import Rows
 
-__all__ = ["TargetDecoder", "TargetStore", "prepare_targets"]
+__all__ = ["TargetStore", "prepare_targets"]
 
 REVISION = 1
 _MOST_CLASSES = 256
@@ -69,7 +68,7 @@ class TargetDecoder:
         if self.labels:
             values = np.unique(array)
             if len(values) > _MOST_CLASSES:
-                raise PictureError(
+                raise ImageError(
                     f"{targets[0]}: expected at most {_MOST_CLASSES} classes in a mask, got {len(values)} different "
                     "values; is it an image?"
                 )
@@ -88,7 +87,7 @@ class TargetDecoder:
             _require_same_size(sizes[0], (file, array.shape[1:]), self.labels)
         made = [resize_picture(array, size, o.resize, o.crop, nearest=self.labels) for array in arrays]
         if len({array.dtype for array in made}) > 1:
-            raise PictureError(f"{targets[0]}: expected target images of one kind, got several; convert them to one")
+            raise ImageError(f"{targets[0]}: expected target images of one kind, got several; convert them to one")
         height, width = sizes[0][1]
         ratios = [size[0] / height, size[1] / width]
         if o.resize != "stretch":
@@ -102,12 +101,12 @@ def _require_same_size(image: tuple[str, Any], target: tuple[str, Any], labels: 
         return
     shown, got = (" x ".join(map(str, s)) for s in (size, own))
     if labels:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected a mask of {shown} pixels (height x width), as its image {file} has, got {got}; which "
             "pixel belongs to which is not guessed: give the mask that was drawn on this image"
         )
     if own[0] * size[1] != own[1] * size[0]:
-        raise PictureError(
+        raise ImageError(
             f"{path}: expected a target image of {shown} pixels (height x width), as {file} has, or a multiple of both "
             f"for super-resolution, got {got}"
         )

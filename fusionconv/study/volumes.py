@@ -1,4 +1,4 @@
-"""One volume file, checked: what its header says, and its voxels, or a VolumeError that says what to do about it."""
+"""One volume file, checked: what its header says, and its voxels, or an ImageError that says what to do about it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fusionconv.errors import FusionError
+from fusionconv.errors import ImageError
 from fusionconv.study.not_a_volume import AGAIN, CONVERT, describe, has_dicom
 
-__all__ = ["VolumeError", "VolumeInfo", "check_volume", "check_voxels", "read_header", "read_voxels"]
+__all__ = ["VolumeInfo", "check_volume", "check_voxels", "read_header", "read_voxels"]
 
 SMALLEST = 8  # voxels: fewer in one direction is a localizer or a single slice
 SPACING = (0.05, 20.0)  # mm: what lies outside is another unit or a damaged header
-
-
-class VolumeError(FusionError, ValueError):
-    """A file is not one readable 3-D volume with known spacing and orientation."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class VolumeInfo:
 def check_volume(
     path: str | os.PathLike[str], *, voxels: bool = True, allow_unknown_orientation: bool = False
 ) -> VolumeInfo:
-    """The header of a volume, after its voxels were read as well (``voxels=True``), or a VolumeError.
+    """The header of a volume, after its voxels were read as well (``voxels=True``), or an ImageError.
 
     >>> import nibabel, numpy, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +73,7 @@ def read_header(path: str | os.PathLike[str], *, allow_unknown_orientation: bool
             to the left, y to the front, z upwards) and a note.
 
     Raises:
-        VolumeError: no such file; not a volume; not one volume of three dimensions of 8 voxels or more; colours or
+        ImageError: no such file; not a volume; not one volume of three dimensions of 8 voxels or more; colours or
             complex numbers; an affine or a spacing that cannot be; an orientation that is not told.
     """
     import nibabel as nib
@@ -89,40 +85,40 @@ def read_header(path: str | os.PathLike[str], *, allow_unknown_orientation: bool
     while len(shape) > 3 and shape[-1] == 1:  # (x, y, z, 1) is one volume; the preparation takes the axis away
         shape = shape[:-1]
     if len(shape) > 3:
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected one 3-D volume, got {' x '.join(map(str, shape))} with {np.prod(shape[3:])} volumes; "
             f"take one (nibabel: image.slicer[..., 0], FSL: fslroi IN OUT 0 1) or their mean, and write it to a file"
         )
     if len(shape) < 3 or min(shape) < SMALLEST:
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected three dimensions of {SMALLEST} voxels or more, got {' x '.join(map(str, shape))}: a "
             "slice, a localizer or a cut-out; name the whole volume"
         )
     dtype = np.dtype(image.get_data_dtype())
     if dtype.names or dtype.kind not in "iuf":
         what = "colours (RGB)" if dtype.names else str(dtype)
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected one real number a voxel, got {what}: a screenshot, a colour map or a complex image; "
             "name the volume of intensities"
         )
     _check_raw(path, image)
     affine = np.asarray(image.affine, dtype=float)
     if not np.isfinite(affine).all():
-        raise VolumeError(f"{path}: expected an affine of finite numbers, got {affine.tolist()}; {AGAIN}")
+        raise ImageError(f"{path}: expected an affine of finite numbers, got {affine.tolist()}; {AGAIN}")
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not ((spacing >= SPACING[0]) & (spacing <= SPACING[1])).all():
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected a spacing of {SPACING[0]} to {SPACING[1]} mm, got {_mm(spacing)}: another unit than "
             "mm, or a damaged header; write the true spacing into the header or convert the source again"
         )
     if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected an affine of three independent axes, got {affine.tolist()}, which is singular; "
             "convert the source again"
         )
     told = _orientation_told(image)
     if not told and not allow_unknown_orientation:
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected a header that says how the axes lie, got none (qform_code = sform_code = 0, or a "
             "format without one): which side is left is then unknown. Find out and write it (nibabel: "
             "image.set_sform(affine, code=1)), or, if all images are alike and the side does not matter, allow it with "
@@ -159,7 +155,7 @@ def read_voxels(path: str | os.PathLike[str]) -> np.ndarray:
     would give damaged ones.
 
     Raises:
-        VolumeError: cut off or damaged; NaN or infinite voxels (they are counted, never replaced); one value only.
+        ImageError: cut off or damaged; NaN or infinite voxels (they are counted, never replaced); one value only.
     """
     path = Path(path)
     image = _open(path)
@@ -167,19 +163,19 @@ def read_voxels(path: str | os.PathLike[str]) -> np.ndarray:
         _read_through(Path(image.file_map["image"].filename or path))
         data = np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected {np.prod(image.shape):,d} voxels, got a file that is cut off or damaged "
             f"({' '.join(str(error).split()) or type(error).__name__}); {AGAIN}"
         ) from error
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected finite voxels, got {bad:,d} of {data.size:,d} ({bad / data.size:.2%}) that are NaN or "
             "infinite; they are not replaced silently: find out what they stand for (often the background outside of a "
             "mask), write a number there (numpy.nan_to_num) and save the volume again"
         )
     if data.min() == data.max():
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected an image, got {data.flat[0]:g} in every voxel; a step before wrote an empty volume: "
             "run it again for this subject"
         )
@@ -192,23 +188,23 @@ def _open(path: Path) -> Any:
 
     if not path.exists():
         link = "a link to a file that is not there (fetch it: datalad get, git annex get)"
-        raise VolumeError(f"{path}: expected a volume, got {link if path.is_symlink() else 'no such file'}")
+        raise ImageError(f"{path}: expected a volume, got {link if path.is_symlink() else 'no such file'}")
     if path.is_dir():
         if has_dicom(path):
-            raise VolumeError(f"{path}: expected one volume file, got a folder of DICOM files; {CONVERT}")
-        raise VolumeError(f"{path}: expected one volume file, got a folder; name the file in it")
+            raise ImageError(f"{path}: expected one volume file, got a folder of DICOM files; {CONVERT}")
+        raise ImageError(f"{path}: expected one volume file, got a folder; name the file in it")
     if has_dicom(path):
-        raise VolumeError(f"{path}: expected one volume file, got a DICOM file; {CONVERT}")
+        raise ImageError(f"{path}: expected one volume file, got a DICOM file; {CONVERT}")
     for one, other in ((".img", ".hdr"), (".hdr", ".img")):
         if path.suffix.lower() == one and not any(path.with_suffix(o).exists() for o in (other, other.upper())):
-            raise VolumeError(f"{path}: expected {path.stem}{other} beside it, got none; copy both files of the pair")
+            raise ImageError(f"{path}: expected {path.stem}{other} beside it, got none; copy both files of the pair")
     try:
         image: Any = nib.load(path)
     except Exception as error:  # each of nibabel's formats has errors of its own, some straight from Exception
         got = describe(path, error)
-        raise VolumeError(f"{path}: expected a volume that nibabel reads (.nii.gz, .nii), got {got}") from error
+        raise ImageError(f"{path}: expected a volume that nibabel reads (.nii.gz, .nii), got {got}") from error
     if not isinstance(image, nib.spatialimages.SpatialImage):
-        raise VolumeError(f"{path}: expected a volume (.nii.gz, .nii), got a {type(image).__name__}")
+        raise ImageError(f"{path}: expected a volume (.nii.gz, .nii), got a {type(image).__name__}")
     return image
 
 
@@ -224,7 +220,7 @@ def _check_raw(path: Path, image: Any) -> None:
         raw = type(image.header)(stream.read(type(image.header).template_dtype.itemsize), check=False)
     pixdim = np.asarray(raw["pixdim"][1:4], dtype=float)
     if not (np.isfinite(pixdim) & (pixdim > 0)).all():
-        raise VolumeError(
+        raise ImageError(
             f"{path}: expected a spacing above 0 in each direction, got pixdim {_mm(pixdim)}; convert the source "
             "again, or write the true spacing into the header"
         )

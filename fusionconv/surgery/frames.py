@@ -21,8 +21,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from fusionconv.covariate_checks import largest_magnitude
 from fusionconv.errors import CovariateError
-from fusionconv.functional import largest_magnitude
 from fusionconv.surgery import recompute
 from fusionconv.surgery.recompute import in_backward, noted, noting
 

@@ -7,8 +7,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from fusionconv.covariate_checks import check_covariates
 from fusionconv.errors import CovariateError, SurgeryError
-from fusionconv.functional import check_covariates
 from fusionconv.layers.base import precise
 from fusionconv.surgery.frames import Owner
 from fusionconv.surgery.fuse import ready_to_unfuse, unfuse

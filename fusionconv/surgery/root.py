@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusionconv.covariate_checks import check_covariates, largest_magnitude
 from fusionconv.errors import SurgeryError, UnusedCovariatesWarning
-from fusionconv.functional import check_covariates, largest_magnitude
 from fusionconv.surgery.adapters import refuse_adapters
 from fusionconv.surgery.frames import Frame, Owner, current_frame, missing_covariates
 from fusionconv.surgery.fused_layers import FusedLayer

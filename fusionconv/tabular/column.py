@@ -15,31 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fusionconv.errors import TableError
+from fusionconv.errors import RowsError, TableError
 from fusionconv.tabular.labels import Label, is_label, plain_label, positions
 from fusionconv.tabular.missing import is_code, is_date_code
 from fusionconv.tabular.text import advice, read_cell, shape_of
 
-__all__ = ["Column", "RowsError"]
+__all__ = ["Column"]
 
 _DO = "correct or drop these rows, or leave the column out of the covariates"
 _EXACT = 2**53  # float64 holds every whole number below
-
-
-class RowsError(TableError):
-    """Rows of the column ``name`` that are refused: ``rows``, a mask over the table, and why."""
-
-    def __init__(self, message: str, name: str, rows: npt.NDArray[np.bool_], why: tuple[str, str, str]) -> None:
-        super().__init__(message)
-        self.name, self.rows, self.why = name, rows, why
-
-    def reason(self, value: Any) -> str:
-        """Why a row with this value is refused."""
-        expected, got, do = self.why
-        return f"expected {expected}, got {repr(value) if got == 'others' else got}; {do}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.name, self.rows, self.why)
 
 
 @dataclass(frozen=True, eq=False)

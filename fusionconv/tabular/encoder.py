@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fusionconv.errors import CheckpointError, TableError
+from fusionconv.errors import CheckpointError, TableError, TableWarning
 from fusionconv.tabular.columns import named_rows, require_names
 from fusionconv.tabular.encoderfacts import EncoderFacts
 from fusionconv.tabular.fitted import Defaults, FittedColumn, fit_column
@@ -334,10 +334,11 @@ class CovariateEncoder(EncoderFacts):
                 f"columns hold what may be codes for missing values ({'; '.join(suspects)}); they are encoded as they "
                 "are. Declare them with missing_codes=[...], or give the column's kind missing_codes=[] if they are "
                 "values.",
+                TableWarning,
                 stacklevel=3,
             )
         if notes := [f"{c.name}: {note}" for c in fitted for note in c.notes]:
-            warnings.warn("columns of whole numbers may hold codes. " + ". ".join(notes), stacklevel=3)
+            warnings.warn("columns of whole numbers may hold codes. " + ". ".join(notes), TableWarning, stacklevel=3)
 
     def _require_fitted(self) -> tuple[FittedColumn, ...]:
         if self._fitted is None:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fusionconv.errors import TableError, TableWarning
-from fusionconv.tabular.column import Column, RowsError
+from fusionconv.errors import RowsError, TableError, TableWarning
+from fusionconv.tabular.column import Column
 from fusionconv.tabular.inference import doubts, infer_kind
 from fusionconv.tabular.kinds import Binary, Categorical, Kind, Learnt, LearntNumeric, kind_from_dict, learnt_from_dict
 from fusionconv.tabular.kinds.base import Block

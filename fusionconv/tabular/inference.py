@@ -31,7 +31,7 @@ from fusionconv.tabular.numberdates import date_format
 from fusionconv.tabular.suspicious import Suspicion, suspicious_dates, suspicious_numbers
 from fusionconv.tabular.text import ODD_SHAPES, Shape, advice, shape_of
 
-__all__ = ["MOST_CATEGORIES", "doubts", "infer_kind"]
+__all__ = ["doubts", "infer_kind"]
 
 #: Text with more different values than this is taken for names or free text.
 MOST_CATEGORIES = 50

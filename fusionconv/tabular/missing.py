@@ -14,7 +14,7 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.labels import Label, plain_label, plain_labels, positions
 from fusionconv.tabular.text import ISO_DATE, read_cell
 
-__all__ = ["INDICATORS", "Indicator", "Missing", "as_codes", "as_indicator", "as_missing", "is_code", "is_date_code"]
+__all__ = ["Indicator", "Missing", "as_codes", "as_indicator", "as_missing", "is_code", "is_date_code"]
 
 #: What a missing value becomes: "error", "mean", "zero", or a constant in the column's own unit (any other value).
 Missing: TypeAlias = Label

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from fusionconv.tabular.suspicious import Suspicion
 
-__all__ = ["is_missing_word", "suspicious_texts"]
+__all__ = ["suspicious_texts"]
 
 _WORD = re.compile(r"[^\W\d]|[^\w<>≤≥+-]+[^\W\d]")  # begins with a letter, maybe in a bracket
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fusionconv.errors import TableError
-from fusionconv.study.volumes import VolumeError, read_header, read_voxels
+from fusionconv.errors import ImageError, TableError
+from fusionconv.study.volumes import read_header, read_voxels
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.leakage import content_hash
 
@@ -137,7 +137,7 @@ def measure(path: str, voxels: bool = True, allow_unknown_orientation: bool = Fa
             row |= {name: float(level) for name, level in zip(names, levels, strict=True)}
             row["thumbnail"] = _thumbnail(data, np.asarray(info.affine))
             row["sha256"] = content_hash(path)
-    except VolumeError as error:
+    except ImageError as error:
         row["problem"] = str(error).removeprefix(f"{path}: ")
     except (OSError, MemoryError) as error:  # vanished meanwhile, a share that does not answer
         row["problem"] = f"cannot be read: {error or type(error).__name__}"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fusionconv.study.volumes import VolumeError, read_header, read_voxels
+from fusionconv.errors import ImageError
+from fusionconv.study.volumes import read_header, read_voxels
 from recipes.adni.inspection import odd_ones, unlike_the_others
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def draw_slices(chosen: pd.DataFrame) -> Figure:
         axes.set_title(f"{name}   {about}", fontsize=7.5, color=colour, loc="left", pad=3)
         try:
             if bad:
-                raise VolumeError(row["problem"])
+                raise ImageError(row["problem"])
             _draw(axes, middle_slices(row["image"]))
-        except (VolumeError, OSError) as error:
+        except (ImageError, OSError) as error:
             why = str(error).removeprefix(f"{row['image']}: ")
             axes.text(0.5, 0.5, _wrap(why), color=BAD, fontsize=7.5, ha="center", va="center", transform=axes.transAxes)
     return figure

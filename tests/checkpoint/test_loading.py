@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import struct
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -339,6 +340,35 @@ def test_all_that_does_not_fit_in_one_message_of_bounded_length(tmp_path) -> Non
     assert "40 setting(s) of layers differ" in str(caught.value)
     assert "and 78 more" in str(caught.value)
     assert len(str(caught.value)) < 1500
+
+
+# ---------------------------------------------------------------- what a file may have run
+
+
+BUILD = {"name": "torchvision:resnet18", "num_outputs": 2, "in_channels": 3, "image_size": [32, 32], "options": {}, "head": "linear"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        {"function": "os:system", "arguments": {"command": "exit 1"}},
+        {"function": "fusionconv.study.files:write_text", "arguments": {"path": "PLANTED", "text": "x"}},
+        {"function": "fusionconv.study.networks:build_network", "arguments": {**BUILD, "name": "os:system"}},
+        {"function": "fusionconv.study.saved:plain_network", "arguments": {**BUILD, "name": "os:system"}},
+        {"function": "fusionconv.study.saved:plain_network", "arguments": {**BUILD, "name": "os:system", "own_functions": True}},
+        {"function": "fusionconv.study.saved:plain_network", "arguments": [["os:system"]]},
+        "os:system",
+    ],
+)  # fmt: skip
+def test_a_file_runs_nothing_but_the_builder_of_networks(build, saved, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.system", lambda *args: pytest.fail("os.system was called"))
+    manifest = json.loads((saved / "fusion.json").read_text())
+    manifest["about"] = {"build": build}
+    (saved / "fusion.json").write_text(json.dumps(manifest))
+    with pytest.raises(fusionconv.FusionError):
+        fusionconv.load(saved)
+    assert not Path("PLANTED").exists()
 
 
 # ---------------------------------------------------------------- failures on the way

@@ -20,10 +20,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fusionconv.errors import StudyError
+from fusionconv.errors import ImageWarning, StudyError
 from fusionconv.study import image_decoders
 from fusionconv.study import images as module
-from fusionconv.study.images import ImageOptions, ImageWarning, file_channels, image_options, prepare
+from fusionconv.study.images import ImageOptions, file_channels, image_options, prepare
 
 SMALL = ImageOptions(size=(12, 10), channels=3)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

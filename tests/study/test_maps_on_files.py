@@ -4,9 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from fusionconv.errors import ImageError
 from fusionconv.study.image_options import ImageOptions
 from fusionconv.study.preparation import on_file_grid, prepare_volume
-from fusionconv.study.volumes import VolumeError
 
 
 def turned(axes, signs, spacing, degrees):
@@ -61,5 +61,5 @@ def test_what_was_cropped_away_is_zero_and_other_maps_are_refused(tmp_path):
     expected = np.zeros((20, 20, 20))
     expected[5:15, 4:16, 5:15] = 1
     np.testing.assert_array_equal(data, expected)
-    with pytest.raises(VolumeError, match="expected a map of"):
+    with pytest.raises(ImageError, match="expected a map of"):
         on_file_grid(np.ones((9, 9, 9), np.float32), path, options)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionconv.study.pictures import PictureError, picture_channels, read_picture, resize_picture
+from fusionconv.errors import ImageError
+from fusionconv.study.pictures import picture_channels, read_picture, resize_picture
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (11, 17), dtype=np.uint8)
@@ -141,7 +142,7 @@ def test_floats_keep_their_values_and_those_not_finite_are_refused(tmp_path):
     np.testing.assert_array_equal(read_picture(tmp_path / "f.tif", 1).pixels[0], values)
     values[2, 3] = np.nan
     Image.fromarray(values).save(tmp_path / "nan.tif")
-    with pytest.raises(PictureError, match=r"expected finite pixels, got 1 of 30"):
+    with pytest.raises(ImageError, match=r"expected finite pixels, got 1 of 30"):
         read_picture(tmp_path / "nan.tif", 1)
 
 
@@ -170,7 +171,7 @@ def encoded(kind, **options):
 def test_a_file_that_is_cut_off_is_refused(tmp_path, kind, share):
     content = encoded(kind)
     (tmp_path / "a").write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(PictureError, match="expected") as caught:
+    with pytest.raises(ImageError, match="expected") as caught:
         read_picture(tmp_path / "a")
     assert str(caught.value).startswith(f"{tmp_path / 'a'}: expected")
 
@@ -187,7 +188,7 @@ def test_whatever_is_in_a_damaged_file_it_is_an_image_or_refused(tmp_path, kind)
             content[place] = random.integers(0, 256)
         (tmp_path / "a").write_bytes(content)
         for look in (read_picture, picture_channels):
-            with contextlib.suppress(PictureError):  # any other exception fails
+            with contextlib.suppress(ImageError):  # any other exception fails
                 look(tmp_path / "a")
 
 
@@ -213,7 +214,7 @@ BAD = {
 def test_what_is_no_image_is_named_with_what_to_do(tmp_path, name):
     (tmp_path / name).write_bytes(BAD[name][0])
     for look in (read_picture, picture_channels):
-        with pytest.raises(PictureError, match=BAD[name][1]) as caught:
+        with pytest.raises(ImageError, match=BAD[name][1]) as caught:
             look(tmp_path / name)
         assert "; " in str(caught.value)
 
@@ -221,7 +222,7 @@ def test_what_is_no_image_is_named_with_what_to_do(tmp_path, name):
 @pytest.mark.parametrize(("suffix", "word"), [("gif", "animation"), ("png", "animation"), ("webp", "animation"), ("tif", "pages")])  # fmt: skip
 def test_several_frames_or_pages_are_refused(tmp_path, suffix, word):
     frames(tmp_path / f"a.{suffix}")
-    with pytest.raises(PictureError, match=f"expected one image, got 3 .*{word}"):
+    with pytest.raises(ImageError, match=f"expected one image, got 3 .*{word}"):
         read_picture(tmp_path / f"a.{suffix}")
 
 
@@ -234,7 +235,7 @@ def test_cmyk_a_folder_no_file_and_a_dangling_link_are_refused(tmp_path):
     Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg")
     (tmp_path / "link.png").symlink_to(tmp_path / "away.png")
     for name, word in [("a.jpg", "CMYK"), ("", "folder"), ("b.jpg", "no such file"), ("link.png", "a link")]:
-        with pytest.raises(PictureError, match=word):
+        with pytest.raises(ImageError, match=word):
             read_picture(tmp_path / name)
 
 
@@ -242,7 +243,7 @@ def test_cmyk_a_folder_no_file_and_a_dangling_link_are_refused(tmp_path):
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side, monkeypatch):
     monkeypatch.setattr("fusionconv.study.pictures.LARGEST", 10_000**2)
     (tmp_path / "a.png").write_bytes(png(side, side, 8, 0, [b""]))
-    with pytest.raises(PictureError, match=r"expected at most .* pixels"):
+    with pytest.raises(ImageError, match=r"expected at most .* pixels"):
         read_picture(tmp_path / "a.png")
 
 
@@ -335,18 +336,18 @@ def test_dicom_by_what_its_header_says(tmp_path):
 
 def test_dicom_that_is_no_single_image_is_refused(tmp_path):
     raw = RNG.integers(0, 4096, (3, 6, 8), dtype=np.uint16)
-    with pytest.raises(PictureError, match="expected one frame, got a DICOM file of 3 frames"):
+    with pytest.raises(ImageError, match="expected one frame, got a DICOM file of 3 frames"):
         read_picture(dicom(tmp_path / "a.dcm", raw, 12, NumberOfFrames=3), 1)
     dicom(tmp_path / "a.dcm", raw[0], 12)
     (tmp_path / "b.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:-20])
     (tmp_path / "c.dcm").write_bytes(b"no DICOM at all")
     for name in ("b.dcm", "c.dcm"):
-        with pytest.raises(PictureError, match="expected"):
+        with pytest.raises(ImageError, match="expected"):
             read_picture(tmp_path / name, 1)
 
 
 def test_dicom_without_pydicom_says_what_to_install(tmp_path, monkeypatch):
     dicom(tmp_path / "a.dcm", RNG.integers(0, 4096, (6, 8), dtype=np.uint16), 12)
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(PictureError, match="pip install pydicom"):
+    with pytest.raises(ImageError, match="pip install pydicom"):
         read_picture(tmp_path / "a.dcm", 1)

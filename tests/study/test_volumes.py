@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fusionconv.study.volumes import VolumeError, check_volume, check_voxels, read_header, read_voxels
+from fusionconv.errors import ImageError
+from fusionconv.study.volumes import check_volume, check_voxels, read_header, read_voxels
 
 AFFINE = np.array([[0, 0, 1.5, -20], [-1.0, 0, 0, 30], [0, 2.0, 0, -40], [0, 0, 0, 1]])
 
@@ -38,7 +39,7 @@ def header_of(path, **fields):
 
 
 def complaint(path, **options):
-    with pytest.raises(VolumeError) as caught:
+    with pytest.raises(ImageError) as caught:
         check_volume(path, **options)
     message = str(caught.value)
     assert message.startswith(f"{path}: expected")
@@ -112,7 +113,7 @@ def test_the_header_alone_does_not_see_a_cut_behind_it(tmp_path):
     path = save(tmp_path / "a.nii", noise())
     path.write_bytes(path.read_bytes()[:-7])
     assert read_header(path).shape == (9, 10, 11) == check_volume(path, voxels=False).shape
-    with pytest.raises(VolumeError, match="expected 990 voxels, got a file that is cut off"):
+    with pytest.raises(ImageError, match="expected 990 voxels, got a file that is cut off"):
         check_voxels(path)
 
 
