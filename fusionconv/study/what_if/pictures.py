@@ -22,7 +22,7 @@ from fusionconv.study.what_if.asking import WhatIf
 from fusionconv.study.what_if.controls import Control, Seen
 from fusionconv.study.what_if.quantities import Quantity
 
-__all__ = ["attribute", "depth", "effect_figure", "first_slice", "image_panel", "kernel_panel", "to_svg"]
+__all__ = ["attribute", "depth", "effect_figure", "first_slice", "image_panel", "kernel_panel"]
 
 _INK = "#010203"  # becomes the page's own text colour, light or dark
 _YELLOW = "#ffd400"
