@@ -96,7 +96,7 @@ def hybrid_conv_transpose(
     r"""The transposed form of `hybrid_conv`, with the arguments of ``torch.nn.functional.conv_transposeNd``.
 
     ``weight`` is (C_in, C_out/groups, \*kernel) and ``covariate_weight`` (K, C_in, C_out/groups, \*kernel), the
-    layout of ``nn.ConvTransposeNd``; everything else is as in `hybrid_conv`.
+    layout of ``nn.ConvTransposeNd``; ``output_padding`` is torch's; everything else is as in `hybrid_conv`.
 
     Example:
         >>> import torch

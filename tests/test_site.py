@@ -148,3 +148,33 @@ def test_every_public_name_has_an_example_that_runs(module: str) -> None:
     """Doctests run in the suite; the example of a constant is a block of its page, which tests/test_docs.py runs."""
     lacking = [name for home, name in names() if home == module and not example(home, name)]
     assert not lacking
+
+
+def described(value: object) -> str:
+    """A docstring with those of the names that it refers to, as in "see `HybridConv2d`"."""
+    own = inspect.getdoc(value) or ""
+    named = re.findall(r"(?<!`)`~?([\w.]+?)(?:\(\))?`(?!`)", own)
+    every = {name: getattr(importlib.import_module(module), name) for module, name in names()}
+    every |= {kind.__name__: kind for kind in vars(importlib.import_module("fusionconv.tabular.kinds.base")).values()
+              if inspect.isclass(kind)}  # fmt: skip
+    return own + "".join(inspect.getdoc(every[n]) or "" for n in {n.split(".")[-1] for n in named} if n in every)
+
+
+@pytest.mark.parametrize("module", [module for module in PUBLIC if module != "fusionconv.errors"])
+def test_every_parameter_is_described(module: str) -> None:
+    lacking = []
+    for home, name in names():
+        value = getattr(importlib.import_module(home), name)
+        if home != module or not (inspect.isfunction(value) or inspect.isclass(value)) or issubclass_of_errors(value):
+            continue
+        text = described(value)
+        try:
+            parameters = [p.name for p in inspect.signature(value).parameters.values() if p.kind not in (2, 4)]
+        except (ValueError, TypeError):
+            continue
+        lacking += [f"{name}: {p}" for p in parameters if not re.search(rf"\b{p}\b", text)]
+    assert not lacking
+
+
+def issubclass_of_errors(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, BaseException)

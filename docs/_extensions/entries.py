@@ -39,10 +39,13 @@ class Entries(SphinxDirective):
         lines = [f".. currentmodule:: {module}", "", ".. autosummary::", "   :nosignatures:", ""]
         lines += [f"   {name}" for name in names]
         for name in names:
-            kind = directive(getattr(home, name))
+            value = getattr(home, name)
+            kind = directive(value)
             lines += ["", f".. {kind}:: {name}"]
             if kind == "autoclass" and "no-members" not in self.options:
                 lines += ["   :members:"]
+                if all(base.__module__.split(".")[0] in ("fusionconv", "builtins", "abc") for base in value.__mro__):
+                    lines += ["   :inherited-members:"]
         return self.parse_text_to_nodes("\n".join(lines) + "\n", allow_section_headings=False)
 
 
@@ -61,8 +64,21 @@ def headings(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
     lines[:] = "\n".join(lines).split("\n")
 
 
+def public(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """A reference was not found: it names an object where it is defined, the site has it where it is imported."""
+    if node.get("refdomain") != "py":
+        return None
+    name = node["reftarget"].rpartition(".")[2]
+    domain = env.domains["py"]
+    found = [full for full in domain.objects if full.rpartition(".")[2] == name and full.count(".") <= 2]
+    if len(found) != 1:
+        return None
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contnode)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Sphinx calls this."""
     app.add_directive("entries", Entries)
+    app.connect("missing-reference", public)
     app.connect("autodoc-process-docstring", headings, priority=400)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,6 +19,11 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     Unlike p ± 1.96 sqrt(p (1 - p) / n) it stays within 0 and 1, and has a width at 0 of n and n of n. The n things must
     be independent: subjects, not images.
 
+    Args:
+        successes: how many of the n, from 0 to n.
+        n: how many things.
+        confidence: of the interval.
+
     Raises:
         EvaluationError: n below 1, or successes that are not from 0 to n.
 

@@ -24,7 +24,11 @@ __all__ = ["McNemar", "mcnemar", "paired_bootstrap", "paired_bootstrap_scores"]
 
 @dataclass(frozen=True)
 class McNemar(Estimate):
-    """An Estimate of accuracy A - accuracy B, with the four counts of rows: both, one, the other, none right.
+    """An `Estimate` of accuracy A - accuracy B, with the four counts of rows.
+
+    Attributes:
+        both, only_a, only_b, neither: rows that both have right, only A, only B, neither.
+        estimate, low, high, n, method, p_value, confidence, undefined, standard_error: as in `Estimate`.
 
     Example:
         >>> from fusionconv.evaluation import mcnemar

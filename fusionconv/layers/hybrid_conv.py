@@ -53,7 +53,7 @@ class _HybridConvNd(HybridConvolution):
 
 
 class HybridConv1d(_HybridConvNd, nn.Conv1d):  # type: ignore[misc]
-    """`HybridConv2d` for sequences: ``x`` (N, C_in, L).
+    """`HybridConv2d` for sequences: ``x`` (N, C_in, L). Arguments, attributes and errors are the same.
 
     Example:
         >>> import torch, fusionconv
@@ -102,7 +102,7 @@ class HybridConv2d(_HybridConvNd, nn.Conv2d):  # type: ignore[misc]
 
 
 class HybridConv3d(_HybridConvNd, nn.Conv3d):  # type: ignore[misc]
-    """`HybridConv2d` for volumes: ``x`` (N, C_in, D, H, W).
+    """`HybridConv2d` for volumes: ``x`` (N, C_in, D, H, W). Arguments, attributes and errors are the same.
 
     Example:
         >>> import torch, fusionconv

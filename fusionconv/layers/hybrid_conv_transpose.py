@@ -55,7 +55,7 @@ class _HybridConvTransposeNd(HybridConvolution):
 
 
 class HybridConvTranspose1d(_HybridConvTransposeNd, nn.ConvTranspose1d):  # type: ignore[misc]
-    """`HybridConvTranspose2d` for sequences: ``x`` (N, C_in, L).
+    """`HybridConvTranspose2d` for sequences: ``x`` (N, C_in, L). Arguments, attributes and errors are the same.
 
     Example:
         >>> import torch, fusionconv
@@ -68,8 +68,22 @@ class HybridConvTranspose1d(_HybridConvTransposeNd, nn.ConvTranspose1d):  # type
 class HybridConvTranspose2d(_HybridConvTransposeNd, nn.ConvTranspose2d):  # type: ignore[misc]
     r"""``nn.ConvTranspose2d`` whose kernel depends on the sample: ``kernel_i = W + sum_j s_ij V_j``.
 
-    Arguments and attributes are those of ``nn.ConvTranspose2d`` and of `HybridConv2d`; ``weight`` is
-    (C_in, C_out/groups, \*kernel_size) and ``covariate_weight`` (K, C_in, C_out/groups, \*kernel_size).
+    Source: `HybridConv2d`'s, in the transposed form. A vector of zeros gives the ordinary layer with W.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, output_padding: as in ``nn.ConvTranspose2d``.
+        groups, bias, dilation, padding_mode, device, dtype: as there.
+        num_covariates: K, the length of the covariate vector.
+        covariate_bias, rank, init, strategy: as in `HybridConv2d`.
+
+    Attributes:
+        weight: W, (C_in, C_out/groups, \*kernel_size).
+        covariate_weight: V, (K, C_in, C_out/groups, \*kernel_size); (R, ...) with ``rank``.
+        bias, covariate_bias, covariate_map: as in `HybridConv2d`.
+
+    Raises:
+        ValueError: an option that no layer can have, such as ``num_covariates=0``.
+        CovariateError: at the call, covariates that do not fit the batch.
 
     Example:
         >>> import torch, fusionconv
@@ -80,7 +94,7 @@ class HybridConvTranspose2d(_HybridConvTransposeNd, nn.ConvTranspose2d):  # type
 
 
 class HybridConvTranspose3d(_HybridConvTransposeNd, nn.ConvTranspose3d):  # type: ignore[misc]
-    """`HybridConvTranspose2d` for volumes: ``x`` (N, C_in, D, H, W).
+    """`HybridConvTranspose2d` for volumes: ``x`` (N, C_in, D, H, W). Arguments, attributes and errors are the same.
 
     Example:
         >>> import torch, fusionconv

@@ -26,6 +26,9 @@ METHODS: dict[str, type[CovariateLayer]] = {
 def method_class(name: object) -> type[CovariateLayer]:
     """The class of a method.
 
+    Args:
+        name: as ``fuse_into(..., method=...)`` takes it.
+
     Raises:
         ValueError: no such method; the message lists them.
 

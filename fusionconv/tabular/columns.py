@@ -64,6 +64,14 @@ def require_names(names: Iterable[str], known: Sequence[str], what: str = "colum
 def require_columns(frame: Any, names: Sequence[str], where: str = "table") -> None:
     """Raise unless ``frame`` is a DataFrame that has each of ``names`` as a column exactly once.
 
+    Args:
+        frame: the table.
+        names: the columns that it needs.
+        where: what messages call the table.
+
+    Raises:
+        TableError: it is no DataFrame, or a column is absent or there twice.
+
     >>> require_columns(pd.DataFrame({"age": [61], "sex": [0]}), ["agee"])
     Traceback (most recent call last):
         ...

@@ -55,6 +55,7 @@ class Binary(Kind):
         unknown: what :meth:`transform` does about a value that has no code: ``"error"``, or ``"ignore"``: the share of
             ones among the training rows, which is neither code. By default as the encoder's ``unknown`` says. Columns
             of plain 0 and 1 always refuse other numbers: these may count.
+        missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     >>> Binary({"F": 0, "M": 1}, missing="mean")
     Binary(missing='mean', indicator=None, missing_codes=None, codes=(('F', 0), ('M', 1)), unknown=None)

@@ -81,6 +81,7 @@ class Categorical(Kind):
         categories: the categories in order; by default those of the training rows, sorted.
         unknown: what :meth:`transform` does about another value: ``"error"``, or ``"ignore"``: zeros everywhere. By
             default as the encoder's ``unknown`` says.
+        missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     Example:
         >>> import pandas as pd

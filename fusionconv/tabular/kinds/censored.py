@@ -47,6 +47,7 @@ class Censored(Kind):
         flags: ``"both"``, ``"below"``, ``"above"`` or ``"none"``.
         lower: the assay's limit if known: smaller values are clipped to it and flagged.
         upper: likewise above.
+        missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     Example:
         >>> import pandas as pd

@@ -38,6 +38,7 @@ class Age(Kind):
         at: the column with the date of measurement, or one fixed date as ``"2020-01-31"`` or ``datetime.date``.
         scaling: as for :class:`~fusionconv.tabular.kinds.numeric.Numeric`.
         format: how text dates are written, as for ``datetime.strptime``, such as ``"%m/%d/%Y"``.
+        missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     Example:
         >>> import pandas as pd

@@ -26,6 +26,7 @@ class Numeric(Kind):
     Args:
         scaling: ``"zscore"``, ``"robust"`` (median and quartiles), ``"minmax"`` (0 to 1 over the training rows; other
             rows may lie beyond) or ``"none"``.
+        missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     Example:
         >>> import pandas as pd

@@ -31,6 +31,7 @@ class Ordinal(Kind):
     Args:
         levels: all levels in order. May be left out where the column is an ordered pandas categorical, which says them.
         scaling: as for :class:`~fusionconv.tabular.kinds.numeric.Numeric`.
+        missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     Example:
         >>> import pandas as pd

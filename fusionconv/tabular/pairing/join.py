@@ -20,6 +20,10 @@ _REPORT = ["kind", "id", "subject", "session", "image", "reason"]
 def images_by_id(ids: Iterable[Any], images: Iterable[Any]) -> dict[str, Any]:
     """A dict of images by id from two lists that belong together, such as the two arrays of an ``.npz`` file.
 
+    Args:
+        ids: the ids, in the order of the images.
+        images: as many images, of any type.
+
     Raises:
         TableError: lists of different lengths, an id twice, or none.
 
