@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         CovariateError,
         CovariateTypeError,
         EvaluationError,
+        ExplainError,
         FusionError,
         ImageError,
         ImageWarning,
@@ -37,7 +38,17 @@ if TYPE_CHECKING:
         HybridLinear,
     )
     from fusionconv.optimizer_groups import param_groups
-    from fusionconv.surgery import ConvInfo, covariates, fuse_into, list_convs, merge, unfuse
+    from fusionconv.surgery import (
+        ConvInfo,
+        FusedInfo,
+        Summary,
+        covariates,
+        fuse_into,
+        list_convs,
+        merge,
+        summary,
+        unfuse,
+    )
     from fusionconv.tuning import TunedLayer, autotune
     from fusionconv.windows import window_predictor
 
@@ -47,6 +58,8 @@ __all__ = [
     "CovariateError",
     "CovariateTypeError",
     "EvaluationError",
+    "ExplainError",
+    "FusedInfo",
     "FusionError",
     "HybridConv1d",
     "HybridConv2d",
@@ -62,6 +75,7 @@ __all__ = [
     "RowsError",
     "SplitWarning",
     "StudyError",
+    "Summary",
     "SurgeryError",
     "TableError",
     "TableWarning",
@@ -77,6 +91,7 @@ __all__ = [
     "merge",
     "param_groups",
     "save",
+    "summary",
     "unfuse",
     "window_predictor",
 ]
@@ -95,6 +110,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "CovariateError",
         "CovariateTypeError",
         "EvaluationError",
+        "ExplainError",
         "FusionError",
         "ImageError",
         "ImageWarning",
@@ -121,10 +137,13 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "fusionconv.optimizer_groups": ("param_groups",),
     "fusionconv.surgery": (
         "ConvInfo",
+        "FusedInfo",
+        "Summary",
         "covariates",
         "fuse_into",
         "list_convs",
         "merge",
+        "summary",
         "unfuse",
     ),
     "fusionconv.tuning": (

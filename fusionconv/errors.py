@@ -13,6 +13,7 @@ __all__ = [
     "CovariateError",
     "CovariateTypeError",
     "EvaluationError",
+    "ExplainError",
     "FusionError",
     "ImageError",
     "ImageWarning",
@@ -206,6 +207,20 @@ class StudyError(FusionError, ValueError):
         >>> Study(table="study.csv", target="dx", epoch=5)  # epochs # doctest: +ELLIPSIS
         Traceback (most recent call last):
         fusionconv.errors.StudyError: ...
+    """
+
+
+class ExplainError(FusionError, ValueError):
+    """A model cannot be looked at as asked: no such layer, a method without kernels, several outputs and no target.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> from fusionconv.explain import kernels
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+        >>> model = fusionconv.fuse_into(net, 0, num_covariates=2, method="film")
+        >>> kernels(model)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fusionconv.errors.ExplainError: ...
     """
 
 

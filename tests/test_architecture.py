@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 #: from the bottom up; a package may import what is in front of it, anywhere in its files
 HOUSE = [
     "fusionconv.errors", "fusionconv.strategies", "fusionconv.covariate_checks", "fusionconv.functional", "fusionconv.layers",
-    "fusionconv.surgery", "fusionconv.tabular", "fusionconv.checkpoint", "fusionconv.evaluation", "fusionconv.study", "benchmarks", "recipes",
+    "fusionconv.surgery", "fusionconv.tabular", "fusionconv.checkpoint", "fusionconv.evaluation",
+    "fusionconv.explain", "fusionconv.study", "benchmarks", "recipes",
 ]  # fmt: skip
 
 

@@ -14,11 +14,11 @@ import pytest
 
 import fusionconv
 
-PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError EvaluationError FusionError HybridConv1d
+PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError EvaluationError ExplainError FusedInfo FusionError HybridConv1d
     HybridConv2d HybridConv3d HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear ImageError
     ImageWarning LayerChoiceWarning LeakageWarning RowsError SplitWarning StudyError SurgeryError TableError TableWarning
     TunedLayer UndefinedMetricError UnusedCovariatesWarning autotune covariates functional fuse_into list_convs load merge
-    param_groups save unfuse window_predictor""".split()  # noqa: SIM905
+    param_groups save Summary summary unfuse window_predictor""".split()  # noqa: SIM905
 
 ROOT = Path(__file__).parents[1]
 #: where public names come from; what any other module holds may change without notice (docs/api/index.md says so)
@@ -122,7 +122,18 @@ def test_fusion_methods() -> None:
 
 
 def test_import_loads_only_torch_and_einops() -> None:
-    heavy = ["pandas", "torchvision", "monai", "lightning", "matplotlib", "sklearn", "torchmetrics", "safetensors"]
+    heavy = [
+        "captum",
+        "nibabel",
+        "pandas",
+        "torchvision",
+        "monai",
+        "lightning",
+        "matplotlib",
+        "sklearn",
+        "torchmetrics",
+        "safetensors",
+    ]
     code = f"import sys, fusionconv; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

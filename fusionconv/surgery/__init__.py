@@ -6,5 +6,16 @@ from fusionconv.surgery.fuse import fuse_into, unfuse
 from fusionconv.surgery.listing import ConvInfo, list_convs
 from fusionconv.surgery.merge import merge
 from fusionconv.surgery.root import covariates
+from fusionconv.surgery.summaries import FusedInfo, Summary, summary
 
-__all__ = ["ConvInfo", "covariates", "fuse_into", "list_convs", "merge", "unfuse"]
+__all__ = [
+    "ConvInfo",
+    "FusedInfo",
+    "Summary",
+    "covariates",
+    "fuse_into",
+    "list_convs",
+    "merge",
+    "summary",
+    "unfuse",
+]

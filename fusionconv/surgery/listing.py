@@ -15,7 +15,7 @@ from fusionconv.surgery.parts import parts_of
 from fusionconv.surgery.roles import MAIN, roles_of
 from fusionconv.surgery.select import why_not
 
-__all__ = ["ConvInfo", "list_convs"]
+__all__ = ["ConvInfo", "kind_of", "list_convs"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def list_convs(model: nn.Module, num_covariates: int | None = None, rank: int = 
         ConvInfo(
             i,
             name,
-            _kind(m),
+            kind_of(m),
             _shape(m),
             isinstance(m, FusedLayer),
             why_not(m),
@@ -117,7 +117,8 @@ def _would_add(module: Any, num_covariates: int, rank: int) -> tuple[int | None,
     return numbers[0], numbers[1]
 
 
-def _kind(module: nn.Module) -> str:
+def kind_of(module: nn.Module) -> str:
+    """The name of torch's class that a layer has, or had before it was fused."""
     return module.plain_class().__name__ if isinstance(module, CovariateLayer) else type(module).__name__
 
 
