@@ -176,7 +176,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ExplainError: no such name; the nearest ones.
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     if isinstance(name, str) and name in modules and name:
         return modules[name]
     known = [other for other in modules if other]

@@ -22,7 +22,7 @@ from fusionconv.strategies.lowrank import lowrank_kernels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["WITH_KERNELS", "Kernels", "kernels", "plot_kernels"]
+__all__ = ["Kernels", "kernels", "plot_kernels"]
 
 #: the methods whose layers have one kernel for each covariate vector
 WITH_KERNELS = ("hybrid", "lowrank", "hyper")
@@ -204,7 +204,7 @@ def _outputs_first(weight: Tensor, layer: Any) -> Tensor:
     if not isinstance(layer, _ConvTransposeNd):
         return weight
     groups: int = layer.groups
-    parted: Tensor = weight.unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
+    parted: Tensor = weight.unflatten(0, (groups, -1))
     return parted.transpose(1, 2).flatten(0, 1)
 
 
