@@ -1,4 +1,4 @@
-"""autotune: every hybrid layer of a model measured once on an example; the fastest strategy of each is pinned."""
+"""autotune: every layer that can be computed in several ways, measured once on an example; the fastest is pinned."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from fusionconv.errors import FusionError
-from fusionconv.layers.hybrid import HybridLayer
+from fusionconv.layers.base import CovariateLayer
 from fusionconv.strategies import STRATEGIES
+from fusionconv.strategies.lowrank import WAYS
 
 __all__ = ["TunedLayer", "autotune"]
 
@@ -48,9 +49,11 @@ def autotune(
     *,
     backward: bool | None = None,
     repeats: int = 5,
-    strategies: Sequence[str] = tuple(STRATEGIES),
+    strategies: Sequence[str] | None = None,
 ) -> list[TunedLayer]:
-    """Measure every strategy on each hybrid layer of ``model`` and set ``layer.strategy`` to the fastest.
+    """Measure every strategy on each layer of ``model`` that has several, and set ``layer.strategy`` to the fastest.
+
+    These are the layers of the methods hybrid, hyper and condconv, and of lowrank, which has two ways of its own.
 
     The inputs of the layers are those of one call ``model(*example)``; the strategies then take turns on each layer,
     and the smallest median time wins. Every strategy computes the same numbers up to rounding. The choice is an
@@ -61,19 +64,20 @@ def autotune(
     they were afterwards; hooks on parameters run.
 
     Args:
-        model: a network with hybrid layers, by `fuse_into` or as you built it.
+        model: a network with such layers, by `fuse_into` or as you built it.
         example: the arguments of one call, such as ``(images, covariates)``; covariates as repeated as they will be.
         backward: also time the backward pass; default: when ``model.training``.
         repeats: calls of each strategy that are timed, after one that is not.
-        strategies: which to try. ``stacked`` and ``scaled`` round covariates under autocast (docs/limits.md); what
-            is exported with a free batch size later should have ``scaled`` or ``"auto"`` then, since the others may
-            fix the batch. One that is out of memory is passed over.
+        strategies: which to try; default: all that a layer has. A layer that has none of them stays as it is.
+            ``stacked`` and ``scaled`` round covariates under autocast (docs/limits.md); what is exported with a free
+            batch size later should have ``scaled`` or ``"auto"`` then, since the others may fix the batch. One that is
+            out of memory is passed over.
 
     Returns:
-        One `TunedLayer` per hybrid layer that the call reached, in the order of the model.
+        One `TunedLayer` per such layer that the call reached, in the order of the model.
 
     Raises:
-        FusionError: the model has no hybrid layer, the call reached none, or every strategy of a layer is out of
+        FusionError: the model has no such layer, the call reached none, or every strategy of a layer is out of
             memory. Nothing was changed.
         ValueError: an unknown strategy, or no repeat.
 
@@ -85,22 +89,28 @@ def autotune(
         >>> [layer.name for layer in tuned], tuned[0].strategy == model[0].strategy
         (['0', '2'], True)
     """
-    if unknown := [name for name in strategies if name not in STRATEGIES]:
-        raise ValueError(f"strategies must be among {list(STRATEGIES)}, got {unknown}")
-    if not strategies or repeats < 1:
-        raise ValueError(f"autotune needs a strategy and a repeat at least, got {list(strategies)} and {repeats}")
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, HybridLayer)}
+    every = (*STRATEGIES, *WAYS)
+    asked = every if strategies is None else tuple(strategies)
+    if unknown := [name for name in asked if name not in every]:
+        raise ValueError(f"strategies must be among {list(every)}, got {unknown}")
+    if not asked or repeats < 1:
+        raise ValueError(f"autotune needs a strategy and a repeat at least, got {list(asked)} and {repeats}")
+    ways = {name: [way for way in asked if way in _ways(layer)] for name, layer in model.named_modules()}
+    layers: dict[str, Any] = {name: layer for name, layer in model.named_modules() if ways[name]}
     if not layers:
-        raise FusionError(f"{type(model).__name__} has no hybrid layer to tune; fuse_into puts them in")
+        raise FusionError(
+            f"expected a layer that can be computed by {', '.join(asked)}, got a {type(model).__name__} without one; "
+            "fuse_into puts such layers in"
+        )
     backward = model.training if backward is None else backward
 
     measured: dict[str, dict[str, float]] = {}
 
-    def measure(name: str, layer: HybridLayer, arguments: Any, options: Any) -> None:
+    def measure(name: str, layer: Any, arguments: Any, options: Any) -> None:
         """As a hook before the layer: its inputs are there, and so are the covariates of the call."""
         if name not in measured:  # a layer that is called twice is measured the first time
             measured[name] = {}
-            measured[name] = _seconds(layer, arguments, options, strategies, repeats, backward)
+            measured[name] = _seconds(layer, arguments, options, ways[name], repeats, backward)
 
     buffers = [
         (module, name, buffer, None if buffer is None else buffer.clone())
@@ -121,7 +131,10 @@ def autotune(
                 if buffer is not None and value is not None and not torch.equal(buffer, value):
                     buffer.copy_(value)
     if not measured:
-        raise FusionError("the example call reached no hybrid layer; give the arguments of an ordinary call")
+        raise FusionError(
+            "expected a call that reaches the layers to tune, got one that reached none; give the arguments of an "
+            "ordinary call"
+        )
     for name, seconds in measured.items():
         if math.isinf(min(seconds.values())):
             raise FusionError(f"every strategy is out of memory in layer {name!r}; give an example of fewer samples")
@@ -135,12 +148,20 @@ def autotune(
     return tuned
 
 
+def _ways(layer: nn.Module) -> tuple[str, ...]:
+    """The ways to compute a layer, by name; none where there is nothing to choose."""
+    option = layer.OPTIONS.get("strategy") if isinstance(layer, CovariateLayer) else None
+    if isinstance(layer, nn.Linear) and option and set(option.choices) == {"auto", *WAYS}:
+        return ()  # lowrank, which computes a linear layer in one way only
+    return tuple(way for way in option.choices if way != "auto") if option else ()
+
+
 def _hook(measure: Callable[..., None], name: str) -> Callable[..., None]:
     return lambda layer, arguments, options: measure(name, layer, arguments, options)
 
 
 def _seconds(
-    layer: HybridLayer, arguments: Any, options: Any, strategies: Sequence[str], repeats: int, backward: bool
+    layer: Any, arguments: Any, options: Any, strategies: Sequence[str], repeats: int, backward: bool
 ) -> dict[str, float]:
     """Median seconds of each strategy; they take turns, so that a busy moment of the machine slows all alike."""
     before = layer.strategy
@@ -162,7 +183,7 @@ def _seconds(
     return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
 
 
-def _one_call(layer: HybridLayer, arguments: Any, options: Any, backward: bool) -> float:
+def _one_call(layer: Any, arguments: Any, options: Any, backward: bool) -> float:
     device = layer.weight.device
     x = arguments[0].detach().requires_grad_(backward and arguments[0].requires_grad)  # an image needs no gradient
     wanted = [p for p in (x, *layer.parameters()) if p.requires_grad]

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 import fusionconv
+import fusionconv.layers.lowrank
 from fusionconv.errors import FusionError
 from fusionconv.strategies import STRATEGIES
+from fusionconv.strategies.lowrank import WAYS
 
 
 class Net(nn.Module):
@@ -149,9 +151,48 @@ def test_a_layer_of_ones_own() -> None:
     assert layer.strategy in STRATEGIES
 
 
+@pytest.mark.parametrize("fast", WAYS)
+def test_lowrank_layers_have_two_ways(fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a hybrid layer, each by its own ways; the linear layer has one, and is left out."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(100, 2))
+    fusionconv.fuse_into(model, "0", num_covariates=2)
+    fusionconv.fuse_into(model, "1", num_covariates=2, method="lowrank")
+    fusionconv.fuse_into(model, "3", num_covariates=2, method="lowrank")
+    seen = []
+    real = fusionconv.layers.lowrank.lowrank_conv
+
+    def slowed(*arguments, **options):
+        way = model[1].strategy
+        seen.append(way)
+        time.sleep(0.0 if way == fast else 0.05)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(fusionconv.layers.lowrank, "lowrank_conv", slowed)
+    tuned = fusionconv.autotune(model, EXAMPLE, repeats=2)
+    assert [(layer.name, sorted(layer.seconds)) for layer in tuned] == [("0", sorted(STRATEGIES)), ("1", sorted(WAYS))]
+    assert model[1].strategy == tuned[1].strategy == fast
+    assert {*WAYS} <= set(seen)
+
+
+@pytest.mark.parametrize(("method", "options"), [("hyper", {}), ("condconv", {"ignore_covariates": True})])
+def test_other_layers_that_form_kernels_are_tuned(method: str, options) -> None:
+    model = fusionconv.fuse_into(Net(), "first", num_covariates=2, method=method, **options)
+    assert [layer.name for layer in fusionconv.autotune(model, EXAMPLE, repeats=1, strategies=["loop", "grouped"])] == [
+        "first"
+    ]
+    assert model.first.strategy in ("loop", "grouped")
+
+
+def test_a_layer_without_the_ways_that_are_asked_for_stays_as_it_is() -> None:
+    model = fused()
+    with pytest.raises(FusionError, match="by features"):
+        fusionconv.autotune(model, EXAMPLE, strategies=["features"])
+    assert model.first.strategy == "auto"
+
+
 def test_errors_change_nothing() -> None:
     model = fused()
-    with pytest.raises(FusionError, match="no hybrid layer"):
+    with pytest.raises(FusionError, match="expected a layer that can be computed by"):
         fusionconv.autotune(nn.Conv2d(3, 4, 3), EXAMPLE)
     with pytest.raises(ValueError, match="fastest"):
         fusionconv.autotune(model, EXAMPLE, strategies=["fastest"])

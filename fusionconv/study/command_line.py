@@ -201,6 +201,7 @@ def _config(path: str, names: Sequence[str], own: Mapping[str, Any]) -> dict[str
     """A YAML file: options by name; study.yaml of a comparison is one too.
 
     A key ``x-NAME`` holds options of another program: those that ``own`` lists are taken as if they stood outside.
+    One file serves every command of a study: what only another command takes, such as arms, is left alone.
     """
     if not Path(path).is_file():
         raise StudyError(f"config: expected a YAML file, got {path}, which is not there")
@@ -215,10 +216,13 @@ def _config(path: str, names: Sequence[str], own: Mapping[str, Any]) -> dict[str
         theirs = content.pop(key)
         if isinstance(theirs, dict) and any(name in own for name in theirs):
             content = {**theirs, **content}
+    content = {str(name).replace("-", "_"): value for name, value in content.items()}
+    others = {name for command in _WITH_SETTINGS for name in OWN[command]} - {*names, *own}
+    content = {name: value for name, value in content.items() if name not in others}
     for name in content:
-        if str(name).replace("-", "_") not in [*names, *own]:
-            raise StudyError(f"{path}: {_unknown('fusionconv compare', str(name), [*names, *own])}")
-    return {str(name).replace("-", "_"): value for name, value in content.items()}
+        if name not in [*names, *own]:
+            raise StudyError(f"{path}: {_unknown('fusionconv compare', name, [*names, *own])}")
+    return content
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]

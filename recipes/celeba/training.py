@@ -74,8 +74,7 @@ def read(
     words: list[str], command: str, own: Mapping[str, tuple[Any, str]], config: str = "default.yaml"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the study and the command's own options; ``config`` where no ``--config`` is given."""
-    takes = {"arms": ([], ""), **own}  # arms: of the YAML
-    given = parse(command, words, takes, settings=True, config=CONFIGS / config, program=PROGRAM)
+    given = parse(command, words, own, settings=True, config=CONFIGS / config, program=PROGRAM)
     settings = given.settings
     if settings.get("target") in ("all", ["all"]):
         settings["target"] = list(CELEBA_ATTRIBUTES)

@@ -8,7 +8,7 @@ import pytest
 from fusionconv.errors import StudyError
 from fusionconv.study import settings as settings_module
 from fusionconv.study.command import main
-from fusionconv.study.command_line import check_types, help_text, parse
+from fusionconv.study.command_line import OWN, check_types, help_text, parse
 from fusionconv.study.folder import read_study
 from fusionconv.study.settings import Settings, differences, make_settings, require_writable
 
@@ -136,6 +136,19 @@ def test_a_folder_behind_the_command_stands_in_its_help(command, place):
 
 
 OF_A_PROGRAM = {"out": (None, "folder (needed)"), "source": ("bids", "kind"), "define": ({}, "columns")}
+
+
+@pytest.mark.parametrize("command", ["inspect", "fit", "lr-find", "compare"])
+def test_one_file_serves_every_command_of_a_study(tmp_path, command):
+    config = tmp_path / "study.yaml"
+    config.write_text("epochs: 3\narms: [image, concat]\narm: concat\nsteps: 7\nminutes: 5\n")
+    given = parse(command, ["--config", str(config), "--out", str(tmp_path / "out")])
+    assert given.settings == {"epochs": 3}
+    mine = {"arms": ["image", "concat"], "arm": "concat", "steps": 7, "minutes": 5}
+    assert {k: v for k, v in given.own.items() if k in mine} == {k: v for k, v in mine.items() if k in OWN[command]}
+    config.write_text("epochs: 3\narmz: [image]\n")
+    with pytest.raises(StudyError, match="got --armz"):
+        parse(command, ["--config", str(config), "--out", str(tmp_path / "out")])
 
 
 def test_a_program_on_top_has_options_of_its_own_in_one_file_with_a_studys(tmp_path):

@@ -126,7 +126,8 @@ ROOT = Path(__file__).parents[2]
 
 def started(out, call="t.go(out, jobs=1)"):
     """A process of its own that launches; its standard error is in OUT/stderr."""
-    code = (
+    code = (  # a shell's background jobs ignore Ctrl-C, and so would what they start
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"import logging, tests.study.test_launch as t; logging.basicConfig(level='INFO'); out = {str(out)!r}; {call}"
     )
     with (Path(out) / "stderr").open("ab") as errors:

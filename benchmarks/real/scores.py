@@ -1,0 +1,162 @@
+"""What is kept of a study, and every figure of its page recomputed from it.
+
+    python -m benchmarks.real.scores keep NAME OUT [OUT ...] [--score mae] [--exp] [--where blur=unseen]
+    python -m benchmarks.real.scores show NAME
+
+`keep` reads finished studies of ``fusionconv compare`` (several: the same split with other seeds) and writes
+benchmarks/results/real/NAME.csv.gz: a line for each test row of each fold or seed, with a number for its subject and
+a score for each arm; no image, no label. NAME.json has how the study was made. `show` prints the page's table.
+
+Scores of a row: ``mae`` the absolute error, ``accuracy`` 1 where the answer is right, or a column of the task's own
+such as ``psnr``. ``--exp``: the target is a natural logarithm; errors are of its exponential. ``--where
+COLUMN=VALUE`` keeps the rows of the table that have this value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from fusionconv.errors import EvaluationError
+from fusionconv.evaluation import corrected_resampled_ttest, fold_interval, holm, paired_bootstrap_scores
+from fusionconv.study.environment import hardware, versions
+
+__all__ = ["keep", "read", "table"]
+
+FOLDER = Path(__file__).parents[1] / "results" / "real"
+_PLACES = ("table", "images", "cache", "out", "target_folder")
+DECIMALS = {"mae": 3, "accuracy": 0, "psnr": 4}
+
+
+def keep(
+    name: str, studies: Sequence[Path], score: str = "mae", exp: bool = False, where: str = "", folder: Path = FOLDER
+) -> Path:
+    """Write NAME.csv.gz and NAME.json.
+
+    Raises:
+        ValueError: a study that is not finished, or studies whose rows differ.
+    """
+    frames, controls = [], []
+    for study in studies:
+        predictions: Any = pd.read_csv(study / "predictions.csv", dtype={"id": str, "subject": str, "control": str})
+        if where:
+            column, _, value = where.partition("=")
+            rows = pd.read_csv(study / "rows.csv", dtype=str)
+            predictions = predictions[predictions["id"].isin(rows.loc[rows[column] == value, "id"])]
+        if exp:
+            predictions[["target", "prediction"]] = np.exp(predictions[["target", "prediction"]])
+        predictions["score"] = _score(predictions, score)
+        fold = predictions["fold"] if len(studies) == 1 else _seed(study)
+        frame = predictions.assign(fold=fold, kind=predictions["control"].str.replace(r"-\d+$", "", regex=True))
+        controls.append(frame[frame["kind"] != "true"].groupby(["arm", "kind"])["score"].mean())
+        frames.append(frame[frame["kind"] == "true"])
+    every = pd.concat(frames)
+    wide = every.pivot(index=["fold", "subject", "id"], columns="arm", values="score").reset_index()
+    arms = list(dict.fromkeys(every["arm"]))
+    if wide[arms].isna().any(axis=None):
+        raise ValueError(f"expected every arm to have every row, got {int(wide[arms].isna().sum().sum())} without")
+    wide.insert(2, "row", pd.factorize(wide["id"])[0])
+    wide["subject"] = pd.factorize(wide["subject"])[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    wide[["fold", "subject", "row", *arms]].round(DECIMALS.get(score, 4)).to_csv(folder / f"{name}.csv.gz", index=False)
+    runs = pd.read_csv(studies[0] / "runs.csv")
+    said = yaml.safe_load((studies[0] / "study.yaml").read_text())
+    settings = {k: v for k, v in said["settings"].items() if v is not None and k not in _PLACES}
+    means = pd.concat(controls, axis=1).mean(axis=1) if len(pd.concat(controls)) else pd.Series(dtype=float)
+    about = {
+        "score": score, "reference": arms[0], "seeds_on_one_split": len(studies) > 1,
+        "train": float(runs["n_train"].mean()), "test": float(runs["n_test"].mean()),
+        "controls": {f"{arm}, {kind}": float(f"{value:.6g}") for (arm, kind), value in means.items()},
+        "settings": settings, "arms": said["arms"], "versions": versions("torch", "lightning", "monai", "fusionconv"),
+        "hardware": hardware(torch.device("cpu")),
+    }  # fmt: skip
+    (folder / f"{name}.json").write_text(json.dumps(about, indent=1, default=str) + "\n")
+    return folder / f"{name}.csv.gz"
+
+
+def _score(predictions: pd.DataFrame, score: str) -> Any:
+    if score in predictions:
+        return predictions[score]
+    if score == "mae":
+        return (predictions["prediction"] - predictions["target"]).abs()
+    if score == "accuracy":
+        return ((predictions["prediction"] >= predictions["threshold"]) == (predictions["target"] > 0.5)).astype(float)
+    raise ValueError(f"--score: expected mae, accuracy or a column of predictions.csv, got {score!r}")
+
+
+def _seed(study: Path) -> str:
+    said = yaml.safe_load((study / "study.yaml").read_text())
+    return f"seed{said['settings']['seed']}"
+
+
+def read(name: str, folder: Path = FOLDER) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The kept scores, and how they were made."""
+    return pd.read_csv(folder / f"{name}.csv.gz"), json.loads((folder / f"{name}.json").read_text())
+
+
+def table(scores: pd.DataFrame, about: dict[str, Any], resamples: int = 2000, reference: str = "") -> pd.DataFrame:
+    """A line for each arm.
+
+    ``mean`` over folds or seeds, ``least`` and ``most``; over folds also an interval (Nadeau and Bengio). Then
+    the difference to ``reference``, by subject (bootstrap of all rows, each subject with all its own) and over folds
+    (corrected t-test; None for seeds on one split, which are no further folds), p after Holm.
+    """
+    arms, reference = list(scores.columns[3:]), reference or about["reference"]
+    means = scores.groupby("fold")[arms].mean()
+    rows: list[dict[str, Any]] = []
+    for arm in arms:
+        row: dict[str, Any] = {
+            "arm": arm,
+            "mean": means[arm].mean(),
+            "least": means[arm].min(),
+            "most": means[arm].max(),
+        }
+        if not about["seeds_on_one_split"]:
+            found = fold_interval(means[arm].to_numpy(), about["train"], about["test"], bounds=about["score"])
+            row |= {"low": found.low, "high": found.high}
+        if arm != reference:
+            d = paired_bootstrap_scores(scores[arm], scores[reference], scores["subject"], resamples)
+            row |= {"difference": d.estimate, "d_low": d.low, "d_high": d.high, "p_subjects": d.p_value}
+            if not about["seeds_on_one_split"]:
+                try:
+                    difference = (means[arm] - means[reference]).to_numpy()
+                    row["p_folds"] = corrected_resampled_ttest(difference, about["train"], about["test"]).p_value
+                except EvaluationError:
+                    row["p_folds"] = np.nan
+        row |= {kind: about["controls"].get(f"{arm}, {kind}", np.nan) for kind in ("permuted", "constant")}
+        rows.append(row)
+    made = pd.DataFrame(rows)
+    for column in ("p_subjects", "p_folds"):
+        if column in made:
+            known = made[column].notna()
+            made.loc[known, column] = holm(made.loc[known, column].to_numpy())
+    return made
+
+
+def main(words: list[str] | None = None) -> None:
+    """Keep or show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("keep", "show"))
+    parser.add_argument("name")
+    parser.add_argument("studies", type=Path, nargs="*")
+    parser.add_argument("--score", default="mae")
+    parser.add_argument("--exp", action="store_true")
+    parser.add_argument("--where", default="")
+    parser.add_argument("--reference", default="", help="the arm that the others are compared with")
+    given = parser.parse_args(words)
+    if given.command == "keep":
+        print(keep(given.name, given.studies, given.score, given.exp, given.where))
+    scores, about = read(given.name)
+    print(table(scores, about, reference=given.reference).round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

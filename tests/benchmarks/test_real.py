@@ -1,0 +1,234 @@
+"""Studies on real images: their tables, the filter that knows all, what is kept, and that each figure can be made again."""
+
+import json
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage, stats
+
+from benchmarks.real import blurred, crops, questions, scores
+from fusionconv.study import Study
+from fusionconv.study.arms import parse_arm
+from fusionconv.study.command_line import parse
+from fusionconv.study.demo import write_images
+
+REAL = Path(blurred.__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(REAL.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_can_be_read(path):
+    given = parse("compare", ["--config", str(path), "--table", "t.csv", "--out", "o"])
+    arms = [parse_arm(arm).name for arm in given.own["arms"]]
+    assert arms[0] == "image"
+    assert len(arms) == len(set(arms)) > 5
+
+
+def test_blur_is_a_convolution_with_the_gaussian():
+    """Against scipy's filter in space: along the axes, and a turn by 90 degrees exchanges them."""
+    clean = np.zeros((40, 48))
+    clean[15:25, 18:30] = np.arange(120).reshape(10, 12) / 120
+    for angle, sigma in ((0.0, (1.5, 2.5)), (math.pi / 2, (2.5, 1.5))):
+        made = blurred.degrade(clean, blurred.transfer(clean.shape, 2.5, 1.5, angle), 0.0, np.random.default_rng(0))
+        np.testing.assert_allclose(made, ndimage.gaussian_filter(clean, sigma, mode="wrap", truncate=8), atol=1e-4)
+
+
+def test_no_linear_filter_is_better_than_wieners():
+    """On images drawn with the spectrum that it is told: the error is the formula's, and other gains are worse."""
+    draw, side = np.random.default_rng(0), 32
+    blur = blurred.transfer((side, side), 1.5, 0.5, 0.4)
+    y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
+    power = side**2 / (0.05 + y**2 + x**2)  # of fft2
+    noise, errors = 0.3, {gain: [] for gain in (0.8, 1.0, 1.25)}
+    for _ in range(60):
+        clean = 2 + np.fft.ifft2(np.fft.fft2(draw.normal(size=(side, side))) * np.sqrt(power / side**2)).real
+        image = blurred.degrade(clean, blur, noise, draw)
+        for gain, found in errors.items():
+            found.append(((blurred.wiener(image, blur, noise * gain, power, 2.0) - clean) ** 2).mean())
+    expected = (power * noise**2 / (blur**2 * power + noise**2 * side**2)).sum() / side**2
+    means = {gain: np.mean(found) for gain, found in errors.items()}
+    assert means[1.0] == pytest.approx(expected, rel=0.03)
+    assert means[1.0] < min(means[0.8], means[1.25])
+
+
+def test_slices_are_written_with_what_was_done_to_them(tmp_path):
+    draw = np.random.default_rng(0)
+    people = [f"OAS1_{n:04d}" for n in range(10)]
+    for person in people:
+        values = ndimage.gaussian_filter(draw.uniform(0, 1000, (91, 109, 60)), 2) * np.ones((1, 1, 60))
+        nib.save(nib.Nifti1Image(values.astype(np.float32), np.diag([2.0, 2, 2, 1])), tmp_path / f"{person}.nii")
+    rows = [{"ID": f"{p}_MR1", "file": f"{p}.nii"} for p in people] + [{"ID": f"{people[0]}_MR2", "file": "x.nii"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "study.csv", index=False)
+    blurred.main(["--table", str(tmp_path / "study.csv"), "--volumes", str(tmp_path), "--out", str(tmp_path / "out")])
+    table = pd.read_csv(tmp_path / "out/table.csv")
+    assert (table.groupby("person")["split"].nunique() == 1).all()
+    assert table["split"].value_counts().to_dict() == {"train": 12, "val": 4, "test": 8}  # two slices; test: two blurs
+    assert (table.loc[table["blur"] == "unseen", "width_1"] >= 2.5).all()
+    assert (table["psnr_wiener"] > table["psnr_degraded"]).all()
+    row = table.iloc[0]
+    images = [np.asarray(Image.open(tmp_path / "out/images" / row[kind])) for kind in ("degraded", "clean")]
+    assert [(i.shape, i.dtype) for i in images] == [((64, 64), np.dtype(np.float32))] * 2
+    assert 10 * math.log10(1 / ((images[0] - images[1]) ** 2).mean()) == pytest.approx(row["psnr_degraded"], abs=1e-4)
+    along, widths = row["width_1"] ** 2 - row["width_2"] ** 2, row["width_1"] * row["width_2"]
+    assert [row["along_cos"], row["widths"]] == pytest.approx([along * row["cos"], widths])
+
+
+def test_crops_are_of_the_same_place(tmp_path):
+    (tmp_path / "pairs").mkdir()
+    image = np.zeros((512, 512, 3), np.uint8)
+    image[64:128, 160:224] = (200, 100, 50)
+    for kind in ("real", "mean"):
+        Image.fromarray(image).save(tmp_path / "pairs" / f"a_{kind}.JPG", quality=95)
+    pd.DataFrame([{"name": "a", "camera": "C", "iso": 800, "scene": "C-800-a"}]).to_csv(tmp_path / "p.csv", index=False)
+    crops.main(["--table", str(tmp_path / "p.csv"), "--pairs", str(tmp_path / "pairs"), "--out", str(tmp_path / "o")])
+    table = pd.read_csv(tmp_path / "o/table.csv")
+    means = [
+        [np.asarray(Image.open(tmp_path / "o/images" / f)).mean() for f in table[kind]] for kind in ("noisy", "clean")
+    ]
+    assert means[0] == means[1]
+    assert np.argmax(means[0]) == 1
+    assert table["log2_iso"].tolist() == pytest.approx([math.log2(800)] * 8)
+
+
+def celeba(folder, count=60):
+    """Photographs of two questions that can be answered: is the picture bright, is it red?"""
+    draw, root = np.random.default_rng(0), folder / "celeba"
+    (root / "img_align_celeba").mkdir(parents=True)
+    names = [f"{n:06d}.jpg" for n in range(1, count + 1)]
+    answers = draw.integers(0, 2, (count, 2))
+    for name, (bright, red) in zip(names, answers, strict=True):
+        pixels = np.full((109, 89, 3), 60 + 100 * bright, np.uint8)
+        pixels[..., 0] += 60 * red.astype(np.uint8)
+        Image.fromarray(pixels).save(root / "img_align_celeba" / name)
+    lines = [f"{n} " + " ".join("1" if v else "-1" for v in row) for n, row in zip(names, answers, strict=True)]
+    (root / "list_attr_celeba.txt").write_text(f"{count}\nBright Red\n" + "\n".join(lines) + "\n")
+    part = [0] * (count - 20) + [1] * 8 + [2] * 12
+    (root / "list_eval_partition.txt").write_text("".join(f"{n} {p}\n" for n, p in zip(names, part, strict=True)))
+    (root / "identity_CelebA.txt").write_text("".join(f"{n} {i // 2}\n" for i, n in enumerate(names)))
+    return answers, np.array(part)
+
+
+def test_questions_are_asked_and_judged(tmp_path, monkeypatch):
+    answers, part = celeba(tmp_path)
+    monkeypatch.setattr(questions, "BATCH", 16)
+    monkeypatch.setattr(questions, "SEEDS", (0, 1))
+    monkeypatch.setattr(questions, "RATES", (3e-3, 1e-2))
+    words = ["--celeba", str(tmp_path), "--out", str(tmp_path / "o"), "--widths", "4", "--steps", "60", "--only",
+             "^image|FiLM, all|hybrid, first|forty"]  # fmt: skip
+    questions.main(words)
+    table = pd.read_csv(tmp_path / "o/results.csv").set_index("arm")
+    frequent = answers[part == 0].mean(0) > 0.5
+    assert table.loc["the more frequent answer", "accuracy"] == pytest.approx((answers[part == 2] == frequent).mean())
+    assert table.loc["hybrid, first", "accuracy"] > 0.9
+    assert table.loc["image", "accuracy"] < 0.9  # it cannot know what is asked
+    kept = pd.read_csv(tmp_path / "o/correct.csv.gz")
+    assert kept["hybrid, first 4"].mean() / 2 == pytest.approx(table.loc["hybrid, first", "accuracy"], abs=1e-3)
+    assert len(kept) == 12
+    assert kept["person"].nunique() == 6
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "o").glob("*.npz")}
+    questions.main(words)  # what is finished is not done again
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+
+
+def test_the_answer_to_a_question_is_that_questions_output(tmp_path, monkeypatch):
+    """40 answers at once are the answers to each question asked alone."""
+    celeba(tmp_path)
+    monkeypatch.setattr(questions, "BATCH", 16)
+    data = questions.read(tmp_path)
+    model = questions.train(data, "hybrid, first", 4, 1e-2, 0, 3)
+    rows = np.arange(5)
+    every = questions.answer(data, model, "hybrid, first", rows)
+    with torch.no_grad():
+        for q in range(2):
+            alone = model(data.batch(rows), torch.eye(2)[[q]].expand(5, -1))
+            np.testing.assert_allclose(every[:, q], alone[:, 0].double().numpy(), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real")
+    table = pd.read_csv(write_images(folder / "images", dims=2, subjects=40, seed=0))
+    table["y"] = table["age"] + 12.0 * (np.arange(len(table)) % 3)
+    table["split"] = ["train"] * 24 + ["val"] * 6 + ["test"] * 10
+    table.to_csv(folder / "t.csv", index=False)
+    common = {"table": folder / "t.csv", "images": folder / "images", "image_column": "file", "subject": "patient",
+              "target": "y", "task": "regression", "covariates": ["age"], "network": "fusionconv:small_cnn",
+              "network_options": {"channels": [4]}, "image_size": 16, "channels": 1}  # fmt: skip
+    options = {"epochs": 1, "resamples": 300, "progress": False}
+    Study(**common).compare(["image", "covariates", "hybrid@first"], folds=2, repeats=2, out=folder / "cv", **options)
+    for seed in (0, 1):
+        Study(**common, split_column="split", seed=seed).compare(
+            ["image", "covariates"], out=folder / f"seed{seed}", **options
+        )
+    return folder
+
+
+def test_kept_scores_give_the_studys_own_figures_again(studies, tmp_path):
+    scores.keep("x", [studies / "cv"], folder=tmp_path)
+    kept, about = scores.read("x", tmp_path)
+    table = scores.table(kept, about, resamples=300).set_index("arm")
+    results = pd.read_csv(studies / "cv/results.csv").query("metric == 'mae'").set_index("arm")
+    for arm in ("image", "covariates", "hybrid-first"):
+        assert table.loc[arm, ["mean", "low", "high"]].tolist() == pytest.approx(
+            results.loc[arm, ["mean", "low", "high"]].tolist(), abs=2e-3
+        )
+    theirs = pd.read_csv(studies / "cv/comparisons.csv").query("metric == 'mae'").set_index(["arm", "test"])
+    for arm in ("covariates", "hybrid-first"):
+        own = theirs.loc[arm]
+        assert table.loc[arm, "p_folds"] == pytest.approx(own.loc["corrected t-test", "p_holm"], abs=2e-3)
+        by_subject = own.loc["bootstrap by subject"]
+        assert table.loc[arm, "difference"] == pytest.approx(by_subject["difference"], abs=2e-3)
+        width = by_subject["high"] - by_subject["low"]  # subjects are drawn in another order
+        assert table.loc[arm, ["d_low", "d_high"]].tolist() == pytest.approx(
+            by_subject[["low", "high"]].tolist(), abs=0.25 * width
+        )
+    assert set(kept) == {"fold", "subject", "row", "image", "covariates", "hybrid-first"}
+    assert "table" not in json.dumps(about["settings"])
+
+
+def test_seeds_on_one_split_are_no_folds(studies, tmp_path):
+    scores.keep("x", [studies / "seed0", studies / "seed1"], folder=tmp_path)
+    kept, about = scores.read("x", tmp_path)
+    table = scores.table(kept, about, resamples=300).set_index("arm")
+    assert "p_folds" not in table
+    means = [pd.read_csv(studies / f"seed{n}/results.csv").query("metric == 'mae' and arm == 'image'")["mean"].item()
+             for n in (0, 1)]  # fmt: skip
+    assert table.loc["image", ["mean", "least", "most"]].tolist() == pytest.approx(
+        [np.mean(means), min(means), max(means)], abs=2e-3
+    )
+
+
+def test_logarithms_are_judged_in_the_units_of_the_target(studies, tmp_path):
+    scores.keep("x", [studies / "cv"], exp=True, folder=tmp_path)
+    kept, _ = scores.read("x", tmp_path)
+    told = pd.read_csv(studies / "cv/predictions.csv").query("control == 'true' and arm == 'covariates'")
+    expected = (np.exp(told["prediction"]) - np.exp(told["target"])).abs().mean()
+    assert kept["covariates"].mean() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("path", sorted(scores.FOLDER.glob("*.csv.gz")), ids=lambda p: p.name.split(".")[0])
+def test_a_pages_interval_comes_out_of_the_kept_scores(path):
+    """The difference to the reference by an own bootstrap of subjects, on the row that the page prints."""
+    name = path.name.split(".")[0]
+    kept, about = scores.read(name)
+    arm = kept.columns[-1]
+    table = scores.table(kept, about).set_index("arm")
+    difference = kept[arm] - kept[about["reference"]]
+    sums = difference.groupby(kept["subject"]).agg(["sum", "count"]).to_numpy()
+    draw = np.random.default_rng(1).integers(0, len(sums), (4000, len(sums)))
+    means = sums[draw, 0].sum(1) / sums[draw, 1].sum(1)
+    spread = table.loc[arm, "d_high"] - table.loc[arm, "d_low"]
+    assert table.loc[arm, "difference"] == pytest.approx(difference.mean(), abs=1e-9)
+    assert table.loc[arm, ["d_low", "d_high"]].tolist() == pytest.approx(
+        np.quantile(means, [0.025, 0.975]), abs=0.15 * spread
+    )
+    if not about["seeds_on_one_split"]:
+        folds = difference.groupby(kept["fold"]).mean()
+        t = folds.mean() / math.sqrt((1 / len(folds) + about["test"] / about["train"]) * folds.var(ddof=1))
+        p = 2 * stats.t.sf(abs(t), len(folds) - 1)
+        assert p <= table.loc[arm, "p_folds"] + 1e-9
