@@ -84,7 +84,12 @@ class StudyModule(LightningModule):
         rows = self.data.tables["train"].covariates if self.takes_covariates else None
         groups = param_groups(self.network, s.lr, s.weight_decay, rate, s.covariate_weight_decay, covariates=rows)
         make: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
-        optimizer = torch.optim.SGD(groups, momentum=s.momentum) if s.optimizer == "sgd" else make[s.optimizer](groups)
+        one_kernel = {"fused": True} if s.optimizer != "adamax" and self._fused_steps() else {}  # a step in one launch
+        optimizer = (
+            torch.optim.SGD(groups, momentum=s.momentum, **one_kernel)
+            if s.optimizer == "sgd"
+            else make[s.optimizer](groups, **one_kernel)
+        )
         steps = int(self.trainer.estimated_stepping_batches)
         if s.schedule == "constant" or (s.schedule in ("cosine", "onecycle") and steps < 8):
             return optimizer  # too few steps to go up and down in
@@ -98,6 +103,16 @@ class StudyModule(LightningModule):
             else torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.25)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _fused_steps(self) -> bool:
+        """On a card, unless gradients are scaled (float16): such an optimizer cannot be clipped in Lightning."""
+        scaled = getattr(getattr(self.trainer, "precision_plugin", None), "scaler", None) is not None
+        return self.device.type == "cuda" and not scaled
+
+    def on_fit_start(self) -> None:
+        """On a card 2-D convolutions run in channels_last, the order that its kernels are made for; same numbers."""
+        if self.device.type == "cuda":
+            in_channels_last(self.network)
 
     def on_train_epoch_start(self) -> None:
         """Random numbers of (seed, epoch), so that a resumed run draws those of the uninterrupted one."""
@@ -203,6 +218,19 @@ class StudyModule(LightningModule):
         """Keep the rows."""
         self.predictions = self._finish()
         self.mean_loss = self._losses["judged"].value
+
+
+def in_channels_last(network: nn.Module) -> None:
+    """Weights of 2-D convolutions in channels_last, which images and maps then follow; all others stay as they are.
+
+    >>> network = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv3d(8, 8, 3))
+    >>> in_channels_last(network)
+    >>> network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    True
+    """
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # Module.to(memory_format=...) refuses the five of a hybrid layer's V
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 class _Mean:

@@ -81,6 +81,14 @@ def read(
     return settings, {name: given.own[name] for name in own}
 
 
+def precision_of_a_card(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Lightning's options with bfloat16 autocast on a card, where none is said; on a CPU nothing is added."""
+    import torch
+
+    on_card = trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return {**({"precision": "bf16-mixed"} if on_card else {}), **trainer}
+
+
 def make_study(settings: Mapping[str, Any], root: str, out: Path) -> Any:
     """A study of CelebA's table, which is written into its cache, with its first weights."""
     make_settings(settings)  # names and types, before anything is read
@@ -88,6 +96,7 @@ def make_study(settings: Mapping[str, Any], root: str, out: Path) -> Any:
     cache = Path(settings["cache"]) if settings.get("cache") else out / "cache"
     places = write_study_table(root, cache, skip_absent=settings.get("on_error") == "skip")
     settings = {**places, **settings, "table": places["table"], "images": places["images"]}  # another --subject wins
+    settings["trainer"] = precision_of_a_card(settings.get("trainer") or {})
     from fusionconv.study.study import Study
 
     study = Study(**{**settings, "weights": None, "pretrained": False})
