@@ -116,6 +116,13 @@ def wrong_members(sdist: Path, wheel: Path, tracked: set[str]) -> list[str]:
     return wrong
 
 
+def relative_links(wheel: Path) -> list[str]:
+    """Links of the description that lead to a file of the repository: the index cannot follow them."""
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return re.findall(r"\]\((?!https?://|#)([^)]+)\)", archive.read(metadata).decode("utf-8"))
+
+
 def environment(folder: Path, requirements: list[str], constraints: list[str]) -> Path:
     """A new environment with the requirements; the folder of its programs."""
     run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)], folder.parent)
@@ -162,6 +169,9 @@ def main() -> None:
         if wrong := wrong_members(sdist, wheel, tracked):
             sys.exit("expected files of the repository only, and no data, got\n  " + "\n  ".join(wrong))
 
+        if links := relative_links(wheel):
+            sys.exit(f"expected absolute links in the index's description, got {links}; see pyproject.toml")
+
         constraints = [] if given.newest else ["--constraints", str(ROOT / "constraints.txt")]
         programs = environment(work / "alone", [str(wheel)], constraints)
         python = str(programs / "python")
@@ -169,7 +179,7 @@ def main() -> None:
         print(f"import fusionconv: {statistics.median(times):.1f} ms beyond import torch (median of {len(times)})")
         if statistics.median(times) > given.limit:
             sys.exit(
-                f"expected at most {given.limit:g} ms; find what is slow with python -X importtime -c 'import fusionconv'"
+                f"expected at most {given.limit:g} ms; see what is slow: python -X importtime -c 'import fusionconv'"
             )
         shutil.rmtree(work / "alone")
 
@@ -184,9 +194,8 @@ def main() -> None:
 
     text = notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), project["version"])
     (out / "RELEASE_NOTES.md").write_text(text, encoding="utf-8")
-    print(
-        f"{sdist.name}, {wheel.name} and RELEASE_NOTES.md are in {out}. To publish: uv publish {out}/*.tar.gz {out}/*.whl"
-    )
+    print(f"{sdist.name}, {wheel.name} and RELEASE_NOTES.md are in {out}")
+    print(f"to publish: uv publish {out}/*.tar.gz {out}/*.whl")
 
 
 if __name__ == "__main__":
