@@ -35,19 +35,21 @@ RESNET = {"first": "first", "layer4": "layer4", "last": "last", "all": "all", "f
 UNET = {"encoder": "encoder", "bottleneck": "bottleneck", "decoder": "decoder"}
 
 
-def networks() -> dict[str, torch.nn.Module]:
-    """The two networks, without numbers in them: shapes are enough."""
-    import torchvision
-    from monai.networks.nets import BasicUNet
-
+def build(network: str) -> torch.nn.Module:
+    """One of the two networks, without numbers in it: shapes are enough."""
     with torch.device("meta"):
-        unet = BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=(32, 32, 64, 128, 256, 32))
-        return {"ResNet-18": torchvision.models.resnet18(), "BasicUNet": unet}
+        if network == "ResNet-18":
+            import torchvision
+
+            return torchvision.models.resnet18()
+        from monai.networks.nets import BasicUNet
+
+        return BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=(32, 32, 64, 128, 256, 32))
 
 
 def added(network: str, where: str, method: str) -> tuple[int, float] | None:
     """Parameters that a method adds there, and their share of the network's own; None: it cannot be there."""
-    model = networks()[network]
+    model = build(network)
     own = sum(p.numel() for p in model.parameters())
     options = {"ignore_covariates": True} if method == "condconv" else {}
     try:
