@@ -27,6 +27,13 @@ def faces(left: dict[str, Any]) -> None:
     assert left["permuted"] < 0.80
 
 
+def brains(left: dict[str, Any]) -> None:
+    accuracy, observer = left["accuracy"], left["observer"]
+    assert observer == pytest.approx(0.75, abs=0.06)
+    assert accuracy["volume"] < observer + 0.04
+    assert min(accuracy["concat"], accuracy["film"], accuracy["hybrid"]) > observer + 0.02
+
+
 def segmentation(left: dict[str, Any]) -> None:
     dice = {arm: values.mean() for arm, values in left["scores"].items()}
     assert dice["image"] < left["floor"] < 0.85
@@ -67,6 +74,7 @@ def digits(left: dict[str, Any]) -> None:
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "plot_01_faces": faces,
     "plot_04_segmentation": segmentation,
+    "plot_05_restoration": restoration,
     "plot_06_bearings": bearings,
     "plot_07_names": names,
     "plot_08_digits": digits,
