@@ -29,6 +29,7 @@ PUBLIC = [
     "fusionconv.evaluation",
     "fusionconv.study",
     "fusionconv.errors",
+    "fusionconv.checkpoint",
 ]
 if importlib.util.find_spec("fusionconv.explain") is not None:
     PUBLIC.append("fusionconv.explain")
