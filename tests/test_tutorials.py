@@ -34,6 +34,16 @@ def brains(left: dict[str, Any]) -> None:
     assert min(accuracy["concat"], accuracy["film"], accuracy["hybrid"]) > observer + 0.02
 
 
+def dermoscopy(left: dict[str, Any]) -> None:
+    auc = left["auc"]["pooled"]
+    assert set(auc.index) == {"image", "covariates", "concat", "hybrid-first"}
+    assert auc["image"] < 0.875 + 0.06  # by construction, on 192 lesions
+    assert auc["covariates"] == pytest.approx(0.76, abs=0.09)
+    assert min(auc["concat"], auc["hybrid-first"]) > auc["covariates"] + 0.03
+    assert left["comparison"].comparisons["p"].notna().any()
+    assert "device_missing" in left["study"].encoding
+
+
 def segmentation(left: dict[str, Any]) -> None:
     dice = {arm: values.mean() for arm, values in left["scores"].items()}
     assert dice["image"] < left["floor"] < 0.85
@@ -73,6 +83,7 @@ def digits(left: dict[str, Any]) -> None:
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "plot_01_faces": faces,
+    "plot_03_dermoscopy": dermoscopy,
     "plot_04_segmentation": segmentation,
     "plot_05_restoration": restoration,
     "plot_06_bearings": bearings,
