@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fusionconv.explain.attributions import ATTRIBUTION_METHODS, Attributions, attribute, attributions
+from fusionconv.explain.diagram import plot_network
 from fusionconv.explain.effects import CovariateEffect, covariate_effect, plot_covariate_effect
 from fusionconv.explain.kernels import Kernels, kernels, plot_kernels
 
@@ -17,4 +18,5 @@ __all__ = [
     "kernels",
     "plot_covariate_effect",
     "plot_kernels",
+    "plot_network",
 ]

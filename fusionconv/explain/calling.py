@@ -17,7 +17,17 @@ from fusionconv.errors import CovariateError, ExplainError
 from fusionconv.surgery.frames import current_frame, missing_covariates
 from fusionconv.surgery.root import is_fused_root, owner_of
 
-__all__ = ["Call", "Target", "find_layer", "in_eval_mode", "name_covariates", "one_number", "ready", "unwrapped"]
+__all__ = [
+    "Call",
+    "Target",
+    "find_layer",
+    "in_eval_mode",
+    "name_covariates",
+    "one_number",
+    "ready",
+    "some",
+    "unwrapped",
+]
 
 Target = int | Callable[[Any], Tensor] | None
 
