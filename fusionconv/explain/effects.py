@@ -111,6 +111,15 @@ def covariate_effect(
     Raises:
         ExplainError: no such covariate; a model without covariates; values that are not finite numbers.
         CovariateError: the covariates do not fit.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> from fusionconv.explain import covariate_effect
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 1))
+        >>> model = fusionconv.fuse_into(net, 0, num_covariates=2, init="kaiming")
+        >>> found = covariate_effect(model, torch.randn(3, 1, 8, 8), torch.randn(3, 2), "age", names=["age", "sex"])
+        >>> type(found).__name__
+        'CovariateEffect'
     """
     with in_eval_mode(model), torch.no_grad():
         call = ready(model, x, covariates, names)

@@ -46,7 +46,6 @@ class Kernels:
 
     Example:
         >>> import torch, fusionconv
-        >>> from fusionconv.explain import kernels
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5))
         >>> model = fusionconv.fuse_into(net, 0, num_covariates=2, init="kaiming")
         >>> found = kernels(model, covariates=torch.tensor([1.0, -2.0]), names=["age", "sex"])
@@ -89,6 +88,13 @@ def kernels(
             concat act on feature maps; condconv's kernels depend on the image).
         SurgeryError: a model without any fused layer.
         CovariateError: covariates of another K, or NaN.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> layer = fusionconv.HybridConv2d(3, 8, 5, num_covariates=2, init="kaiming")
+        >>> found = kernels(layer, covariates=[0.5, 1.0])
+        >>> type(found).__name__
+        'Kernels'
     """
     name, found = _layer(unwrapped(model), layer)
     labels = name_covariates(names, found.num_covariates)

@@ -145,6 +145,13 @@ def summary(
 
     Raises:
         SurgeryError: an ``input_size`` that is no size; both it and ``x``; parameters without a shape yet.
+
+    Example:
+        >>> import torch, fusionconv
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False))
+        >>> found = fusionconv.summary(fusionconv.fuse_into(net, 0, num_covariates=2))
+        >>> [(layer.name, layer.method) for layer in found.layers]
+        [('0', 'hybrid')]
     """
     if not isinstance(model, nn.Module):
         raise SurgeryError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
