@@ -1,4 +1,4 @@
-"""The console command ``fusionconv``: inspect, compare, fit, predict, report, explain, serve, robustness, ..."""
+"""The console command ``fusionconv``: inspect, compare, fit, predict, report, explain, diagram, serve, and others."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "answers of a finished study's networks for new rows",
     "report": "write the tables and the report of a study again; or test two studies against each other",
     "explain": "what an arm's network does with image and covariates, as figures",
+    "diagram": "a network as blocks, and where its covariates enter, as a drawing",
     "serve": "a page in the browser: move the covariates of an image and see what the networks say",
     "robustness": "an arm's metrics on turned images, and with each image's pixels in a random order",
     "lr-find": "train an arm for some steps at rising rates: the curve, and a rate to start from",
@@ -109,6 +110,10 @@ def _run(command: str, words: list[str]) -> int:
         from fusionconv.study.robustness import check_robustness
 
         print(check_robustness(**own).to_string(index=False, float_format="{:.4g}".format))
+    elif command == "diagram":
+        from fusionconv.study.diagram import draw_diagram
+
+        print(draw_diagram(**own))
     elif command == "explain":
         from fusionconv.study.explain import explain_arm
 

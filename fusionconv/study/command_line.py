@@ -58,6 +58,22 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "out": (None, "folder of the figures; default: STUDY/explain/ARM"),
         "difference": ([], "images out: a covariate and two values, such as age 60 80: what it changes in the answer"),
         "nifti": (False, "3-D: also write the attributions as NIfTI, on the voxels of the images' files"),
+        "method": (
+            "integrated_gradients",
+            "of the attributions: integrated_gradients, grad_cam, guided_backprop or occlusion",
+        ),
+    },
+    "diagram": {
+        "network": (None, "network to draw, such as torchvision:resnet18, timm:resnet18 or package.module:function"),
+        "study": (None, "folder of a finished comparison, in place of --network: its network and its covariates"),
+        "arm": ("image", "the arm that is drawn, such as hybrid@first, or {arm: ..., rank: 2}"),
+        "covariates": ([], "names of the covariates, in the order of the vector"),
+        "image_size": ([224, 224], "height and width, or three sizes in 3-D"),
+        "channels": (3, "of the images"),
+        "num_outputs": (1, "of the last layer"),
+        "network_options": ({}, "further arguments of the network, such as depth=18"),
+        "title": (None, "above the drawing; default: none"),
+        "out": ("network.svg", "file: .svg, .pdf or .png"),
     },
     "serve": {
         "study": (None, "folder of a finished comparison; default: the demo study, made here if it is not there"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fusionconv.errors import StudyError
+from fusionconv.errors import ExplainError, StudyError
+from fusionconv.explain.calling import find_layer, some
 from fusionconv.study.folds import FoldData
 from fusionconv.study.inputs import picture
 from fusionconv.study.predict import Predictor
@@ -25,12 +25,11 @@ def layer_outputs(
     Raises:
         StudyError: no such layer; one whose output is no map; one that is not called.
     """
+    try:
+        find_layer(predictor.network, layer)
+    except ExplainError as error:
+        raise StudyError(str(error)) from None
     modules = dict(predictor.network.named_modules())
-    if not layer or layer not in modules:
-        names = [name for name in modules if name]
-        near = difflib.get_close_matches(layer, names, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are {_some(names)}"
-        raise StudyError(f"layer: expected a layer of the network, got {layer!r}{hint}")
     found: list[Any] = []
     given: list[tuple[str, int]] = []
 
@@ -54,7 +53,7 @@ def layer_outputs(
         kind = "no call of it" if not found else tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise StudyError(
             f"layer: expected a layer whose output is (N, C, {'x, y, z' if images.ndim == 5 else 'height, width'}), "
-            f"got {kind} of {layer!r}; take one of {_some(list(dict.fromkeys(name for name, _ in given)))}"
+            f"got {kind} of {layer!r}; take one of {some(list(dict.fromkeys(name for name, _ in given)))}"
         )
     return maps.detach().float()
 
@@ -95,7 +94,3 @@ def feature_maps(predictor: Predictor, data: FoldData, layer: str, rows: int = 6
     size = " x ".join(map(str, maps.shape[2:]))
     figure.suptitle(f"{layer}: {len(chosen)} of {maps.shape[1]} channels, {size}; test images", fontsize=9)
     return figure
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "none"

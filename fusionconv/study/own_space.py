@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fusionconv.errors import ImageError
+from fusionconv.explain.nifti import write_nifti
 from fusionconv.study.image_options import ImageOptions
 from fusionconv.study.pictures import centre, pad, read_picture, scaled_size
 from fusionconv.study.tasks import ImageTask, Segmentation
@@ -99,13 +100,7 @@ def on_picture_grid(values: np.ndarray, own: tuple[int, ...], options: ImageOpti
 
 
 def _volume(path: Path, values: np.ndarray, affine: Any) -> Path:
-    import nibabel as nib
-
-    path = path if path.name.endswith(".nii.gz") else path.with_name(f"{path.name}.nii.gz")
-    image = nib.Nifti1Image(values[0] if len(values) == 1 else np.moveaxis(values, 0, -1), affine)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, path)
-    return path
+    return write_nifti(path, values[0] if len(values) == 1 else np.moveaxis(values, 0, -1), affine)
 
 
 def _picture(path: Path, values: np.ndarray, bits: np.dtype[Any]) -> Path:
