@@ -66,7 +66,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
     "diagram": {
         "network": (None, "network to draw, such as torchvision:resnet18, timm:resnet18 or package.module:function"),
         "study": (None, "folder of a finished comparison, in place of --network: its network and its covariates"),
-        "arm": ("image", "the arm that is drawn, such as hybrid@first, or {arm: ..., rank: 2}"),
+        "arm": ("image", "the arm that is drawn, such as hybrid@first"),
         "covariates": ([], "names of the covariates, in the order of the vector"),
         "image_size": ([224, 224], "height and width, or three sizes in 3-D"),
         "channels": (3, "of the images"),
