@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"wrote {write_page(options.files, options.out)}")
         return
     if options.files:
-        sys.exit(f"error: {options.measure} takes no files (came {options.files[0]}); did you mean page?")
+        sys.exit(f"error: {options.measure} takes no files (got {options.files[0]}); did you mean page?")
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device cuda: torch finds no CUDA card here; leave --device out, or use cpu")

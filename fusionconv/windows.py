@@ -107,7 +107,7 @@ class WindowPredictor:
             )
         if images and max(images) >= rows:
             raise CovariateError(
-                f"covariates must have one row per volume: a window of volume {max(images)} (counted from 0) came, and "
+                f"covariates must have one row per volume: a window is of volume {max(images)} (from 0), and "
                 f"there are {rows} rows"
             )
         return images

@@ -25,7 +25,7 @@ WAYS = ("loop", "grouped", "chunked", "tiled", "stacked", "scaled", "distinct", 
 HEAD = """\
 # What a hybrid layer costs
 
-Made by `python -m benchmarks page {files}`; do not edit. How things are measured stands in
+Made by `python -m benchmarks page {files}`; do not edit. How things are measured is in
 [benchmarks/README.md](../benchmarks/README.md): all ways take turns in one process, a figure is the median over rounds
 of (its time / the plain layer's time in the same round). **1.00 is an ordinary convolution.** Bold: beyond the goal.
 """
@@ -52,7 +52,7 @@ yet one ordinary convolution a sample (`loop` in its row), and grouped ones more
 whatever the kernels. Of a whole training step that is little (ResNet-50's row in the table of networks).
 
 A layer that scales feature maps (`film`, `daft`) makes no kernels and has no such bound; what it cannot do instead
-stands in [methods.md](methods.md) and [choosing.md](choosing.md).
+is in [methods.md](methods.md) and [choosing.md](choosing.md).
 
 **Not there**: a kernel of our own for GPUs that forms kernel_i on the fly. Importing fusionconv takes 27 to 43 ms of
 processor time beyond torch's (six fresh processes, bytecode cached, the same CPU, busy with other work).
@@ -68,7 +68,7 @@ def write_page(files: Sequence[Path], out: Path) -> Path:
             found[result["device"], result["measure"]] = result
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FusionError(
-                f"{file}: expected a JSON file written by `python -m benchmarks MEASURE --json FILE`, came {error!r}"
+                f"{file}: expected a JSON file written by `python -m benchmarks MEASURE --json FILE`, got {error!r}"
             ) from None
     if not found:
         raise FusionError("page needs the JSON files of at least one measurement")

@@ -23,7 +23,7 @@ class Case:
     """A network and the way to run it.
 
     Attributes:
-        library, group, name: where it stands in the table.
+        library, group, name: where it is in the table.
         build: shape of one sample -> the network, with random weights.
         shapes: shapes of one sample, smallest first; the first that the network takes is used.
         extra: (batch, shape) -> further inputs, each with one row per sample, behind the first.

@@ -55,7 +55,7 @@ class PlainError(Exception):
 
 
 def check(case: Case) -> Record:
-    """Run every check on ``case``. What goes wrong stands in the record; only interrupts and time-outs are raised.
+    """Run every check on ``case``. What goes wrong is in the record; only interrupts and time-outs are raised.
 
     The record's ``status`` is "pass", "refused" (no convolution can be fused, with the reasons), "fail" (the fused
     network is wrong, or raises where the plain one does not) or "error" (the plain network does not run here).

@@ -45,7 +45,7 @@ def load(
 ) -> tuple[nn.Module, CovariateEncoder | None]:
     """Fuse ``backbone`` as the saved model was, and fill it with the saved numbers.
 
-    What came must be what was saved (sizes, sha256), and the backbone must be the network that was fused: same class,
+    The files must be those that were saved (sizes, sha256), and the backbone the network that was fused: same class,
     keys, shapes and dtypes, and the same settings of its layers (stride, padding, groups, eps, kind of activation ...).
     Everything is checked first; a call that raises has changed nothing. Not seen by the check is what the network's
     own code does, and buffers that are not in its state dict.

@@ -28,7 +28,7 @@ class LayerPlan:
     method: str = "hybrid"
 
     def entry(self) -> dict[str, Any]:
-        """As it stands in fusion.json: the options beside the name."""
+        """As fusion.json has it: the options beside the name."""
         return {"name": self.name, "kind": self.kind, **self.options, "method": self.method}
 
     def new_shapes(self, layer: nn.Module, num_covariates: int) -> dict[str, tuple[int, ...]]:

@@ -48,11 +48,11 @@ def settings_of(model: nn.Module, owner: Owner | None = None) -> dict[str, dict[
     return found
 
 
-def differences(saved: dict[str, dict[str, Any]], came: dict[str, dict[str, Any]]) -> list[str]:
+def differences(saved: dict[str, dict[str, Any]], got: dict[str, dict[str, Any]]) -> list[str]:
     """What differs between the settings of the saved network and those of a backbone, in words; [] if nothing."""
     found = []
-    for name in [*saved, *(n for n in came if n not in saved)]:
-        a, b = saved.get(name), came.get(name)
+    for name in [*saved, *(n for n in got if n not in saved)]:
+        a, b = saved.get(name), got.get(name)
         if a is None or b is None:
             there, here = ("none" if s is None else f"a {s['kind']}" for s in (a, b))
             found.append(f"layer {name!r}: expected {there}, got {here}")

@@ -98,7 +98,7 @@ def _bin(p: Floats, bins: int) -> Ints:
 
 
 def _binary(target: Any, probability: Any) -> tuple[Floats, Any]:
-    """Probabilities (n,) and what came true: of class 1 as they are, of several classes those of the top class."""
+    """Probabilities (n,) and what happened: of class 1 as they are, of several classes those of the top class."""
     p = require_probabilities(probability)
     if p.ndim == 1:
         right = require_labels(target, "target")

@@ -219,7 +219,7 @@ class CovariateLayer(nn.Module):
         """Raise unless ``x`` is a batch: torch's layers also take one image, whose channels would pass for rows here.
 
         Raises:
-            ValueError: the shape that was expected and the one that came.
+            ValueError: the shape that was expected and the one it got.
         """
         if self.PLAIN is nn.Linear:
             if x.ndim < 2:
@@ -278,7 +278,7 @@ def variants(
 ) -> None:
     """Make ``method``'s variant of each class in ``plain`` (`Film` of Conv2d: FilmConv2d), and `VARIANTS` of them.
 
-    They stand in the module of ``method``, where pickle looks for them. ``bases`` names another base than the plain
+    They are in the module of ``method``, where pickle looks for them. ``bases`` names another base than the plain
     class itself.
     """
     module = sys.modules[method.__module__]

@@ -25,7 +25,7 @@ class Daft(Modulated):
     (its authors' default), tanh or sigmoid, the shift has none, and C2 starts as any linear layer, which changes a
     pretrained network from the first step on. Here, by default, C2 = 0 at the start and ``alpha = 1 + a``,
     ``1 + tanh(a)`` or ``2 sigmoid(a)``, so that the layer is the one that it was; ``identity=False`` gives the
-    published form and start. The published module stands in the last residual block of a 3-D network (its authors
+    published form and start. The published module is in the last residual block of a 3-D network (its authors
     tried several places there) and transforms the maps that it is given; here these are the convolution's own output.
 
     The scale and shift depend on the image: `merge` refuses.

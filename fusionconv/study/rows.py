@@ -70,7 +70,7 @@ class Rows:
 
         Args:
             store: of these rows.
-            option: ``images`` or ``target``, that the files came by; for messages.
+            option: ``images`` or ``target``, that named the files; for messages.
             on_error: fail or skip.
 
         Raises:
@@ -154,7 +154,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
 
 
 def _before(table: str) -> list[tuple[str, int, str]]:
-    """What became of rows before they came into the table: TABLE.flow.csv beside it (step, rows, detail), if any."""
+    """What happened to rows before they were in the table: TABLE.flow.csv beside it (step, rows, detail), if any."""
     path = Path(table).with_suffix(".flow.csv")
     if not path.is_file():
         return []

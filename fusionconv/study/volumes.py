@@ -209,7 +209,7 @@ def _open(path: Path) -> Any:
 
 
 def _check_raw(path: Path, image: Any) -> None:
-    """The voxel sizes as they stand in the file: nibabel makes 1 of 0 and 2 of -2 when it reads."""
+    """The voxel sizes as the file has them: nibabel makes 1 of 0 and 2 of -2 when it reads."""
     import nibabel as nib
     from nibabel.openers import ImageOpener
 

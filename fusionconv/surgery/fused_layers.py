@@ -1,4 +1,4 @@
-"""The fusion layers as they stand inside a fused network: called with the image alone, covariates from the frame.
+"""The fusion layers as they are inside a fused network: called with the image alone, covariates from the frame.
 
 Fusing changes the class of the existing module and adds the covariate parameters; nothing else is touched. So
 parameters, hooks, names and every reference to the module (also under a second name) stay what they were.

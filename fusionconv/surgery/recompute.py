@@ -1,7 +1,7 @@
 """Exact recomputation: the autograd nodes that may run layers again know the call that they were made in.
 
 Activation checkpointing (also inside torchvision's DenseNet, MONAI's SwinUNETR, timm) runs layers again during
-backward, long after their call has ended. torch >= 2.15 tells of new autograd nodes, and which one runs. Two kinds run
+backward, long after their call has ended. torch >= 2.15 reports new autograd nodes, and which one runs. Two kinds run
 Python code in backward: those of autograd functions written in Python (reentrant checkpointing), and those that unpack
 tensors which were saved under hooks (non-reentrant checkpointing). They keep the frame in their ``metadata``; a layer
 that runs in backward asks the running node, or the one around it. Nothing has to be taken off again: a backward pass

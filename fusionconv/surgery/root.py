@@ -218,7 +218,7 @@ def _with_covariates(parameters: list[P]) -> list[P]:
 
 
 def _declare(parameters: list[P]) -> list[str]:
-    """The parameters as they stand in a ``def``, each default by the name ``_default_<parameter>``."""
+    """The parameters as a ``def`` has them, each default by the name ``_default_<parameter>``."""
     words, star = [], False
     for i, p in enumerate(parameters):
         if p.kind is P.KEYWORD_ONLY and not star:
@@ -234,7 +234,7 @@ def _declare(parameters: list[P]) -> list[str]:
 
 
 def _pass_on(parameters: list[P]) -> list[str]:
-    """The parameters as they stand in the call of the original forward."""
+    """The parameters as the call has them of the original forward."""
     words = []
     for p in parameters:
         if p.kind is P.VAR_POSITIONAL:

@@ -46,7 +46,7 @@ def refuse_wrapped_root(model: object) -> None:
         raise SurgeryError(f"{type(model).__name__} {own}")
     if _inside_a_living_ddp(model):
         raise SurgeryError(
-            f"{type(model).__name__} stands inside a DistributedDataParallel, which would never average the gradients "
+            f"{type(model).__name__} is inside a DistributedDataParallel, which would never average the gradients "
             f"of the new parameters: each process would learn its own; {FIRST_FUSE}, or copy.deepcopy what is inside"
         )
 

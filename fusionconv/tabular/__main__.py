@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 2 with a message on standard error."""
     parser = argparse.ArgumentParser(prog="python -m fusionconv.tabular", description="Covariate tables.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("inspect", help="what stands in a table", description=_DESCRIPTION)
+    command = commands.add_parser("inspect", help="what is in a table", description=_DESCRIPTION)
     command.add_argument("file", metavar="FILE", help="CSV, TSV (the separator is found out), Excel or Parquet")
     command.add_argument("--target", metavar="COL", help="the column to predict")
     command.add_argument("--columns", metavar="COL", nargs="+", help="look at these columns only")

@@ -128,7 +128,7 @@ def _require_baseline_age(frame: pd.DataFrame, where: str) -> None:
     grown = ((ages.transform("max") - ages.transform("min")) > 1).to_numpy(bool)
     if grown.any():
         raise TableError(
-            f"{where}: column 'AGE': expected the age at baseline, the same in all rows of a subject, came an age that "
+            f"{where}: column 'AGE': expected the age at baseline, the same in all rows of a subject, got an age that "
             f"differs by more than a year {few_rows(frame['AGE'], grown)}; it may be the age at the visit, to which no "
             "time may be added: take ADNIMERGE.csv itself"
         )

@@ -219,7 +219,7 @@ def _has(text: object, pattern: str | None) -> bool:
 def _searched(search: pd.DataFrame, files: pd.DataFrame, description: str | None) -> tuple[pd.DataFrame, list[Line]]:
     """The files that the search CSV lists, with its dates and descriptions; and what is only in one of the two."""
     if description is not None and "description" not in search.columns:
-        raise TableError("search: expected a column Description to choose by, came none; download the CSV with it")
+        raise TableError("search: expected a column Description to choose by, got none; download the CSV with it")
     if "description" not in search.columns:
         search = search.assign(description=float("nan"))
     lines: list[Line] = []

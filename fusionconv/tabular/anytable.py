@@ -79,7 +79,7 @@ def read_table(
     {'id': ['007', '008'], 'age': [61.5, nan], 'note': ['a; b', 'c']}
     """
     if decimal not in (".", ","):
-        raise TableError(f"decimal: expected '.' or ',', came {decimal!r}")
+        raise TableError(f"decimal: expected '.' or ',', got {decimal!r}")
     where = str(path)
     data = read_data(path, _EXPECTED)
     if data[:4] == b"PAR1":
@@ -109,13 +109,13 @@ def _decode(data: bytes, where: str, encoding: str | None) -> str:
     try:
         return decode_text(data, where, _EXPECTED, encoding or "utf-8-sig")
     except LookupError:
-        raise TableError(f"encoding: expected a name that Python knows, such as 'latin-1', came {encoding!r}") from None
+        raise TableError(f"encoding: expected a name that Python knows, such as 'latin-1', got {encoding!r}") from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         at = f"byte 0x{data[error.start]:02x} in line {line}"
         if encoding is not None:
             raise TableError(
-                f"{where}: expected text in {encoding}, came other bytes ({at}); leave encoding out, or give the right "
+                f"{where}: expected text in {encoding}, got other bytes ({at}); leave encoding out, or give the right "
                 "one"
             ) from None
     try:
@@ -146,7 +146,7 @@ def _separator(text: str, where: str) -> str:
     best = claims[max(claims)] if claims else [","]
     if len(best) > 1:
         raise TableError(
-            f"{where}: expected one separator between the columns, came {' and '.join(map(repr, best))}, which part "
+            f"{where}: expected one separator between the columns, got {' and '.join(map(repr, best))}, which part "
             "the rows equally well (decimal commas?); say which with sep="
         )
     return best[0]
@@ -204,7 +204,7 @@ def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> lis
         names = zipfile.ZipFile(io.BytesIO(data)).namelist() if zipfile.is_zipfile(io.BytesIO(data)) else []
         if "xl/workbook.xml" not in names:
             came = f"a zip archive{f' of {names[:3]}' if names else ', cut off'}"
-            raise TableError(f"{where}: expected {_EXPECTED}, came {came}; unpack it and give the path of the table")
+            raise TableError(f"{where}: expected {_EXPECTED}, got {came}; unpack it and give the path of the table")
     try:
         sheets = pd.read_excel(
             io.BytesIO(data), sheet_name=None, header=None, dtype=object, keep_default_na=False, na_values=[]
@@ -212,23 +212,23 @@ def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> lis
     except ImportError as error:
         package = '"fusionconv[tabular]"' if data[:2] == b"PK" else "xlrd"
         raise TableError(
-            f"{where}: expected the package that reads this kind of Excel file, came none; pip install {package}, or "
+            f"{where}: expected the package that reads this kind of Excel file, got none; pip install {package}, or "
             "save the table as CSV"
         ) from error
     except Exception as error:
         raise TableError(
-            f"{where}: expected an Excel file, came a damaged one ({type(error).__name__}: {error}); save it again"
+            f"{where}: expected an Excel file, got a damaged one ({type(error).__name__}: {error}); save it again"
         ) from error
     filled = {str(name): table for name, table in sheets.items() if table.size}
     if sheet is not None:
         require_names([sheet], list(filled), "sheet", where)
     elif len(filled) > 1:
         raise TableError(
-            f"{where}: expected one sheet with something in it, came {len(filled)}: {', '.join(map(repr, filled))}; "
+            f"{where}: expected one sheet with something in it, got {len(filled)}: {', '.join(map(repr, filled))}; "
             "say which with sheet=..."
         )
     if not filled:
-        raise TableError(f"{where}: expected {_EXPECTED}, came an Excel file with nothing in it; give the right file")
+        raise TableError(f"{where}: expected {_EXPECTED}, got an Excel file with nothing in it; give the right file")
     values = next(iter(filled.values())) if sheet is None else filled[sheet]
 
     def cell(value: object) -> str:
@@ -245,11 +245,11 @@ def _parquet(data: bytes, where: str) -> pd.DataFrame:
         frame = pd.read_parquet(io.BytesIO(data))
     except ImportError as error:
         raise TableError(
-            f'{where}: expected the package pyarrow to read Parquet, came none; pip install "fusionconv[tabular]"'
+            f'{where}: expected the package pyarrow to read Parquet, got none; pip install "fusionconv[tabular]"'
         ) from error
     except Exception as error:
         raise TableError(
-            f"{where}: expected a Parquet file, came a damaged one ({type(error).__name__}); write it again"
+            f"{where}: expected a Parquet file, got a damaged one ({type(error).__name__}); write it again"
         ) from error
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
@@ -258,7 +258,7 @@ def _parquet(data: bytes, where: str) -> pd.DataFrame:
         if isinstance(dtype, pd.CategoricalDtype) and not dtype.ordered and is_text(dtype.categories.to_series()):
             frame[name] = frame[name].astype(object)  # how it was stored says nothing of what it is
     if frame.empty:
-        raise TableError(f"{where}: expected rows, came none ({len(frame.columns)} columns); give the right file")
+        raise TableError(f"{where}: expected rows, got none ({len(frame.columns)} columns); give the right file")
     return frame.reset_index(drop=True)
 
 
@@ -268,7 +268,7 @@ def _from_rows(rows: list[list[Any]], where: str) -> pd.DataFrame:
     body = [row for row in rows[1:] if any(str(v).strip() for v in row) or len(names) == 1]
     if not body:
         raise TableError(
-            f"{where}: expected rows after the header, came none (the header is {_short(names)}); the file is cut off "
+            f"{where}: expected rows after the header, got none (the header is {_short(names)}); the file is cut off "
             "or has no header: give the right file, or put the names of the columns into its first line"
         )
     columns = [[v.strip() for v in column] for column in zip(*body, strict=True)]
@@ -282,7 +282,7 @@ def _from_rows(rows: list[list[Any]], where: str) -> pd.DataFrame:
     if twice := sorted({n for n in kept if kept.count(n) > 1}):
         places = "; ".join(f"{n!r} in columns {[i + 1 for i in keep if names[i] == n]}" for n in twice[:5])
         raise TableError(
-            f"{where}: expected each column name once, came {places}; rename or remove all but one of them, so that it "
+            f"{where}: expected each column name once, got {places}; rename or remove all but one of them, so that it "
             "is clear which values are meant"
         )
     return pd.DataFrame({names[i]: pd.Series(columns[i], dtype=object) for i in keep})

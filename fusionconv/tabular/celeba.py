@@ -64,14 +64,14 @@ def read_celeba_attributes(path: str | os.PathLike[str]) -> pd.DataFrame:
         if not set(names) & set(CELEBA_ATTRIBUTES):
             raise TableError(
                 f"{path}, line 1: expected the number of rows (official text file) or the header "
-                f"'image_id,5_o_Clock_Shadow,...' (CSV edition), came {_short(lines[0])}; "
+                f"'image_id,5_o_Clock_Shadow,...' (CSV edition), got {_short(lines[0])}; "
                 "this is another file or its first line is lost: download it again"
             )
     _require_official_names(names, path)
     skip = 2 if counted else 1
     if counted and int(first[0]) != len(lines) - skip:
         raise TableError(
-            f"{path}: expected {int(first[0])} rows as line 1 says, came {len(lines) - skip} (the last line is "
+            f"{path}: expected {int(first[0])} rows as line 1 says, got {len(lines) - skip} (the last line is "
             f"{_short(lines[-1])}); the file is cut off or was edited: download it again or mend line 1"
         )
     table = _read_rows(lines, skip, names, path)
@@ -82,7 +82,7 @@ def read_celeba_attributes(path: str | os.PathLike[str]) -> pd.DataFrame:
     if minus.any() and zero.any():
         at_minus, at_zero = int(minus.any(axis=1).argmax()), int(zero.any(axis=1).argmax())
         raise TableError(
-            f"{path}: expected values -1/1 or values 0/1, came both: -1 first in line {at_minus + skip + 1}, 0 first "
+            f"{path}: expected values -1/1 or values 0/1, got both: -1 first in line {at_minus + skip + 1}, 0 first "
             f"in line {at_zero + skip + 1} ({minus.sum()} times -1, {zero.sum()} times 0); a 0 may mean 'no' or "
             "'unknown', so nothing is guessed: mend the file or download it again"
         )
@@ -163,7 +163,7 @@ def _require_official_names(names: list[str], path: str | os.PathLike[str]) -> N
         for label, found in (("missing", missing), ("not among the 40", others), ("twice", twice)):
             came += [f"{label}: {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}"] if found else []
         raise TableError(
-            f"{path}: expected the 40 official attribute names, came {'; '.join(came)}. "
+            f"{path}: expected the 40 official attribute names, got {'; '.join(came)}. "
             "Rename or drop the columns, or download the file again"
         )
 
@@ -174,14 +174,14 @@ def _read_rows(lines: list[str], skip: int, names: list[str], path: str | os.Pat
     # cell; here each value is held to -1, 0, 1 or a whole number afterwards (_require).
     rows = lines[skip:]
     if not rows:
-        raise TableError(f"{path}: expected rows after the header, came none; the file is cut off: download it again")
+        raise TableError(f"{path}: expected rows after the header, got none; the file is cut off: download it again")
     comma = "," in rows[0]
     width = 1 + len(names)
     for number, row in enumerate(rows, skip + 1):
         if (came := len(row.split("," if comma else None))) != width:
             raise TableError(
                 f"{path}, line {number}: expected {width} entries (a file name and {len(names)} value"
-                f"{'s' if len(names) > 1 else ''}), came {came}: {_short(row)}; "
+                f"{'s' if len(names) > 1 else ''}), got {came}: {_short(row)}; "
                 "the file is cut off or was edited: mend that line or download it again"
             )
     text = "\n".join(rows)
@@ -200,7 +200,7 @@ def _read_rows(lines: list[str], skip: int, names: list[str], path: str | os.Pat
         at = int(again.to_numpy().argmax())
         before = int((files == files[at]).to_numpy().argmax())
         raise TableError(
-            f"{path}: expected every file name once, came {files[at]!r} in lines {before + skip + 1} and "
+            f"{path}: expected every file name once, got {files[at]!r} in lines {before + skip + 1} and "
             f"{at + skip + 1} ({again.sum()} repeated in all); remove the repeated rows"
         )
     return table[names].set_index(pd.Index(files, name="file"))
@@ -225,5 +225,5 @@ def _require(
         at, name = min(bad)
         raise TableError(
             f"{path}, line {at + skip + 1}: expected {expected} for {name} of {table.index[at]}, "
-            f"came {str(table[name].iloc[at])!r}; give the right file, download it again, or mend that line"
+            f"got {str(table[name].iloc[at])!r}; give the right file, download it again, or mend that line"
         )

@@ -60,7 +60,7 @@ def read_celeba(
     folder = next((f for f in (Path(root, "celeba"), Path(root)) if (f / "img_align_celeba").is_dir()), None)
     if folder is None:
         raise FileNotFoundError(
-            f"expected a folder with img_align_celeba/ (or celeba/img_align_celeba/) at {root}, came none; unpack "
+            f"expected a folder with img_align_celeba/ (or celeba/img_align_celeba/) at {root}, got none; unpack "
             "img_align_celeba.zip there"
         )
     where = str(folder)
@@ -92,7 +92,7 @@ def read_celeba(
         if file.endswith((".jpg", ".jpeg", ".png")):
             lines.append(("image without row", None, "", str(images / file), "list_attr_celeba does not list it"))
     if target is not None and target not in attributes.columns:
-        raise TableError(f"{where}: expected one of CelebA's 40 attributes as target, came {target!r}; name one")
+        raise TableError(f"{where}: expected one of CelebA's 40 attributes as target, got {target!r}; name one")
     frame.insert(0, "subject", people)
     frame.insert(1, "session", "")
     return give(tidy(frame, where, target), make_report(lines), where, report)

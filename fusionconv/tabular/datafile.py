@@ -34,8 +34,8 @@ def read_text(path: str | os.PathLike[str], expected: str) -> str:
     try:
         return decode_text(data, path, expected, "utf-8-sig")
     except UnicodeDecodeError as error:
-        came = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
-        raise _refusal(path, expected, came, "save it as UTF-8") from None
+        got = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
+        raise _refusal(path, expected, got, "save it as UTF-8") from None
 
 
 def read_data(path: str | os.PathLike[str], expected: str) -> bytes:
@@ -48,9 +48,9 @@ def read_data(path: str | os.PathLike[str], expected: str) -> bytes:
     path = Path(path)
     if not path.is_file():
         siblings = sorted(p.name for p in path.parent.iterdir() if p.is_file()) if path.parent.is_dir() else []
-        came = "a folder" if path.is_dir() else "no such file"
+        got = "a folder" if path.is_dir() else "no such file"
         hint = did_you_mean(path.name, siblings) or "; give the path of the file itself, or download it first"
-        raise FileNotFoundError(f"expected {expected} at {path}, came {came}{hint}")
+        raise FileNotFoundError(f"expected {expected} at {path}, got {got}{hint}")
     data = path.read_bytes()
     if not data.removeprefix(b"\xef\xbb\xbf").strip() or data in _UTF16:
         raise _refusal(path, expected, "an empty file", "delete it and download it again")
@@ -66,7 +66,7 @@ def read_data(path: str | os.PathLike[str], expected: str) -> bytes:
             "delete it and download the file again later, by hand in a browser, or from another mirror",
         )
     if start.startswith(b"version https://git-lfs"):
-        do = "run `git lfs pull` where it came from"
+        do = "run `git lfs pull` in its clone"
         raise _refusal(path, expected, "a Git LFS pointer, not the file itself", do)
     return data
 
@@ -86,5 +86,5 @@ def decode_text(data: bytes, path: str | os.PathLike[str], expected: str, encodi
     return text if end < 0 else text[:end]
 
 
-def _refusal(path: str | os.PathLike[str], expected: str, came: str, do: str) -> TableError:
-    return TableError(f"{path}: expected {expected}, came {came}; {do}")
+def _refusal(path: str | os.PathLike[str], expected: str, got: str, do: str) -> TableError:
+    return TableError(f"{path}: expected {expected}, got {got}; {do}")

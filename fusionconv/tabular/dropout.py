@@ -89,11 +89,11 @@ class CovariateDropout(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(encoder, CovariateEncoder):
-            raise TableError(f"expected a fitted CovariateEncoder, came {type(encoder).__name__}")
+            raise TableError(f"expected a fitted CovariateEncoder, got {type(encoder).__name__}")
         probabilities: Mapping[str, float] = {"p_row": p_row, "p_value": p_value}
         for name, p in probabilities.items():
             if not 0 <= p <= 1:
-                raise CovariateError(f"expected {name} between 0 and 1, came {p!r}")
+                raise CovariateError(f"expected {name} between 0 and 1, got {p!r}")
         self.p_row, self.p_value, self.generator = float(p_row), float(p_value), generator
         groups = encoder.groups.values()
         numbers = [number for number, place in enumerate(groups) for _ in range(place.start, place.stop)]
@@ -108,7 +108,7 @@ class CovariateDropout(nn.Module):
         """
         if covariates.ndim != 2 or covariates.shape[1] != len(self.group) or not covariates.is_floating_point():
             raise CovariateError(
-                f"expected floating-point covariates of shape (N, {len(self.group)}), came {tuple(covariates.shape)} "
+                f"expected floating-point covariates of shape (N, {len(self.group)}), got {tuple(covariates.shape)} "
                 f"of {covariates.dtype}; give what the encoder's transform made"
             )
         if not self.training or (self.p_row == 0 and self.p_value == 0):

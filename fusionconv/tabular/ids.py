@@ -115,6 +115,6 @@ def require_unique_index(frame: pd.DataFrame, what: str) -> None:
     if not frame.index.is_unique:
         twice = frame.index[frame.index.duplicated()].unique()
         raise TableError(
-            f"expected each row of the table to have an index label of its own, came {len(twice)} labels several times"
+            f"expected each row of the table to have an index label of its own, got {len(twice)} labels several times"
             f": {first_few(twice)}; {what} names rows by label: use frame.reset_index(drop=True)"
         )

@@ -81,7 +81,7 @@ def match_images(
     require_subjects(rows, "rows")
     require_subjects(files, "files")
     if both := [c for c in files.columns if c in rows.columns and c not in _FIRST]:
-        raise TableError(f"rows and files: expected different columns, came {both} in both; rename them in one")
+        raise TableError(f"rows and files: expected different columns, got {both} in both; rename them in one")
     require_unique(rows, ["subject", "session"], "rows")
     missing: list[Line] = []
     lines: list[Line] = []
@@ -152,9 +152,9 @@ def tidy(frame: pd.DataFrame, where: str, target: str | None = None) -> pd.DataF
     if target is not None:
         require_columns(frame, [target], where)
         if target in _FIRST:
-            raise TableError(f"{where}: expected a covariate as target, came {target!r}; name another column")
+            raise TableError(f"{where}: expected a covariate as target, got {target!r}; name another column")
         if target != "target" and "target" in frame.columns:
-            raise TableError(f"{where}: expected one target, came {target!r} and a column 'target'; rename the column")
+            raise TableError(f"{where}: expected one target, got {target!r} and a column 'target'; rename the column")
     rest = [c for c in frame.columns if c not in (*_FIRST, target)]
     ordered = frame[[*_FIRST, *rest, *([target] if target else [])]].rename(columns={target: "target"})
     ordered = settle(ordered.reset_index(drop=True))
@@ -172,7 +172,7 @@ def require_unique(frame: pd.DataFrame, names: Sequence[str], where: str) -> Non
             for label, *values in frame.loc[again, list(names)].iloc[:4].itertuples()
         ]
         raise TableError(
-            f"{where}: expected one row for each {' and '.join(names)}, came several in {again.sum()} of {len(frame)} "
+            f"{where}: expected one row for each {' and '.join(names)}, got several in {again.sum()} of {len(frame)} "
             f"rows, first at {', '.join(shown)}; which one is right is not guessed: remove the others"
         )
 
@@ -181,7 +181,7 @@ def require_subjects(frame: pd.DataFrame, where: str) -> None:
     """Raise where a row does not say whose it is."""
     if (nobody := frame["subject"].isna().to_numpy(bool)).any():
         raise TableError(
-            f"{where}: expected a subject in every row, came none {few_rows(frame['subject'], nobody)}; without it a "
+            f"{where}: expected a subject in every row, got none {few_rows(frame['subject'], nobody)}; without it a "
             "split cannot keep a person on one side: fill it in or drop these rows"
         )
 
@@ -206,7 +206,7 @@ def find_files(root: str | os.PathLike[str], suffixes: Collection[str], *, what:
         FileNotFoundError: ``root`` is no folder.
     """
     if not Path(root).is_dir():
-        raise FileNotFoundError(f"expected the folder of {what} at {root}, came {_came(root)}; give the folder itself")
+        raise FileNotFoundError(f"expected the folder of {what} at {root}, got {_came(root)}; give the folder itself")
     ends = tuple(suffixes)
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith("."))

@@ -1,4 +1,4 @@
-"""inspect_table: what stands in a table - types, holes, codes, identifiers - and what the encoder makes of it."""
+"""inspect_table: what is in a table: types, holes, codes, identifiers - and what the encoder makes of it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def inspect_table(frame: pd.DataFrame, target: str | None = None, columns: Seque
     names = [c for c in frame.columns if isinstance(c, str)] if columns is None else list(columns)
     require_columns(frame, [*names, *([target] if target is not None else [])])
     if not len(frame) or not names:
-        raise TableError(f"expected a table with rows and named columns, came {frame.shape}; give the right file")
+        raise TableError(f"expected a table with rows and named columns, got {frame.shape}; give the right file")
     aim = None if target is None else _typed(frame[target], ColumnReport(target, "", len(frame), 0, 0))
     reports, read = [], {}
     for name in names:

@@ -3,7 +3,7 @@
 The columns are those of IXI.xls (brain-development.org): IXI_ID, ``SEX_ID (1=m, 2=f)``, HEIGHT, WEIGHT, ETHNIC_ID,
 MARITAL_ID, OCCUPATION_ID, QUALIFICATION_ID, DOB, DATE_AVAILABLE, STUDY_DATE, AGE, in the sheet ``Table``. A file's name
 says the subject, the hospital (Guys, HH or IOP), a number, and the modality. What people found in the table, and public
-code that reads it does too: a 0 in sex, height, weight or a code means missing, and some IXI_IDs stand in two rows,
+code that reads it does too: a 0 in sex, height, weight or a code means missing, and some IXI_IDs are in two rows,
 most of them a full row and an emptied copy, a few of them with different ages.
 """
 
@@ -95,7 +95,7 @@ def read_ixi(
     numbers = require_numbers(frame["IXI_ID"], where, low=1, high=99999)
     if (nobody := (numbers.isna() | (numbers % 1 != 0)).to_numpy(bool)).any():
         raise TableError(
-            f"{where}: column 'IXI_ID': expected a whole number in every row, came others "
+            f"{where}: column 'IXI_ID': expected a whole number in every row, got others "
             f"{few_rows(frame['IXI_ID'], nobody)}; fill it in or drop these rows"
         )
     frame = frame.drop(columns=["IXI_ID"])

@@ -36,7 +36,7 @@ def plain_label(value: Any) -> Label:
     if isinstance(value, Integral):
         return int(value)
     if not is_label(value):
-        raise TableError(f"expected text or a finite number, came {value!r} ({type(value).__name__})")
+        raise TableError(f"expected text or a finite number, got {value!r} ({type(value).__name__})")
     number = float(value)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
@@ -48,12 +48,10 @@ def plain_labels(values: Iterable[Any], what: str, least: int = 1) -> tuple[Labe
         TableError: a single text, something that is no label, one twice, or fewer than ``least``.
     """
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise TableError(f"expected a list for {what}, came {values!r}; write [{values!r}] if it is a single value")
+        raise TableError(f"expected a list for {what}, got {values!r}; write [{values!r}] if it is a single value")
     labels = tuple(plain_label(v) for v in values)
     if len(set(labels)) < len(labels) or len(labels) < least:
-        raise TableError(
-            f"expected at least {least} different values for {what}, came {list(labels)!r}; name each once"
-        )
+        raise TableError(f"expected at least {least} different values for {what}, got {list(labels)!r}; name each once")
     return labels
 
 

@@ -57,24 +57,24 @@ def read_loni_search(path: str | os.PathLike[str]) -> pd.DataFrame:
     frame = read_table(path, numbers=False)
     frame = frame.rename(columns={c: _COLUMNS.get(c.replace("_", " "), c) for c in frame.columns})
     if twice := sorted({c for c in frame.columns if (frame.columns == c).sum() > 1}):
-        raise TableError(f"{where}: expected one column for {', '.join(twice)}, came two; remove one of them")
+        raise TableError(f"{where}: expected one column for {', '.join(twice)}, got two; remove one of them")
     names = {v: k for k, v in reversed(_COLUMNS.items())}
     if absent := [names[c] for c in ("image_id", "subject", "date") if c not in frame.columns]:
         raise TableError(
-            f"{where}: expected the CSV of a LONI search or collection, came a table without {', '.join(absent)} (it "
+            f"{where}: expected the CSV of a LONI search or collection, got a table without {', '.join(absent)} (it "
             f"has {', '.join(frame.columns[:8])}); download the CSV again, with all columns"
         )
     require_subjects(frame, where)
     ids = frame["image_id"].astype(object).map(lambda v: re.fullmatch(r"I?(\d+)", v) if isinstance(v, str) else None)
     if (other := ids.isna().to_numpy(bool)).any():
         raise TableError(
-            f"{where}: column 'Image Data ID': expected ids as I35475 or 35475, came others "
+            f"{where}: column 'Image Data ID': expected ids as I35475 or 35475, got others "
             f"{few_rows(frame['image_id'], other)}; take the CSV from its source again"
         )
     frame["image_id"] = [f"I{m[1]}" for m in ids]
     if (again := frame["image_id"].duplicated(keep=False).to_numpy(bool)).any():
         raise TableError(
-            f"{where}: expected each image id once, came several {few_rows(frame['image_id'], again)}; remove the "
+            f"{where}: expected each image id once, got several {few_rows(frame['image_id'], again)}; remove the "
             "repeated rows"
         )
     frame["date"] = require_dates(frame["date"], where, month_first=True)

@@ -156,7 +156,7 @@ def read_oasis2(
     wrong = (frame["subject"] != frame["Subject ID"]).to_numpy(bool)
     if wrong.any():
         raise TableError(
-            f"{table}: column 'Subject ID': expected the start of the MRI ID, came others "
+            f"{table}: column 'Subject ID': expected the start of the MRI ID, got others "
             f"{few_rows(frame['Subject ID'], wrong)}; take the table from its source again"
         )
     frame = frame.drop(columns="Subject ID")
@@ -171,7 +171,7 @@ def _read(table: _Path, names: tuple[str, ...], column: str, form: str) -> pd.Da
     if (other := ids.isna().to_numpy(bool)).any():
         raise TableError(
             f"{where}: column {column!r}: expected ids as {'OAS1_0001_MR1' if column == 'ID' else 'OAS2_0001_MR1'}, "
-            f"came others {few_rows(frame[column], other)}; is this the right table?"
+            f"got others {few_rows(frame[column], other)}; is this the right table?"
         )
     frame = frame.drop(columns=column)
     frame.insert(0, "subject", [m[1] for m in ids])

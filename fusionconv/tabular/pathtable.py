@@ -96,15 +96,15 @@ def read_paths_table(
         raise TableError(f"suffix: expected text such as '.jpg', got {suffix!r}; give one suffix")
     roles = {image_column: "image", subject: "subject", **({session: "session"} if session else {})}
     if len(roles) < 2 + bool(session):
-        raise TableError(f"{where}: expected different columns for image, subject and session, came {list(roles)}")
+        raise TableError(f"{where}: expected different columns for image, subject and session, got {list(roles)}")
     base = os.path.dirname(os.path.abspath(path)) if root is None else os.fspath(root)
     if not os.path.isdir(base):
-        raise FileNotFoundError(f"expected the folder of the images at {base}, came none; give root=")
+        raise FileNotFoundError(f"expected the folder of the images at {base}, got none; give root=")
     text = sorted({*options.pop("text", ()), *roles})
     frame = read_table(path, text=text, **options)
     if taken := [n for n in ("subject", "session", "image") if n in frame.columns and n not in roles]:
         raise TableError(
-            f"{where}: expected the names {taken} to be free for the tidy frame, came columns of that name; rename "
+            f"{where}: expected the names {taken} to be free for the tidy frame, got columns of that name; rename "
             "them, or say what they are with image_column=, subject= and session="
         )
     frame = frame.rename(columns=roles)
@@ -161,7 +161,7 @@ def _refuse_outside(column: pd.Series[Any], inside: list[str | None], base: str,
 
 def _leaves(where: str, column: pd.Series[Any], i: int, base: str, why: str) -> TableError:
     return TableError(
-        f"{where}: column 'image': expected paths inside {base}, came {str(column.iloc[i])!r} in row {i}: {why}; mend "
+        f"{where}: column 'image': expected paths inside {base}, got {str(column.iloc[i])!r} in row {i}: {why}; mend "
         "the path, or give as root= the folder that all images are in"
     )
 

@@ -59,7 +59,7 @@ def match_visits(
     ['the nearest visit, m06, is 173 days away, more than 90']
     """
     if not 0 <= tolerance_days < math.inf:
-        raise TableError(f"tolerance_days: expected a number of days from 0 on, came {tolerance_days!r}; give one")
+        raise TableError(f"tolerance_days: expected a number of days from 0 on, got {tolerance_days!r}; give one")
     require_columns(images, ["subject", "session", date], "images")
     require_columns(visits, ["subject", "session", date], "visits")
     require_subjects(images, "images")
@@ -74,7 +74,7 @@ def match_visits(
         if session and (subject, session) in by_session:
             first = by_session[subject, session]
             raise TableError(
-                f"visits: expected one row for each subject and session, came {subject} {session} in rows {first} and "
+                f"visits: expected one row for each subject and session, got {subject} {session} in rows {first} and "
                 f"{at}; which one is right is not guessed: remove the others"
             )
         if session:

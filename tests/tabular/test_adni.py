@@ -131,7 +131,7 @@ def edited(i, **more):
         (edited(1, Hippocampus="1.743.000"), r"column 'Hippocampus': .* several marks"),
         (
             edited(1, VISCODE="bl"),
-            r"one row for each PTID and VISCODE, came several in 2 of 9 rows, first at 0: '027_S_0974 bl'",
+            r"one row for each PTID and VISCODE, got several in 2 of 9 rows, first at 0: '027_S_0974 bl'",
         ),
         (edited(2, AGE=75.5), r"column 'AGE': expected the age at baseline, .* differs by more than a year"),
         (edited(1, PTID=""), "expected a subject in every row"),

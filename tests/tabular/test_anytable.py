@@ -85,7 +85,7 @@ def test_of_several_excel_sheets_one_is_named(tmp_path):
         pd.DataFrame({"a": [1]}).to_excel(book, sheet_name="Table", index=False)
         pd.DataFrame({"b": [2]}).to_excel(book, sheet_name="Codes", index=False)
         pd.DataFrame().to_excel(book, sheet_name="Empty", index=False)
-    with pytest.raises(TableError, match=r"came 2: 'Table', 'Codes'; say which with sheet="):
+    with pytest.raises(TableError, match=r"got 2: 'Table', 'Codes'; say which with sheet="):
         read_table(path)
     assert list(read_table(path, sheet="Codes").columns) == ["b"]
     with pytest.raises(TableError, match=r"unknown sheet 'Tabel'; did you mean 'Table'"):
@@ -101,7 +101,7 @@ def test_latin_1_is_read_with_a_warning_or_as_stated(write):
         assert read_table(path, encoding="latin-1")["city"].tolist() == ["Zürich", "Orléans"]
         assert read_table(write("id;city\np1;Zürich\n"))["city"].tolist() == ["Zürich"]
         assert read_table(write("id\tcity\r\np1\tZürich\r\n".encode("utf-16")))["city"].tolist() == ["Zürich"]
-    with pytest.raises(TableError, match="expected text in utf-8, came other bytes"):
+    with pytest.raises(TableError, match="expected text in utf-8, got other bytes"):
         read_table(path, encoding="utf-8")
     with pytest.raises(TableError, match="expected a name that Python knows"):
         read_table(path, encoding="latin-17")
@@ -190,7 +190,7 @@ def test_what_only_a_program_takes_for_a_number_is_text(write, odd):
 
 
 def test_a_name_twice_a_long_row_and_a_short_row_are_refused(write):
-    with pytest.raises(TableError, match=r"came 'age' in columns \[2, 4\]; rename or remove"):
+    with pytest.raises(TableError, match=r"got 'age' in columns \[2, 4\]; rename or remove"):
         read_table(write("id,age,sex,age\n1,2,3,4\n"))
     with pytest.raises(TableError, match=r"line 3: expected 3 values .*\('id', 'age', 'sex'\), got 4"):
         read_table(write("id,age,sex\na,1,m\nb,2,f,x\n"))
@@ -200,7 +200,7 @@ def test_a_name_twice_a_long_row_and_a_short_row_are_refused(write):
         read_table(write('id,age,note\na,1,"x\ny"\nb,2,z\nc,3\n'))
     with pytest.raises(TableError, match=r"line 2: expected 1 values .*; is the separator another"):
         read_table(write("a b\n1,2\n"), sep=",")
-    with pytest.raises(TableError, match="expected rows after the header, came none"):
+    with pytest.raises(TableError, match="expected rows after the header, got none"):
         read_table(write("id,age,sex\n"))
 
 
@@ -219,7 +219,7 @@ def test_columns_and_rows_with_nothing_in_them_go_and_so_does_a_count(write):
 
 def test_separators_with_equal_claims_are_not_chosen_from(write):
     path = write("id;weight, kg\np1;72,5\np2;80,1\n")  # read by commas, it would be "id;weight" and "kg"
-    with pytest.raises(TableError, match=r"came ',' and ';', which part the rows equally well .*; say which with sep="):
+    with pytest.raises(TableError, match=r"got ',' and ';', which part the rows equally well .*; say which with sep="):
         read_table(path)
     assert values(read_table(path, sep=";", decimal=",")) == {"id": ["p1", "p2"], "weight, kg": [72.5, 80.1]}
 

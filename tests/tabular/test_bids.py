@@ -205,7 +205,7 @@ def test_tables_that_cannot_be_are_refused(tmp_path):
     table = tmp_path / "participants.tsv"
     write(table, ("participant_id", "age"), ("sub-01", 39), ("01", 40))
     with pytest.raises(
-        TableError, match=r"expected one row for each subject, came several in 2 of 2 rows, first at 0: 'sub-01'"
+        TableError, match=r"expected one row for each subject, got several in 2 of 2 rows, first at 0: 'sub-01'"
     ):
         read_bids(tmp_path)
     write(table, ("subject_id", "age"), ("sub-01", 39))

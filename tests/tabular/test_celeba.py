@@ -129,19 +129,17 @@ def test_a_missing_file_names_the_nearest_one(write, tmp_path, read):
 
 
 def test_a_file_cut_off_between_rows_in_a_row_or_before_the_rows(truth, write):
-    with pytest.raises(
-        TableError, match=r"expected 202599 rows as line 1 says, came 4 .*000004.jpg.*download it again"
-    ):
+    with pytest.raises(TableError, match=r"expected 202599 rows as line 1 says, got 4 .*000004.jpg.*download it again"):
         read_celeba_attributes(write(official(truth, count=202599)))
-    with pytest.raises(TableError, match="expected 3 rows as line 1 says, came 4"):
+    with pytest.raises(TableError, match="expected 3 rows as line 1 says, got 4"):
         read_celeba_attributes(write(official(truth, count=3)))
-    with pytest.raises(TableError, match=r"line 6: expected 41 entries .* came 38"):
+    with pytest.raises(TableError, match=r"line 6: expected 41 entries .* got 38"):
         read_celeba_attributes(write(official(truth).rstrip()[:-9]))
-    with pytest.raises(TableError, match=r"line 5: expected 41 entries .* came 40"):
+    with pytest.raises(TableError, match=r"line 5: expected 41 entries .* got 40"):
         read_celeba_attributes(write(as_csv(truth).rstrip().rsplit(",", 1)[0]))
-    with pytest.raises(TableError, match="came none"):
+    with pytest.raises(TableError, match="got none"):
         read_celeba_attributes(write(as_csv(truth[:0], files=[])))
-    with pytest.raises(TableError, match="expected the 40 official attribute names, came 0 names"):
+    with pytest.raises(TableError, match="expected the 40 official attribute names, got 0 names"):
         read_celeba_attributes(write("4\n"))
 
 
@@ -150,7 +148,7 @@ def test_a_row_with_a_value_too_many_or_empty_names_its_line(truth, write, layou
     sep, line = (" ", 4) if layout is official else (",", 3)
     text = layout(truth, eol="\n")
     row = text.split("\n")[line - 1]
-    with pytest.raises(TableError, match=f"line {line}: expected 41 entries .* came 42"):
+    with pytest.raises(TableError, match=f"line {line}: expected 41 entries .* got 42"):
         read_celeba_attributes(write(text.replace(row, row.rstrip() + sep + "1")))
     with pytest.raises(TableError, match=f"line {line}: expected 41 entries"):
         read_celeba_attributes(write(text.replace(row, "")))
@@ -167,7 +165,7 @@ def test_wrong_names_are_told_with_the_nearest(truth, write):
         read_celeba_attributes(write(as_csv(truth[:, :39], names=CELEBA_ATTRIBUTES[:39])))
     with pytest.raises(TableError, match="twice: Male"):
         read_celeba_attributes(write(as_csv(np.c_[truth, truth[:, 20]], names=[*CELEBA_ATTRIBUTES, "Male"])))
-    with pytest.raises(TableError, match=r"line 1: expected the number of rows .* came '000001.jpg 0'"):
+    with pytest.raises(TableError, match=r"line 1: expected the number of rows .* got '000001.jpg 0'"):
         read_celeba_attributes(write("000001.jpg 0\n"))
 
 
@@ -176,7 +174,7 @@ def test_wrong_names_are_told_with_the_nearest(truth, write):
 def test_another_value_names_line_column_and_file(truth, write, layout, bad):
     truth[2, 20] = bad
     line = 5 if layout is official else 4
-    with pytest.raises(TableError, match=rf"line {line}: expected -1 or 1 .* for Male of 000003.jpg, came '{bad}'"):
+    with pytest.raises(TableError, match=rf"line {line}: expected -1 or 1 .* for Male of 000003.jpg, got '{bad}'"):
         read_celeba_attributes(write(layout(truth)))
 
 
@@ -184,14 +182,14 @@ def test_another_value_names_line_column_and_file(truth, write, layout, bad):
 def test_a_value_that_is_no_number_of_the_two_is_refused(truth, write, bad):
     values = truth.astype(object)
     values[3, 39] = bad
-    with pytest.raises(TableError, match=rf"line 5: .* for Young of 000004.jpg, came '{bad}'"):
+    with pytest.raises(TableError, match=rf"line 5: .* for Young of 000004.jpg, got '{bad}'"):
         read_celeba_attributes(write(as_csv(values)))
 
 
 def test_a_column_of_true_and_false_only_is_refused_too(truth, write):
     values = truth.astype(object)
     values[:, 5] = True
-    with pytest.raises(TableError, match=r"line 2: .* for Bangs of 000001.jpg, came 'True'"):
+    with pytest.raises(TableError, match=r"line 2: .* for Bangs of 000001.jpg, got 'True'"):
         read_celeba_attributes(write(as_csv(values)))
 
 
@@ -199,7 +197,7 @@ def test_minus_one_and_zero_in_one_file_are_refused(truth, write):
     values = np.where(truth == 1, 1, -1)
     values[:, 0], values[3, 7] = 1, 0
     values[0, 1] = -1
-    with pytest.raises(TableError, match=r"came both: -1 first in line 3, 0 first in line 6 .* 1 times 0"):
+    with pytest.raises(TableError, match=r"got both: -1 first in line 3, 0 first in line 6 .* 1 times 0"):
         read_celeba_attributes(write(official(values)))
 
 
@@ -232,9 +230,9 @@ def test_identity(write, text):
 
 @pytest.mark.parametrize("code", ["3", "-1", "train", "0.5"])
 def test_another_partition_code_is_refused(write, code):
-    with pytest.raises(TableError, match=rf"line 2: expected 0 \(train\), 1 .* of 000002.jpg, came '{code}'"):
+    with pytest.raises(TableError, match=rf"line 2: expected 0 \(train\), 1 .* of 000002.jpg, got '{code}'"):
         read_celeba_partition(write(f"000001.jpg 0\n000002.jpg {code}\n"))
-    with pytest.raises(TableError, match=f"line 1: .* of 000001.jpg, came '{code}'"):  # a bad first row is no header
+    with pytest.raises(TableError, match=f"line 1: .* of 000001.jpg, got '{code}'"):  # a bad first row is no header
         read_celeba_partition(write(f"000001.jpg {code}\n000002.jpg 0\n"))
 
 
@@ -245,11 +243,11 @@ def test_an_identity_that_is_no_whole_number_is_refused(write, code):
 
 
 def test_files_mixed_up_or_reversed_are_refused(truth, write):
-    with pytest.raises(TableError, match=r"line 1: expected 2 entries .* came 1: '4'"):
+    with pytest.raises(TableError, match=r"line 1: expected 2 entries .* got 1: '4'"):
         read_celeba_partition(write(official(truth)))
     with pytest.raises(TableError, match="expected 2 entries"):
         read_celeba_identity(write(as_csv(truth)))
-    with pytest.raises(TableError, match=r"came '000001.jpg'"):
+    with pytest.raises(TableError, match=r"got '000001.jpg'"):
         read_celeba_identity(write("identity,image_id\n2880,000001.jpg\n"))
     with pytest.raises(TableError, match="line 1: expected 2 entries"):
         read_celeba_identity(write("\n000001.jpg 2880\n"))

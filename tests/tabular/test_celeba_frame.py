@@ -46,7 +46,7 @@ def test_without_identities_no_subject_is_made_up(celeba):
 
 def test_what_cannot_be_is_refused(celeba, tmp_path):
     root, _ = celeba
-    with pytest.raises(TableError, match=r"expected one of CelebA's 40 attributes as target, came 'partition'"):
+    with pytest.raises(TableError, match=r"expected one of CelebA's 40 attributes as target, got 'partition'"):
         read_celeba(root, target="partition")
     (root / "celeba" / "list_attr_celeba.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"list_attr_celeba.txt"):

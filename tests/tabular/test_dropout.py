@@ -136,7 +136,7 @@ def test_an_encoder_that_refuses_missing_values_is_refused(rows):
         CovariateDropout(CovariateEncoder(["age", "site"], missing="mean").fit(rows))
     with pytest.raises(TableError, match="fitted encoder"):
         CovariateDropout(CovariateEncoder(["age"], missing="mean", indicator="never"))
-    with pytest.raises(TableError, match="came Linear"):
+    with pytest.raises(TableError, match="got Linear"):
         CovariateDropout(torch.nn.Linear(2, 2))
 
 

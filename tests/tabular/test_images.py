@@ -59,10 +59,10 @@ def test_one_image_for_several_rows_goes_to_none():
 
 def test_a_row_twice_doubled_columns_and_unknown_ways_are_refused():
     with pytest.raises(
-        TableError, match=r"one row for each subject and session, came several in 2 of 5 rows, first at 0: 'a 1'"
+        TableError, match=r"one row for each subject and session, got several in 2 of 5 rows, first at 0: 'a 1'"
     ):
         match_images(pd.concat([ROWS, ROWS.iloc[:1]], ignore_index=True), files())
-    with pytest.raises(TableError, match=r"came \['age'\] in both"):
+    with pytest.raises(TableError, match=r"got \['age'\] in both"):
         match_images(ROWS, files(("a", "1", "x.nii"), age=3))
     with pytest.raises(TableError, match=r"unknown way for 'first'"):
         match_images(ROWS, files(), several="first")
@@ -172,7 +172,7 @@ def test_without_the_report_a_warning_counts(study):
     ],
 )
 def test_a_path_that_leaves_the_folder_is_refused(study, path):
-    with pytest.raises(TableError, match=r"expected paths inside .*data, came '.*' in row 1"):
+    with pytest.raises(TableError, match=r"expected paths inside .*data, got '.*' in row 1"):
         read(study("scans/p1.nii.gz", path))
 
 
@@ -227,7 +227,7 @@ def test_tables_that_cannot_be_are_refused(study, tmp_path):
     with pytest.raises(TableError, match=r"expected the names \['session'\] to be free"):
         read(path)
     path.write_text("id,file\np1,scans/p1.nii.gz\n,scans/p2.nii.gz\n")
-    with pytest.raises(TableError, match=r"expected a subject in every row, came none in 1 of 2 rows, first at 1"):
+    with pytest.raises(TableError, match=r"expected a subject in every row, got none in 1 of 2 rows, first at 1"):
         read(path)
 
 

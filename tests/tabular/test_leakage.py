@@ -63,7 +63,7 @@ def test_a_split_by_rows_is_found_with_every_row_of_every_shared_subject():
     train, test = visits.iloc[:25], visits.iloc[25:]
     with pytest.raises(
         TableError,
-        match=r"came 15 errors:\nerror: shared subject: sub-005: on both sides \(training rows 5; test rows 25\)",
+        match=r"got 15 errors:\nerror: shared subject: sub-005: on both sides \(training rows 5; test rows 25\)",
     ):
         check_leakage(train, test)
     found = look(train, test)
@@ -81,7 +81,7 @@ def test_ids_written_otherwise_are_a_warning():
     with pytest.warns(LeakageWarning, match="near-identical subject: SUB01 and sub-01"):
         found = check_leakage(train, test).findings
     assert found[["severity", "train_rows", "test_rows"]].to_numpy().tolist() == [["warning", (0,), ("x",)]]
-    with pytest.raises(TableError, match="came 1 warning"):
+    with pytest.raises(TableError, match="got 1 warning"):
         check_leakage(train, test, raise_on="warning")
     assert look(pd.DataFrame({"subject": ["sub-01", "SUB01"]}), pd.DataFrame({"subject": ["b"]})).empty  # one side only
 

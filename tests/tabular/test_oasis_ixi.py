@@ -91,8 +91,8 @@ def test_oasis1_images_by_the_id_in_the_name_or_in_a_folder(write, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("OAS1_0903_MR1", "OAS1_0901_MR1", r"one row for each subject and session, came several in 2 of 4 rows"),
-        ("OAS1_0903_MR1", "OAS2_0903_MR1", r"column 'ID': expected ids as OAS1_0001_MR1, came others in 1 of 4 rows"),
+        ("OAS1_0903_MR1", "OAS1_0901_MR1", r"one row for each subject and session, got several in 2 of 4 rows"),
+        ("OAS1_0903_MR1", "OAS2_0903_MR1", r"column 'ID': expected ids as OAS1_0001_MR1, got others in 1 of 4 rows"),
         ("OAS1_0903_MR1", "", r"column 'ID': expected ids"),
         ("0.743", "743", r"column 'nWBV': expected numbers from 0.3 to 1, .*decimal points lost"),
         ("1.306", "1.306.000", r"column 'ASF': expected numbers with a decimal point, got numbers with several marks"),
@@ -106,7 +106,7 @@ def test_oasis1_images_by_the_id_in_the_name_or_in_a_folder(write, tmp_path):
         ("_MR1,F,", "_MR1,female,", r"column 'M/F': expected one of 'M', 'F' or nothing, got others in 2 of 4 rows"),
         (",29,0,", ",31,0,", r"column 'MMSE': expected numbers from 0 to 30"),
         (",Delay", ",Dealy", r"unknown column 'Delay'; did you mean 'Dealy'"),
-        (",nWBV,", ",ASF,", r"came 'ASF' in columns \[10, 11\]"),
+        (",nWBV,", ",ASF,", r"got 'ASF' in columns \[10, 11\]"),
     ],
 )
 def test_oasis1_that_cannot_be_is_refused(write, tmp_path, old, new, says):

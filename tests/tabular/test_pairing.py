@@ -213,7 +213,7 @@ def test_a_monai_image_of_another_row_s_file_is_found(volumes, encoder):
     items = [dataset[i] for i in range(3)]
     covariate_collate(items, table=table)
     items[0]["image"], items[1]["image"] = items[1]["image"], items[0]["image"]
-    with pytest.raises(TableError, match=r"each id's own image, came others for 2 of 3"):
+    with pytest.raises(TableError, match=r"each id's own image, got others for 2 of 3"):
         covariate_collate(items, table=table)
 
 
@@ -293,7 +293,7 @@ def test_a_torchio_batch_of_other_files_or_without_rows_is_refused(volumes, enco
         torchio_batch({**loaded, "image": {**loaded["image"], "path": files[1:] + files[:1]}}, table)
     with pytest.raises(TableError, match=r"without \['covariates'\]"):
         torchio_batch({k: v for k, v in loaded.items() if k != "covariates"}, table)
-    with pytest.raises(TableError, match="for each of 3 images, came 2 ids"):
+    with pytest.raises(TableError, match="for each of 3 images, got 2 ids"):
         torchio_batch({**loaded, "id": loaded["id"][:2]}, table)
 
 
@@ -330,7 +330,7 @@ def test_the_first_row_for_the_whole_batch(batch):
     table, ids, rows = batch
     with pytest.raises(TableError, match="others for 6 of 7"):
         table.require(ids, rows[:1].expand(N, -1))
-    with pytest.raises(TableError, match=r"expected covariates \(7, 2\), .* came \(1, 2\)"):
+    with pytest.raises(TableError, match=r"expected covariates \(7, 2\), .* got \(1, 2\)"):
         table.require(ids, rows[:1])
 
 
@@ -360,7 +360,7 @@ def test_a_lookup_is_by_id_in_the_order_asked_for(batch, encoder):
     frame = cohort().set_index("subject", drop=False)
     asked = ["s3", "s0", "s3"]
     np.testing.assert_array_equal(table.rows(asked).numpy(), encoder.transform(frame.loc[asked]))
-    with pytest.raises(TableError, match=r"came 1 others: 'S3'; did you mean 's3'\?"):
+    with pytest.raises(TableError, match=r"got 1 others: 'S3'; did you mean 's3'\?"):
         table.rows(["S3", "s0"])
 
 
@@ -371,9 +371,9 @@ def test_a_lookup_is_by_id_in_the_order_asked_for(batch, encoder):
     ("items", "says"),
     [
         ([], "at least one item"),
-        ([{"image": 1}], r"'covariates' and 'id' \(text\), came \['image'\]"),
+        ([{"image": 1}], r"'covariates' and 'id' \(text\), got \['image'\]"),
         ([{"covariates": torch.zeros(2), "id": 3}], "'covariates' and 'id'"),
-        ([torch.zeros(2)], "came Tensor"),
+        ([torch.zeros(2)], "got Tensor"),
         ([{"covariates": torch.zeros(2).double(), "id": "a"}], "float32 covariates"),
         ([{"covariates": torch.zeros(1, 2), "id": "a"}], r"shape \(K,\)"),
         ([{"covariates": torch.zeros(2), "id": "a"}, {"covariates": torch.zeros(3), "id": "b"}], r"'b: \(3,\)"),
@@ -460,9 +460,9 @@ def test_two_lists_are_joined_only_if_their_ids_are_whole():
     assert images_by_id(np.array(["b", "a"]), np.array([2, 1])) == {"b": 2, "a": 1}
     assert images_by_id(np.array([7]), ["x"]) == {"7": "x"}
     for ids, images, says in (
-        (["a"], [1, 2], "came 1 ids and 2 images"),
+        (["a"], [1, 2], "got 1 ids and 2 images"),
         (["a", "a"], [1, 2], "1 several times: 'a'"),
-        (["a", None], [1, 2], "came none at position 1"),
+        (["a", None], [1, 2], "got none at position 1"),
     ):
         with pytest.raises(TableError, match=says):
             images_by_id(ids, images)
@@ -471,9 +471,9 @@ def test_two_lists_are_joined_only_if_their_ids_are_whole():
 def test_a_dataset_whose_images_are_not_those_of_the_rows_is_refused(encoder):
     images = in_memory()
     images["s99"] = images.pop("s3")
-    with pytest.raises(TableError, match="came 1 rows without an image: 's3' and 1 images without a row: 's99'"):
+    with pytest.raises(TableError, match="got 1 rows without an image: 's3' and 1 images without a row: 's99'"):
         CovariateDataset(cohort(), encoder, images=images)
-    with pytest.raises(TableError, match="on both sides, came none"):
+    with pytest.raises(TableError, match="on both sides, got none"):
         pair_by_id({"x": 1}, cohort(), unmatched="report")
     with pytest.raises(TableError, match="column 'image' has 7"):
         pair_by_id({"s0": 1}, cohort().assign(image="x"))
@@ -498,9 +498,9 @@ def test_targets(encoder):
     assert CovariateTable(frame, encoder).targets is None
     for options, says in (
         ({"target": "dx"}, "to say which class is 0, 1"),
-        ({"target": "dx", "classes": ["CN", "MCI"]}, r"one of the classes \['CN', 'MCI'\], came others in 3 of 7 rows"),
+        ({"target": "dx", "classes": ["CN", "MCI"]}, r"one of the classes \['CN', 'MCI'\], got others in 3 of 7 rows"),
         ({"target": "dx", "classes": ["CN", "CN"]}, "list of different classes"),
-        ({"target": "gap"}, "a value in every row, came others in 1 of 7"),
+        ({"target": "gap"}, "a value in every row, got others in 1 of 7"),
         ({"target": "dxx"}, "did you mean 'dx'"),
     ):
         with pytest.raises(TableError, match=says):
@@ -513,7 +513,7 @@ def test_ids_must_be_there_and_tell_the_rows_apart(encoder):
         [frame.assign(session="m00"), frame.assign(session="m12", age=frame["age"] + 1)], ignore_index=True
     )
     assert CovariateTable(visits, encoder).ids[:1] == (frame["subject"][0] + "_m00",)
-    with pytest.raises(TableError, match=r"each id once, came 7 several times: .*id='image'"):
+    with pytest.raises(TableError, match=r"each id once, got 7 several times: .*id='image'"):
         CovariateTable(visits, encoder, id="subject")
     with pytest.raises(TableError, match=r"in 'subject' of every row, got 1 without: rows 4"):
         CovariateTable(frame.assign(subject=frame["subject"].where(frame.index != 4)), encoder)
@@ -527,7 +527,7 @@ def test_ids_must_be_there_and_tell_the_rows_apart(encoder):
 def test_rows_without_an_image_are_named(volumes, encoder):
     gaps = volumes.assign(image=volumes["image"].where(volumes["subject"] != "s4"))
     for make in (lambda: CovariateDataset(gaps, encoder), lambda: covariate_items(CovariateTable(gaps, encoder))):
-        with pytest.raises(TableError, match="came 1 of 7 without: 's4'"):
+        with pytest.raises(TableError, match="got 1 of 7 without: 's4'"):
             make()
     with pytest.raises(TableError, match="expected a column 'image'"):
         CovariateDataset(cohort(), encoder)

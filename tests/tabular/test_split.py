@@ -339,11 +339,11 @@ def test_what_is_no_id_is_refused(bad):
 
 def test_too_few_subjects_are_refused():
     frame = pd.DataFrame({"subject": ["a", "a", "b", "b", "c"]})
-    with pytest.raises(TableError, match=r"as folds \(5\), came 3: 'a', 'b', 'c'; use fewer folds"):
+    with pytest.raises(TableError, match=r"as folds \(5\), got 3: 'a', 'b', 'c'; use fewer folds"):
         kfold(frame)
-    with pytest.raises(TableError, match=r"came 3 in all, which makes \{'train': 2, 'val': 1, 'test': 0\}"):
+    with pytest.raises(TableError, match=r"got 3 in all, which makes \{'train': 2, 'val': 1, 'test': 0\}"):
         holdout(frame)
-    with pytest.raises(TableError, match="for training and for validation, came 2"):
+    with pytest.raises(TableError, match="for training and for validation, got 2"):
         kfold(frame, 3, val_size=0.1)
     with pytest.raises(TableError, match="empty table"):
         holdout(frame.iloc[:0])
@@ -373,7 +373,7 @@ def test_subjects_seen_at_several_sites():
     frame.loc[rows, "site"] = "A"
     frame.loc[rows[0], "site"] = "B"
     with pytest.raises(
-        TableError, match=r"each subject at one site, came 1 of 97 at several: 'sub-003'.*shared='exclude'"
+        TableError, match=r"each subject at one site, got 1 of 97 at several: 'sub-003'.*shared='exclude'"
     ):
         leave_site_out(frame)
     with pytest.raises(TableError, match=r"rows of each subject to have one 'site', .* 'sub-003'"):
@@ -397,7 +397,7 @@ def test_whole_sites_can_be_held_out_and_validation_is_cut_by_subject():
 
 def test_rows_without_a_site_and_single_sites_are_refused():
     frame = cohort()
-    with pytest.raises(TableError, match="at least two sites, came only 'A'"):
+    with pytest.raises(TableError, match="at least two sites, got only 'A'"):
         leave_site_out(frame.assign(site="A"))
     with pytest.raises(TableError, match="'site': expected an id in every row"):
         leave_site_out(frame.assign(site=frame["site"].where(frame.index != 5)))

@@ -118,7 +118,7 @@ def test_rows_of_nobody_are_not_one_person_s(nobody):
 
 
 def test_a_visit_twice_a_wrong_tolerance_and_a_bad_date_are_refused():
-    with pytest.raises(TableError, match="came a bl in rows 0 and 5"):
+    with pytest.raises(TableError, match="got a bl in rows 0 and 5"):
         match_visits(table(), pd.concat([VISITS, VISITS.iloc[:1]]), tolerance_days=1)
     for bad in (-1, float("nan"), float("inf")):
         with pytest.raises(TableError, match="tolerance_days: expected a number of days from 0 on"):

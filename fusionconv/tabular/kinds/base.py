@@ -46,7 +46,7 @@ class Learnt(ABC):
 
     @abstractmethod
     def encode(self, column: Column) -> Block:
-        """The covariates of every row that is there; what stands in the other rows is not looked at."""
+        """The covariates of every row that is there; the other rows are not looked at."""
 
     @abstractmethod
     def decode(self, block: Block) -> npt.NDArray[Any]:

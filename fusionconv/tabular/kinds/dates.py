@@ -122,7 +122,7 @@ def _refuse_codes(column: Column, days: npt.NDArray[np.float64], form: str | Non
             days == day,
             f"the missing code {code!r} as the column writes its dates",
             "that date in another spelling",
-            "declare the code as it stands in the table, or as 1900-01-01 for a column of dates",
+            "declare the code as the table has it, or as 1900-01-01 for a column of dates",
         )
 
 

@@ -90,12 +90,12 @@ def check_leakage(
     >>> check_leakage(train, test)
     Traceback (most recent call last):
         ...
-    fusionconv.errors.TableError: expected nothing of the test part in training, came 1 error:
+    fusionconv.errors.TableError: expected nothing of the test part in training, got 1 error:
     error: shared subject: b: on both sides (training rows 1; test rows 2)
     Split by subject before anything is fitted (fusionconv.tabular.split); raise_on='never' returns the report
     """
     if raise_on not in ("error", "warning", "never"):
-        raise TableError(f"expected raise_on to be 'error', 'warning' or 'never', came {raise_on!r}")
+        raise TableError(f"expected raise_on to be 'error', 'warning' or 'never', got {raise_on!r}")
     for frame, where in ((train, "training table"), (test, "test table")):
         require_columns(frame, [group], where)
         require_unique_index(frame, "a finding")
@@ -108,7 +108,7 @@ def check_leakage(
         came = " and ".join(f"{n} {s}{'s' if n > 1 else ''}" for s, n in counts.items())
         found = str(LeakageReport(report.findings))
         raise TableError(
-            f"expected nothing of the test part in training, came {came}:\n{found}\n"
+            f"expected nothing of the test part in training, got {came}:\n{found}\n"
             "Split by subject before anything is fitted (fusionconv.tabular.split); raise_on='never' returns the report"
         )
     if len(report.findings):

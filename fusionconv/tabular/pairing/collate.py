@@ -45,13 +45,13 @@ def covariate_collate(batch: Sequence[Any], table: CovariateTable | None = None)
         if not (isinstance(item, Mapping) and isinstance(item.get("id"), str) and "covariates" in item):
             came = sorted(map(str, item)) if isinstance(item, Mapping) else type(item).__name__
             raise TableError(
-                f"expected items with 'covariates' and 'id' (text), came {came}; make them with CovariateDataset or "
+                f"expected items with 'covariates' and 'id' (text), got {came}; make them with CovariateDataset or "
                 "covariate_items: a row without its id cannot be checked"
             )
         if item.keys() != items[0].keys():
-            raise TableError(f"expected the same keys in all items, came {sorted(item)} beside {sorted(items[0])}")
+            raise TableError(f"expected the same keys in all items, got {sorted(item)} beside {sorted(items[0])}")
     if not items:
-        raise TableError("expected at least one item, came none")
+        raise TableError("expected at least one item, got none")
     ids = [str(item["id"]) for item in items]
     covariates = torch.stack(_rows(items, ids))
     first: dict[str, int] = {}
@@ -59,7 +59,7 @@ def covariate_collate(batch: Sequence[Any], table: CovariateTable | None = None)
         known = first.setdefault(name, place)
         if not torch.equal(covariates[known], covariates[place]) or not _alike(items[known], items[place]):
             raise TableError(
-                f"expected the same covariates and target wherever {name!r} occurs in a batch, came different ones; an "
+                f"expected the same covariates and target wherever {name!r} occurs in a batch, got different ones; an "
                 "id stands for one row of the table"
             )
     if table is not None:
@@ -86,7 +86,7 @@ def _rows(items: Sequence[Mapping[str, Any]], ids: list[str]) -> list[torch.Tens
     ]
     if bad:
         raise TableError(
-            f"expected float32 covariates of shape (K,), as many for each, came {first_few(bad)}; name only the image "
+            f"expected float32 covariates of shape (K,), as many for each, got {first_few(bad)}; name only the image "
             "in the transforms' keys, and take covariates from an encoder"
         )
     return rows

@@ -136,12 +136,12 @@ def _item(table: CovariateTable, place: int) -> dict[str, Any]:
 def _require_images(table: CovariateTable, image: str) -> None:
     if table.images is None:
         raise TableError(
-            f"expected a column {image!r} of image files, came none; read it, give images= by id, or use pair_by_id"
+            f"expected a column {image!r} of image files, got none; read it, give images= by id, or use pair_by_id"
         )
     without = [name for name, path in zip(table.ids, table.images, strict=True) if path is None]
     if without:
         raise TableError(
-            f"expected an image for every row, came {len(without)} of {len(table)} without: {first_few(without)}; drop "
+            f"expected an image for every row, got {len(without)} of {len(table)} without: {first_few(without)}; drop "
             f"them: frame[frame[{image!r}].notna()]"
         )
 
@@ -149,14 +149,14 @@ def _require_images(table: CovariateTable, image: str) -> None:
 def _require_the_same(ids: Sequence[str], images: Mapping[str, Any]) -> None:
     if not isinstance(images, Mapping):
         raise TableError(
-            f"expected images by id (a dict), came {type(images).__name__}; the order of a list cannot be checked: use "
+            f"expected images by id (a dict), got {type(images).__name__}; the order of a list cannot be checked: use "
             "images_by_id(ids, images)"
         )
     known = set(ids)
     without, extra = [i for i in ids if i not in images], [str(i) for i in images if i not in known]
     if without or extra:
         raise TableError(
-            f"expected exactly one image for each row, came {len(without)} rows without an image"
+            f"expected exactly one image for each row, got {len(without)} rows without an image"
             f"{': ' + first_few(without) if without else ''} and {len(extra)} images without a row"
             f"{': ' + first_few(extra) if extra else ''}; pair_by_id(..., unmatched='report') lists and leaves them out"
         )

@@ -32,13 +32,13 @@ def images_by_id(ids: Iterable[Any], images: Iterable[Any]) -> dict[str, Any]:
     """
     names, values = [id_text(i.item() if hasattr(i, "item") else i) for i in ids], list(images)
     if len(names) != len(values):
-        raise TableError(f"expected an id for each image, came {len(names)} ids and {len(values)} images")
+        raise TableError(f"expected an id for each image, got {len(names)} ids and {len(values)} images")
     if None in names:
-        raise TableError(f"expected text or whole numbers as ids, came none at position {names.index(None)}")
+        raise TableError(f"expected text or whole numbers as ids, got none at position {names.index(None)}")
     found = {name: value for name, value in zip(names, values, strict=True) if name is not None}
     if len(found) < len(values):
         twice = sorted({str(n) for n in names if names.count(n) > 1})
-        raise TableError(f"expected each id once, came {len(twice)} several times: {first_few(twice)}")
+        raise TableError(f"expected each id once, got {len(twice)} several times: {first_few(twice)}")
     return found
 
 
@@ -83,12 +83,12 @@ def pair_by_id(
     1  image without row  x
     """
     if unmatched not in ("error", "report"):
-        raise TableError(f"expected unmatched to be 'error' or 'report', came {unmatched!r}")
+        raise TableError(f"expected unmatched to be 'error' or 'report', got {unmatched!r}")
     by_parts = isinstance(images, pd.DataFrame)
     names: list[Any] = id_parts(frame, id) if by_parts else row_ids(frame, id)
     if image in frame.columns and frame[image].notna().any():
         raise TableError(
-            f"expected a table without images, came one whose column {image!r} has {int(frame[image].notna().sum())}; "
+            f"expected a table without images, got one whose column {image!r} has {int(frame[image].notna().sum())}; "
             "drop the column, or name another with image="
         )
     files: dict[Any, list[Any]] = {}
@@ -126,12 +126,12 @@ def pair_by_id(
         counts = ", ".join(f"{n} {kind}" for kind, n in table["kind"].value_counts().items())
         first = first_few(table["id"].unique())
         raise TableError(
-            f"expected one image for each row and one row for each image, came {counts}: {first}; "
+            f"expected one image for each row and one row for each image, got {counts}: {first}; "
             "correct them, or give unmatched='report' to go on with the others and get the list"
         )
     if not good:
         raise TableError(
-            f"expected ids that occur on both sides, came none: rows {first_few(map(text, rows))}; images "
+            f"expected ids that occur on both sides, got none: rows {first_few(map(text, rows))}; images "
             f"{first_few(map(text, files))}; are they written alike, in the same columns?"
         )
     paired = frame.iloc[good].copy()
@@ -146,11 +146,11 @@ def _named(images: Any, id: str | list[str] | None, image: str) -> list[tuple[An
         return list(zip(id_parts(images, id), images[image].tolist(), strict=True))
     if not isinstance(images, (Mapping, pd.Series)):
         raise TableError(
-            f"expected images by id (a dict, a Series indexed by id, or a DataFrame with ids), came "
+            f"expected images by id (a dict, a Series indexed by id, or a DataFrame with ids), got "
             f"{type(images).__name__}; the order of a list cannot be checked: use images_by_id(ids, images)"
         )
     pairs = [(id_text(name), file) for name, file in images.items()]
     bad = [file for name, file in pairs if name is None]
     if bad:
-        raise TableError(f"expected text or whole numbers as ids of the images, came others for {first_few(bad)}")
+        raise TableError(f"expected text or whole numbers as ids of the images, got others for {first_few(bad)}")
     return [(name, file) for name, file in pairs if name is not None]

@@ -111,7 +111,7 @@ class CovariateTable:
             raise TableError(f"target: expected the name of one column, got {target!r}; give its name as text")
         if target is not None and target in tuple(getattr(encoder, "columns", ())):
             raise TableError(
-                f"expected covariates without the target, came the target {target!r} among {list(encoder.columns)}; "
+                f"expected covariates without the target, got the target {target!r} among {list(encoder.columns)}; "
                 "the answer would go in with the question: leave it out of the encoder's columns"
             )
         ids = row_ids(frame, id)
@@ -120,7 +120,7 @@ class CovariateTable:
             counts = Counter(ids)
             twice = [name for name, count in counts.items() if count > 1]
             raise TableError(
-                f"expected each id once, came {len(twice)} several times: {first_few(twice)}; name what tells the rows "
+                f"expected each id once, got {len(twice)} several times: {first_few(twice)}; name what tells the rows "
                 "apart, such as id='image' or id=['subject', 'session', 'run'], or drop the doubles"
             )
         self.ids: tuple[str, ...] = tuple(ids)
@@ -128,9 +128,9 @@ class CovariateTable:
             np.array(encoder.transform(frame.set_axis(pd.Index(ids, name="id"))), dtype=np.float32)
         )
         if self.covariates.shape[:1] != (len(ids),) or self.covariates.ndim != 2:
-            raise TableError(f"expected an encoder that gives ({len(ids)}, K), came {tuple(self.covariates.shape)}")
+            raise TableError(f"expected an encoder that gives ({len(ids)}, K), got {tuple(self.covariates.shape)}")
         if not bool(torch.isfinite(self.covariates).all()):
-            raise TableError("expected finite covariates from the encoder, came NaN or infinity; check its settings")
+            raise TableError("expected finite covariates from the encoder, got NaN or infinity; check its settings")
         self.targets = None if target is None else _targets(frame, target, classes)
         self.images: tuple[str | None, ...] | None = None
         if image in frame.columns:
@@ -151,7 +151,7 @@ class CovariateTable:
         unknown = [name for name in ids if name not in self._place]
         if unknown:
             raise TableError(
-                f"expected ids of the table ({len(self)} rows, such as {first_few(self.ids)}), came {len(unknown)} "
+                f"expected ids of the table ({len(self)} rows, such as {first_few(self.ids)}), got {len(unknown)} "
                 f"others: {first_few(unknown)}{did_you_mean(str(unknown[0]), self.ids[:10_000])}"
             )
         return [self._place[name] for name in ids]
@@ -172,19 +172,19 @@ class CovariateTable:
         >>> table.require(["a", "b"], torch.tensor([[1.0], [0.0]]))
         Traceback (most recent call last):
             ...
-        fusionconv.errors.TableError: expected each id's own covariates, came others for 2 of 2: 'a', 'b'; ...
+        fusionconv.errors.TableError: expected each id's own covariates, got others for 2 of 2: 'a', 'b'; ...
         """
         rows = self.rows(ids)
         if tuple(covariates.shape) != tuple(rows.shape):
             raise TableError(
-                f"expected covariates {tuple(rows.shape)}, a row for each of {len(rows)} ids, came "
+                f"expected covariates {tuple(rows.shape)}, a row for each of {len(rows)} ids, got "
                 f"{tuple(covariates.shape)}; one row per image of the batch"
             )
         wrong = (covariates.detach().to("cpu", torch.float32) != rows).any(dim=1).tolist()
         if any(wrong):
             others = [name for name, w in zip(ids, wrong, strict=True) if w]
             raise TableError(
-                f"expected each id's own covariates, came others for {len(others)} of {len(ids)}: {first_few(others)}; "
+                f"expected each id's own covariates, got others for {len(others)} of {len(ids)}: {first_few(others)}; "
                 "rows were shifted, repeated in another order than the images, or changed by a transform: take them "
                 "from table.rows(ids)"
             )
@@ -197,7 +197,7 @@ class CovariateTable:
             ]
             if mixed:
                 raise TableError(
-                    f"expected each id's own image, came others for {len(mixed)} of {len(ids)}: {first_few(mixed)}; "
+                    f"expected each id's own image, got others for {len(mixed)} of {len(ids)}: {first_few(mixed)}; "
                     "pair images and rows by id (pair_by_id), never by their order"
                 )
 
@@ -208,7 +208,7 @@ def _targets(frame: pd.DataFrame, target: str, classes: Sequence[Any] | None) ->
     if classes is not None:
         known = {_class_key(c): i for i, c in enumerate(classes)}
         if isinstance(classes, str) or len(known) < len(classes):
-            raise TableError(f"expected a list of different classes, came {classes!r}")
+            raise TableError(f"expected a list of different classes, got {classes!r}")
         codes = [None if pd.isna(v) else known.get(_class_key(v)) for v in column.tolist()]
         bad = np.array([c is None for c in codes], dtype=bool)
         _refuse(bad, frame, target, f"one of the classes {list(classes)}")
@@ -223,7 +223,7 @@ def _targets(frame: pd.DataFrame, target: str, classes: Sequence[Any] | None) ->
         _refuse(~np.isfinite(values), frame, target, "a finite number in every row")
         return torch.from_numpy(values.copy())
     raise TableError(
-        f"column {target!r}: expected numbers, or classes=[...] to say which class is 0, 1, ..., came {column.dtype} "
+        f"column {target!r}: expected numbers, or classes=[...] to say which class is 0, 1, ..., got {column.dtype} "
         f"such as {first_few(column.unique().tolist())}; an order that is guessed may differ between folds"
     )
 
@@ -261,6 +261,6 @@ def _refuse(bad: Any, frame: pd.DataFrame, target: str, expected: str) -> None:
     if bad.any():
         first = [f"{label!r}: {value!r}" for label, value in frame.loc[bad, target].iloc[:3].astype(object).items()]
         raise TableError(
-            f"column {target!r}: expected {expected}, came others in {bad.sum()} of {len(frame)} rows, first at "
+            f"column {target!r}: expected {expected}, got others in {bad.sum()} of {len(frame)} rows, first at "
             f"{', '.join(first)}; correct or drop these rows"
         )

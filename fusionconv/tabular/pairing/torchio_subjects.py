@@ -41,7 +41,7 @@ def torchio_subjects(table: CovariateTable) -> list[Any]:
     try:
         tio: Any = importlib.import_module("torchio")
     except ImportError as error:
-        raise ImportError("expected torchio, came none; pip install torchio") from error
+        raise ImportError("expected torchio, got none; pip install torchio") from error
     subjects = []
     for item in covariate_items(table):
         rows: dict[str, Any] = {key: torch.from_numpy(item[key]) for key in ("covariates", "target") if key in item}
@@ -74,12 +74,12 @@ def torchio_batch(batch: Mapping[str, Any], table: CovariateTable) -> dict[str, 
     absent = [key for key in ("image", "covariates", "id") if key not in batch]
     if absent:
         raise TableError(
-            f"expected a batch with 'image', 'covariates' and 'id', came {sorted(map(str, batch))} without {absent}; "
+            f"expected a batch with 'image', 'covariates' and 'id', got {sorted(map(str, batch))} without {absent}; "
             "make the subjects with torchio_subjects and load them with torchio.SubjectsLoader"
         )
     image, ids = batch["image"]["data"], list(batch["id"])
     if not isinstance(batch["covariates"], torch.Tensor) or len(image) != len(ids):
-        raise TableError(f"expected a row and an id for each of {len(image)} images, came {len(ids)} ids")
+        raise TableError(f"expected a row and an id for each of {len(image)} images, got {len(ids)} ids")
     files = [str(p) if p else None for p in batch["image"].get("path", [None] * len(ids))]
     table.require(ids, batch["covariates"], files)
     taken: dict[str, Any] = {"image": image, "covariates": batch["covariates"]}

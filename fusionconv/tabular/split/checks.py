@@ -38,7 +38,7 @@ def find_subjects(
     require_columns(frame, [group])
     require_unique_index(frame, "a split")
     if not (isinstance(bins, int) and bins >= 2):
-        raise TableError(f"expected at least 2 bins, came {bins!r}")
+        raise TableError(f"expected at least 2 bins, got {bins!r}")
     ids, codes = subject_codes(frame, group)
     warn_of_near_identical(ids, group)
     if group != "subject" and "subject" in frame.columns:
@@ -47,7 +47,7 @@ def find_subjects(
         several = [people[int(i)] for i in sorted(pairs.index[pairs > 1])]
         if several:
             raise TableError(
-                f"expected the rows of each subject to have one {group!r}, came several for {len(several)} subjects: "
+                f"expected the rows of each subject to have one {group!r}, got several for {len(several)} subjects: "
                 f"{first_few(several)}; a split by {group!r} would put them on both sides: split by 'subject', or "
                 f"correct the column (leave_site_out can exclude them)"
             )
@@ -65,7 +65,7 @@ def cut_val(
     counts = whole_numbers(len(train), [1 - val_size, val_size])
     if 0 in counts:
         raise TableError(
-            f"expected at least one {group} for training and for validation, came {len(train)} for both with "
+            f"expected at least one {group} for training and for validation, got {len(train)} for both with "
             f"val_size={val_size}; use fewer folds, another val_size, or none"
         )
     part[train[deal_sizes(strata[train], counts, random) == 1]] = "val"
@@ -88,7 +88,7 @@ def warn_of_near_identical(ids: list[str], column: str) -> None:
     alike = near_identical(ids)
     if alike:
         warnings.warn(
-            f"column {column!r}: expected one way to write each id, came ids that differ only in case, punctuation or "
+            f"column {column!r}: expected one way to write each id, got ids that differ only in case, punctuation or "
             f"leading zeros: {first_few(alike)}; if they are one person's, write them alike before you split: here "
             "they may be on different sides",
             SplitWarning,
@@ -107,7 +107,7 @@ def require_sizes(sizes: Mapping[str, float]) -> dict[str, float]:
     if len(named) < 2 or not right or min(named.values()) <= 0 or abs(sum(named.values()) - 1) > 1e-9:
         raise TableError(
             "expected at least two named parts whose shares are above 0 and add up to 1, such as "
-            f"{{'train': 0.7, 'val': 0.15, 'test': 0.15}}, came {sizes!r}"
+            f"{{'train': 0.7, 'val': 0.15, 'test': 0.15}}, got {sizes!r}"
         )
     return named
 
@@ -115,13 +115,13 @@ def require_sizes(sizes: Mapping[str, float]) -> dict[str, float]:
 def require_val_size(val_size: float) -> None:
     """Raise unless this is a share from 0 to below 1."""
     if not (isinstance(val_size, (int, float)) and 0 <= val_size < 1):
-        raise TableError(f"expected val_size from 0 (none) to below 1, came {val_size!r}")
+        raise TableError(f"expected val_size from 0 (none) to below 1, got {val_size!r}")
 
 
 def random_state(seed: int, *more: int) -> np.random.RandomState:
     """A generator whose stream never changes, for this seed and this repeat and fold."""
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise TableError(
-            f"expected a whole number from 0 to 2**32 - 1 as the seed, came {seed!r}; a split must be repeatable"
+            f"expected a whole number from 0 to 2**32 - 1 as the seed, got {seed!r}; a split must be repeatable"
         )
     return np.random.RandomState([int(seed), *more])

@@ -71,7 +71,7 @@ def holdout(
     counts = whole_numbers(len(ids), list(sizes.values()))
     if 0 in counts:
         raise TableError(
-            f"expected at least one {group} in each part of {sizes}, came {len(ids)} in all, which makes "
+            f"expected at least one {group} in each part of {sizes}, got {len(ids)} in all, which makes "
             f"{dict(zip(sizes, counts, strict=True))}; use fewer or larger parts, or kfold"
         )
     dealt = deal_sizes(strata.of_subject, counts, random_state(seed))
@@ -113,12 +113,12 @@ def kfold(
     3         train          test         train
     """
     if not (isinstance(n_splits, int) and n_splits >= 2 and isinstance(n_repeats, int) and n_repeats >= 1):
-        raise TableError(f"expected n_splits >= 2 and n_repeats >= 1, came {n_splits!r} and {n_repeats!r}")
+        raise TableError(f"expected n_splits >= 2 and n_repeats >= 1, got {n_splits!r} and {n_repeats!r}")
     require_val_size(val_size)
     ids, codes, strata = find_subjects(frame, group, stratify, bins)
     if len(ids) < n_splits:
         raise TableError(
-            f"expected at least as many of column {group!r} as folds ({n_splits}), came {len(ids)}: {first_few(ids)}; "
+            f"expected at least as many of column {group!r} as folds ({n_splits}), got {len(ids)}: {first_few(ids)}; "
             "use fewer folds"
         )
     folds = {}
@@ -170,18 +170,18 @@ def leave_site_out(
     2  train   test
     """
     if shared not in ("error", "exclude"):
-        raise TableError(f"expected shared to be 'error' or 'exclude', came {shared!r}")
+        raise TableError(f"expected shared to be 'error' or 'exclude', got {shared!r}")
     require_val_size(val_size)
     sites, at = subject_codes(frame, site)
     if len(sites) < 2:
-        raise TableError(f"column {site!r}: expected at least two sites, came only {sites[0]!r}; use holdout or kfold")
+        raise TableError(f"column {site!r}: expected at least two sites, got only {sites[0]!r}; use holdout or kfold")
     warn_of_near_identical(sites, site)
     ids, codes, strata = find_subjects(frame, group, stratify, bins)
     seen = pd.DataFrame({"subject": codes, "site": at}).drop_duplicates()["subject"].value_counts()
     several = [ids[int(i)] for i in sorted(seen.index[seen > 1])]
     if several and shared == "error":
         raise TableError(
-            f"expected each {group} at one {site}, came {len(several)} of {len(ids)} at several: {first_few(several)}; "
+            f"expected each {group} at one {site}, got {len(several)} of {len(ids)} at several: {first_few(several)}; "
             "leaving one site out would leave them in training: give shared='exclude', or drop them"
         )
     table = {}
@@ -190,7 +190,7 @@ def leave_site_out(
         visited[codes[at == place]] = True
         part = np.where(visited, "excluded", "train").astype(object)
         if visited.all():
-            raise TableError(f"expected somebody who was not at {name!r}, came none: nobody is left to train on")
+            raise TableError(f"expected somebody who was not at {name!r}, got none: nobody is left to train on")
         cut_val(part, strata.of_subject, val_size, random_state(seed, place), group)
         table[name] = np.where(at == place, "test", part[codes])
     frame_of_parts = pd.DataFrame(table, index=frame.index, dtype="str")

@@ -51,7 +51,7 @@ def find_strata(frame: pd.DataFrame, columns: Sequence[str], ids: list[str], cod
         if not present.all():
             without = [ids[i] for i in np.flatnonzero(~present)]
             raise TableError(
-                f"column {name!r}: expected a value for every subject, to stratify by it, came none for {len(without)} "
+                f"column {name!r}: expected a value for every subject, to stratify by it, got none for {len(without)} "
                 f"of {len(ids)}: {first_few(without)}; drop these rows, or stratify by another column"
             )
         if _is_measure(column):
@@ -83,7 +83,7 @@ def warn_of_absent_classes(
                     f"{label!r} ({len(subjects)} subjects: {first_few(subjects)}) is absent from {first_few(where)}"
                 )
             warnings.warn(
-                f"column {name!r}: expected every class in every part, came: {'; '.join(says)}; a score of a part "
+                f"column {name!r}: expected every class in every part, got: {'; '.join(says)}; a score of a part "
                 "without a class says nothing of that class: use fewer parts, or join or drop the class",
                 SplitWarning,
                 stacklevel=4,
@@ -99,7 +99,7 @@ def _bins(name: str, column: pd.Series, ids: list[str], codes: Codes, bins: int)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(values).any():
         raise TableError(
-            f"column {name!r}: expected finite numbers to stratify by, came infinity for "
+            f"column {name!r}: expected finite numbers to stratify by, got infinity for "
             f"{first_few(ids[i] for i in np.unique(codes[np.isinf(values)]))}; correct or drop these rows"
         )
     medians = pd.Series(values).groupby(codes).median()  # no sum: the same for any order of rows
@@ -114,7 +114,7 @@ def _class_sets(name: str, text: npt.NDArray[np.object_], ids: list[str], codes:
     if len(several):
         named = [f"{ids[int(i)]}: {' and '.join(labels)}" for i, labels in several.iloc[:3].items()]  # type: ignore[call-overload]
         warnings.warn(
-            f"column {name!r}: expected one class per subject, came several for {len(several)} of {len(ids)} subjects "
+            f"column {name!r}: expected one class per subject, got several for {len(several)} of {len(ids)} subjects "
             f"({'; '.join(named)}{'; ...' if len(several) > 3 else ''}); they stay together and make strata of their "
             "own: for a diagnosis per visit that is right, otherwise correct the table",
             SplitWarning,
