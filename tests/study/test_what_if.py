@@ -17,6 +17,8 @@ from fusionconv.study import Study, load_predictor
 from fusionconv.study.predict import predict_table
 from fusionconv.study.what_if import MISSING, WhatIf, doubts
 from fusionconv.study.what_if.controls import make_control
+from fusionconv.study.what_if.inside import kernels_of, rests_on
+from fusionconv.study.what_if.pictures import kernel_figure
 from fusionconv.study.what_if.quantities import quantities
 from fusionconv.tabular import CovariateEncoder
 from tests.study.pictures_out import ball_volumes, disc_pictures
@@ -371,19 +373,51 @@ def test_every_task_is_asked_and_drawn(name, small, tmp_path):
     page = gradio_page.Page(asked, "hybrid-first")
     given = [77.0 if c == "age" else gradio_page._shown(asked.controls[c], asked.own(row)[c]) for c in page.columns]
     given += [False] * len(page.columns)
-    card, _ = page.say(row, "hybrid-first", *given)
+    at = page.restore(row)[-1]
+    card, _, pale = page.say(row, "hybrid-first", *given, at)
     value = float(re.search(r'data-value="([^"]+)"', card)[1])
     expected = [answer.value(q.name) for q in shown]
     assert value == (max(expected) if name in ("multiclass", "multilabel") else expected[0])
-    pictures, effect, kernels = page.draw(row, "hybrid-first", *given, "age", shown[0].name, page.restore(row)[-1])
-    assert pictures.count("<img") == {"restoration": 4}.get(name, 2)
+    effect, kernels = page.draw(row, "hybrid-first", *given, "age", shown[0].name, at)
+    pictures = page.draw_pictures(row, "hybrid-first", *given, at)
+    assert pale.count("<img") == pictures.count("<img") == {"restoration": 4}.get(name, 2)
+    assert "integrated gradients" in pictures
+    assert "The same of the encoded covariates" in pictures
     assert "<svg" in effect
     assert "<svg" in kernels
     assert "<style" not in effect + kernels  # it would hold for the whole page
     seen = asked.ids("holdout", "train")[0]
-    assert "has seen this subject in training" in page.say(seen, "hybrid-first", *given)[0]
-    card, _ = page.say(row, "image", *given)
+    assert "has seen this subject in training" in page.say(seen, "hybrid-first", *given, at)[0]
+    card, _, _ = page.say(row, "image", *given, at)
     assert "image arm" not in card
+
+
+# ---- inside the network that is shown ----
+
+
+def test_what_an_answer_rests_on_sums_to_its_log_odds(what_if):
+    """Integrated gradients are complete: from the mean image with covariates of 0 to this image with these."""
+    answer = what_if.ask("hybrid-first", "p04.png", {"age": 70.0})
+    found = rests_on(what_if, answer.first, "p04.png", {"age": 70.0}, "probability")
+    predictor = answer.first.network.predictor
+    nothing = predictor.answer(torch.zeros(1, 1, 16, 16), torch.zeros(1, predictor.encoder.num_covariates))
+    odds = [np.log(p / (1 - p)) for p in (answer.first.numbers["probability"], nothing["probability"][0])]
+    assert float(found.maps.sum()) + sum(found.covariates.values()) == pytest.approx(odds[0] - odds[1], abs=0.02)
+    assert abs(odds[0] - odds[1]) > 0.05
+    assert list(found.covariates) == predictor.encoder.get_feature_names_out().tolist()
+
+
+def test_the_kernels_are_those_of_the_layer_at_these_covariates(what_if):
+    said = what_if.ask("hybrid-first", "p04.png", {"age": 70.0}).first
+    name, plain, now = kernels_of(what_if, said, "p04.png", {"age": 70.0})
+    layer = said.network.predictor.network.get_submodule(name)
+    row = said.network.predictor.encoder.transform(what_if.frame.loc[["p04.png"]].assign(age=70.0))[0]
+    by_hand = layer.weight + sum(float(s) * v for s, v in zip(row, layer.covariate_weight, strict=True))
+    assert torch.allclose(plain.float(), layer.weight)
+    assert torch.allclose(now.float(), by_hand, atol=1e-6)
+    film = what_if.ask("film-last", "p04.png", {}).first
+    assert kernels_of(what_if, film, "p04.png", {}) is None
+    assert kernel_figure(None) == ""
 
 
 def test_a_hazard_is_compared_with_the_median_test_subject(small, tmp_path):

@@ -10,7 +10,7 @@ from fusionconv.study.what_if.answers import Answer, Said
 from fusionconv.study.what_if.controls import Control
 from fusionconv.study.what_if.quantities import Quantity
 
-__all__ = ["CSS", "answer_card", "band_css", "warning_card"]
+__all__ = ["CSS", "answer_card", "band_css", "main_quantity", "warning_card"]
 
 _PARTS = {"test": "not seen", "val": "chose the epoch by it", "train": "trained on it", "": "not in this fold"}
 _MOST = 8  # classes with a track of their own
@@ -93,7 +93,7 @@ def answer_card(
     if not answer.able:
         why = "; ".join(dict.fromkeys(said.problem for said in answer.said))
         return f'<div class="fc-card"><div class="fc-what">No network can answer</div>{escape(why)}</div>'
-    main, decided = _main(answer, shown)
+    main, decided = main_quantity(answer, shown), _decided(answer, shown)
     value = answer.value(main.name)
     change = value - own.value(main.name)
     delta = (
@@ -117,17 +117,22 @@ def answer_card(
     )
 
 
-def _main(answer: Answer, shown: Sequence[Quantity]) -> tuple[Quantity, str]:
-    """The quantity in large: of several classes the likeliest one's; and what is decided."""
+def main_quantity(answer: Answer, shown: Sequence[Quantity]) -> Quantity:
+    """The quantity in large: of several classes the likeliest one's, else the first."""
+    classes = len(shown) > 1 and all(q.name.startswith("p_") for q in shown)
+    return max(shown, key=lambda q: answer.value(q.name)) if classes else shown[0]
+
+
+def _decided(answer: Answer, shown: Sequence[Quantity]) -> str:
+    """What the first network decides for; of labels those above its threshold."""
     first = answer.first
     assert first is not None
     if len(shown) > 1 and all(q.name.startswith("p_") for q in shown):
         if first.decision:
-            return max(shown, key=lambda q: answer.value(q.name)), ""
-        said = [q for q in shown if answer.value(q.name) >= float(first.network.predictor.about["threshold"])]
-        likely = max(shown, key=lambda q: answer.value(q.name))
-        return likely, "decided: " + (", ".join(q.name[2:] for q in said) or "none")
-    return shown[0], f"decided: {first.decision}" if first.decision else ""
+            return ""
+        limit = float(first.network.predictor.about["threshold"])
+        return "decided: " + (", ".join(q.name[2:] for q in shown if answer.value(q.name) >= limit) or "none")
+    return f"decided: {first.decision}" if first.decision else ""
 
 
 def _who(answer: Answer) -> str:

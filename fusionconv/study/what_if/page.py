@@ -13,10 +13,11 @@ from fusionconv.errors import FusionError
 from fusionconv.study.figures import arm_colour
 from fusionconv.study.what_if.answers import Answer
 from fusionconv.study.what_if.asking import WhatIf
-from fusionconv.study.what_if.cards import CSS, answer_card, band_css, warning_card
+from fusionconv.study.what_if.cards import CSS, answer_card, band_css, main_quantity, warning_card
 from fusionconv.study.what_if.controls import MISSING, Control
 from fusionconv.study.what_if.doubts import doubts
-from fusionconv.study.what_if.pictures import attribute, depth, effect_figure, first_slice, image_panel, kernel_panel
+from fusionconv.study.what_if.inside import Rests, kernels_of, rests_on
+from fusionconv.study.what_if.pictures import depth, effect_figure, first_slice, image_panel, kernel_figure
 from fusionconv.study.what_if.quantities import quantities
 
 __all__ = ["Page"]
@@ -39,7 +40,7 @@ class Page:
         self.columns = list(what_if.controls)
         self.bands: list[tuple[int, Control, tuple[float, float]]] = []
         self.asked = functools.lru_cache(maxsize=64)(self._asked)
-        self.attributed = functools.lru_cache(maxsize=8)(self._attributed)
+        self.rests = functools.lru_cache(maxsize=8)(self._rests)
         with gr.Blocks(title=f"What if: {what_if.out.name}", analytics_enabled=False, fill_width=True) as self.blocks:
             self._draw()
         self.css = CSS + "\n".join(band_css(*band) for band in self.bands)
@@ -118,22 +119,23 @@ class Page:
     # ---- what it does ----
 
     def _connect(self) -> None:
-        asked = [self.row, self.arm, *self.inputs, *self.missing]
-        quick, slow = [self.card, self.warnings], [self.pictures, self.effect, self.kernels]
-        more = [*asked, self.along, self.of, self.slice]
+        values = [self.row, self.arm, *self.inputs, *self.missing]
+        asked, more = [*values, self.slice], [*values, self.along, self.of, self.slice]
         moved = [component.input for component in [*self.inputs, *self.missing, self.arm]]
-        gr.on(moved, self.say, asked, quick, trigger_mode="always_last", **_QUIET).then(
-            self.draw, more, slow, trigger_mode="always_last", **_QUIET)  # fmt: skip
         whole = [*self.inputs, *self.missing, self.slice]
-        self.row.input(self.restore, [self.row], whole, **_QUIET).then(self.say, asked, quick, **_QUIET).then(
-            self.draw, more, slow, **_QUIET)  # fmt: skip
-        self.back.click(self.restore, [self.row], whole, **_QUIET).then(self.say, asked, quick, **_QUIET).then(
-            self.draw, more, slow, **_QUIET)  # fmt: skip
+        for began in (
+            gr.on(moved, lambda: None, trigger_mode="always_last", **_QUIET),
+            self.row.input(self.restore, [self.row], whole, **_QUIET),
+            self.back.click(self.restore, [self.row], whole, **_QUIET),
+            self.blocks.load(lambda: None, **_QUIET),
+        ):  # what takes longest comes last
+            said = began.then(self.say, asked, [self.card, self.warnings, self.pictures], **_QUIET)
+            drawn = said.then(self.draw, more, [self.effect, self.kernels], **_QUIET)
+            drawn.then(self.draw_pictures, asked, [self.pictures], **_QUIET)
         self.arm.input(self.choose, [self.arm], [*self.inputs, *self.missing, self.along], **_QUIET)
         gr.on([self.along.input, self.of.input], self.draw_effect, more, [self.effect], trigger_mode="always_last",
               **_QUIET)  # fmt: skip
-        self.slice.input(self.draw_pictures, more, [self.pictures], trigger_mode="always_last", **_QUIET)
-        self.blocks.load(self.say, asked, quick, **_QUIET).then(self.draw, more, slow, **_QUIET)
+        self.slice.input(self.draw_pictures, asked, [self.pictures], trigger_mode="always_last", **_QUIET)
 
     def restore(self, name: str) -> list[Any]:
         """The components with the row's own values, and the slice to look at first."""
@@ -150,11 +152,11 @@ class Page:
         boxes = [gr.update(visible=column in taken and c.missing and c.kind != "choice") for column, c in controls]
         return [*shown, *boxes, gr.update(choices=taken, value=next(iter(taken), None))]
 
-    def say(self, name: str, arm: str, *given: Any) -> tuple[str, str]:
-        """The answer, and what to be careful of."""
-        values = self._values(given)
-        answer = self._ask(arm, name, values)
-        own = self._own(name)
+    def say(self, name: str, arm: str, *given: Any) -> tuple[str, str, str]:
+        """The answer, what to be careful of, and the image with the answer on it."""
+        *rest, at = given
+        values = self._values(rest)
+        answer, own = self._ask(arm, name, values), self._own(name)
         changed = any(not self.what_if.controls[c].same(values[c], own[c]) for c in self.what_if.columns(arm))
         first = answer.first
         found = doubts(self.what_if, arm, name, values, None if first is None else first.network)
@@ -162,25 +164,25 @@ class Page:
             arm, answer, self._image(arm, name), self._ask(arm, name, own), self.quantities, colour=arm_colour(arm),
             truth=self._truth(name), changed=changed,
         )  # fmt: skip
-        return card, warning_card(found)
+        return card, warning_card(found), image_panel(self.what_if, name, first, None, int(at))
 
-    def draw(self, *given: Any) -> tuple[str, str, str]:
-        """The pictures, the effect and the kernels."""
-        return self.draw_pictures(*given), self.draw_effect(*given), self.draw_kernels(*given)
+    def draw(self, *given: Any) -> tuple[str, str]:
+        """The effect and the kernels."""
+        return self.draw_effect(*given), self.draw_kernels(*given)
 
     def draw_pictures(self, name: str, arm: str, *given: Any) -> str:
-        """The image with its answer and attribution."""
-        *rest, _, _, at = given
+        """The image with its answer, and what that rests on."""
+        *rest, at = given
         values = self._values(rest)
         first = self._ask(arm, name, values).first
-        found = None if first is None else self.attributed(arm, name, tuple(values.items()))
+        found = None if first is None else self.rests(arm, name, tuple(values.items()))
         return image_panel(self.what_if, name, first, found, int(at))
 
     def draw_effect(self, name: str, arm: str, *given: Any) -> str:
         """The effect of one covariate."""
         *rest, column, quantity, _ = given
-        if column is None:
-            return '<p class="fc-note">This arm takes no covariates.</p>'
+        if column not in self.what_if.columns(arm):
+            return '<p class="fc-note">This arm does not take this covariate.</p>'
         values = self._values(rest)
         answer, image = self._ask(arm, name, values), self._image(arm, name)
         shown = next(q for q in self.quantities if q.name == quantity)
@@ -196,7 +198,7 @@ class Page:
         """The kernels that these covariates make."""
         values = self._values(given[:-3])
         first = self._ask(arm, name, values).first
-        return "" if first is None else kernel_panel(self.what_if, first, name, values)
+        return "" if first is None else kernel_figure(kernels_of(self.what_if, first, name, values))
 
     # ---- what it asks ----
 
@@ -228,10 +230,10 @@ class Page:
         except FusionError as error:
             raise gr.Error(str(error)) from error
 
-    def _attributed(self, arm: str, name: str, values: tuple[tuple[str, Any], ...]) -> Any:
-        first = self.asked(arm, name, values).first
-        assert first is not None
-        return attribute(self.what_if, first, name, dict(values))[0]
+    def _rests(self, arm: str, name: str, values: tuple[tuple[str, Any], ...]) -> Rests:
+        answer = self.asked(arm, name, values)
+        assert answer.first is not None
+        return rests_on(self.what_if, answer.first, name, dict(values), main_quantity(answer, self.quantities).name)
 
     def _image(self, arm: str, name: str) -> Answer | None:
         """What the image arm says, where there is one beside this one."""

@@ -1,4 +1,4 @@
-"""Pictures of the what-if page: the image, the answer on it, what it rests on, kernels, an effect; as HTML."""
+"""Pictures of the what-if page: the image, a network's answer on it, what that rests on, an effect; as HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from html import escape
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fusionconv.study.image_answers import middle
@@ -20,9 +19,10 @@ from fusionconv.study.tasks import Segmentation
 from fusionconv.study.what_if.answers import Effect, Said
 from fusionconv.study.what_if.asking import WhatIf
 from fusionconv.study.what_if.controls import Control, Seen
+from fusionconv.study.what_if.inside import Rests
 from fusionconv.study.what_if.quantities import Quantity
 
-__all__ = ["attribute", "depth", "effect_figure", "first_slice", "image_panel", "kernel_panel"]
+__all__ = ["depth", "effect_figure", "first_slice", "image_panel", "kernel_figure"]
 
 _INK = "#010203"  # becomes the page's own text colour, light or dark
 _YELLOW = "#ffd400"
@@ -44,14 +44,14 @@ def first_slice(what_if: WhatIf, name: str) -> int:
     return int(middle(targets.read([name])[0], isinstance(what_if.task, Segmentation))[-1])
 
 
-def image_panel(what_if: WhatIf, name: str, said: Said | None, attributed: Tensor | None, at: int = 0) -> str:
-    """The row's image, what a network makes of it, and where its answer comes from.
+def image_panel(what_if: WhatIf, name: str, said: Said | None, rests: Rests | None, at: int = 0) -> str:
+    """The row's image, what a network makes of it, and what its answer rests on.
 
     Args:
         what_if: the study.
         name: the row.
         said: by the network that is shown.
-        attributed: as large as the image (C, *size); None for none.
+        rests: on what its answer rests; None: not known yet, a pale image keeps the place.
         at: the slice of a volume.
     """
     volume = depth(what_if) > 1
@@ -74,12 +74,21 @@ def image_panel(what_if: WhatIf, name: str, said: Said | None, attributed: Tenso
                 _figure(plane, f"Input. {title}"), _figure(output, "The network's output", ends=ends),
                 _figure(wanted, "The target", ends=ends),
             ]  # fmt: skip
-    if attributed is not None:
-        heat = _plane(attributed.sum(0, keepdim=True), at, volume, raw=True)[0]
-        bound = float(attributed.sum(0).abs().max())
-        shown.append(_figure(plane, "What speaks for (red) and against (blue) the answer: integrated gradients",
-                             heat=upright(heat, volume), bound=bound))  # fmt: skip
-    return f'<div class="fc-pictures">{"".join(shown)}</div>'
+    if said is not None and rests is None:
+        shown.append(_figure(plane, "...", pale=True))
+    elif rests is not None and rests.maps is not None:
+        total = rests.maps.sum(0, keepdim=True)
+        heat = upright(_plane(total, at, volume, raw=True)[0], volume)
+        shown.append(_figure(plane, rests.caption, heat=heat, bound=float(total.abs().max()), pale=True))
+    covariates = "" if rests is None else _largest(rests.covariates)
+    return f'<div class="fc-pictures">{"".join(shown)}</div>{covariates}'
+
+
+def _largest(covariates: Mapping[str, float], most: int = 6) -> str:
+    """The covariates that the answer rests on most."""
+    each = sorted(covariates.items(), key=lambda one: -abs(one[1]))[:most]
+    shown = ", ".join(f"{escape(name)} <b>{value:+.3g}</b>" for name, value in each if value)
+    return f'<div class="fc-note">The same of the encoded covariates: {shown}.</div>' if shown else ""
 
 
 def _shown(what_if: WhatIf, name: str) -> tuple[Tensor, str]:
@@ -107,7 +116,7 @@ def _channels(plane: Any) -> Any:
 
 def _figure(
     plane: Any, caption: str, *, ends: tuple[float, float] | None = None, lines: Sequence[tuple[Any, str, bool]] = (),
-    turned: bool = False, heat: Any = None, bound: float = 0.0,
+    turned: bool = False, heat: Any = None, bound: float = 0.0, pale: bool = False,
 ) -> str:  # fmt: skip
     """An image as PNG in the page itself, so that no file of it is left anywhere."""
     from matplotlib.figure import Figure
@@ -118,7 +127,7 @@ def _figure(
     axes.set_axis_off()
     low, high = ends or np.percentile(plane, (0.5, 99.5))
     shown = np.clip((plane - low) / ((high - low) or 1.0), 0, 1)
-    if heat is not None:
+    if pale:
         shown = 0.45 + 0.4 * shown  # pale, so that red and blue stand out
     axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     for mask, colour, dashed in lines:
@@ -244,50 +253,28 @@ def to_svg(figure: Any, label: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
 
 
-def kernel_panel(what_if: WhatIf, said: Said, name: str, values: Mapping[str, Any], kernels: int = 8) -> str:
-    """Kernels of the first hybrid convolution: without covariates, what these add, their sum; empty without one."""
+def kernel_figure(found: tuple[str, Tensor, Tensor] | None, kernels: int = 8) -> str:
+    """Kernels without covariates, what these add, and their sum, of the filters that change most; empty without any.
+
+    Args:
+        found: as `kernels_of` gives them.
+        kernels: so many filters, of each the first input channel; in 3-D the middle slice.
+    """
     from matplotlib.figure import Figure
 
-    from fusionconv.layers import CovariateLayer
-
-    covariates = what_if.covariates(said.network, what_if.changed(name, values))
-    layer: Any = next((m for m in said.network.predictor.network.modules()
-                       if isinstance(m, CovariateLayer) and m.METHOD == "hybrid" and m.weight.ndim in (4, 5)
-                       and getattr(m, "covariate_map", None) is None), None)  # fmt: skip
-    if layer is None or covariates is None:
+    if found is None or found[1].ndim not in (4, 5):
         return ""
-    plain = layer.weight.detach()
-    change = torch.einsum("j,j...->...", covariates[0], layer.covariate_weight.detach())
-    count = min(kernels, len(plain))
-    figure = Figure(figsize=(0.62 * count + 1.3, 2.1), layout="constrained")
-    panels = figure.subplots(3, count, squeeze=False)
-    bound = float(max(plain[:count, 0].abs().max(), (plain + change)[:count, 0].abs().max())) or 1.0
-    for line, (title, weight) in zip(
-        panels, {"W": plain, "change": change, "now": plain + change}.items(), strict=True
-    ):
-        for axes, kernel in zip(line, weight[:, 0], strict=False):
-            shown = kernel if kernel.ndim == 2 else kernel[..., kernel.shape[-1] // 2]
-            axes.imshow(shown.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
+    layer, plain, now = found
+    chosen = (now - plain).flatten(1).norm(dim=1).argsort(descending=True, stable=True)[:kernels].sort().values
+    rows = {"W": plain, "change": now - plain, "now": now}
+    planes = {title: w[chosen, 0] if w.ndim == 4 else w[chosen, 0, ..., w.shape[-1] // 2] for title, w in rows.items()}
+    bound = max(float(shown.abs().max()) for shown in planes.values()) or 1.0
+    figure = Figure(figsize=(0.62 * len(chosen) + 1.3, 2.1), layout="constrained")
+    panels = figure.subplots(3, len(chosen), squeeze=False)
+    for line, (title, shown) in zip(panels, planes.items(), strict=True):
+        for axes, kernel in zip(line, shown, strict=True):
+            axes.imshow(kernel.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=13)
-    caption = "Kernels of the first hybrid convolution: W without covariates, what these covariates add, and their sum."
-    return f'<figure class="fc-plot">{to_svg(figure, caption)}<figcaption>{caption}</figcaption></figure>'
-
-
-def attribute(what_if: WhatIf, said: Said, name: str, values: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-    """Integrated gradients of the network's answer, of the image (C, *size) and of the encoded covariates (K,)."""
-    from captum.attr import IntegratedGradients
-
-    network = said.network.predictor
-    image = what_if.inputs(said.network, name)
-    covariates = what_if.covariates(said.network, what_if.changed(name, values))
-
-    def answer(x: Tensor, s: Tensor | None = None) -> Tensor:
-        out: Tensor = network.network(x) if s is None else network.network(x, s)
-        return out[:, -1].flatten(1).mean(1) if network.task.IMAGE_OUT else out[:, -1]
-
-    inputs = image if covariates is None else (image, covariates)
-    found = IntegratedGradients(answer).attribute(inputs, n_steps=32, internal_batch_size=8)
-    if covariates is None:
-        return found.detach()[0].to(torch.float32), None
-    return found[0].detach()[0].to(torch.float32), found[1].detach()[0].to(torch.float32)
+    caption = f"Kernels of {layer}: W without covariates, what these covariates add, and their sum."
+    return f'<figure class="fc-plot">{to_svg(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>'
