@@ -276,5 +276,5 @@ def kernel_figure(found: tuple[str, Tensor, Tensor] | None, kernels: int = 8) ->
             axes.imshow(kernel.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=13)
-    caption = f"Kernels of {layer}: W without covariates, what these covariates add, and their sum."
+    caption = f"Kernels of layer {layer}: W without covariates, what these covariates add, and their sum."
     return f'<figure class="fc-plot">{to_svg(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>'
