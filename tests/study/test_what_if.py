@@ -402,8 +402,10 @@ def test_what_an_answer_rests_on_sums_to_its_log_odds(what_if):
     predictor = answer.first.network.predictor
     nothing = predictor.answer(torch.zeros(1, 1, 16, 16), torch.zeros(1, predictor.encoder.num_covariates))
     odds = [np.log(p / (1 - p)) for p in (answer.first.numbers["probability"], nothing["probability"][0])]
-    assert float(found.maps.sum()) + sum(found.covariates.values()) == pytest.approx(odds[0] - odds[1], abs=0.02)
-    assert abs(odds[0] - odds[1]) > 0.05
+    assert float(found.maps.sum()) + sum(found.covariates.values()) == pytest.approx(
+        odds[0] - odds[1], rel=0.02, abs=1e-3
+    )
+    assert abs(odds[0] - odds[1]) > 0.01
     assert list(found.covariates) == predictor.encoder.get_feature_names_out().tolist()
 
 
