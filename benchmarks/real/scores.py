@@ -1,7 +1,7 @@
 """What is kept of a study, and every figure of its page recomputed from it.
 
     python -m benchmarks.real.scores keep NAME OUT [OUT ...] [--score mae] [--exp] [--where blur=unseen]
-    python -m benchmarks.real.scores show NAME
+    python -m benchmarks.real.scores show NAME [--reference ARM] [--markdown]
 
 `keep` reads finished studies of ``fusionconv compare`` (several: the same split with other seeds) and writes
 benchmarks/results/real/NAME.csv.gz: a line for each test row of each fold or seed, with a number for its subject and
@@ -25,11 +25,12 @@ import pandas as pd
 import torch
 import yaml
 
+from benchmarks.real.names import name_of
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import corrected_resampled_ttest, fold_interval, holm, paired_bootstrap_scores
 from fusionconv.study.environment import hardware, versions
 
-__all__ = ["keep", "read", "table"]
+__all__ = ["keep", "markdown", "read", "table"]
 
 FOLDER = Path(__file__).parents[1] / "results" / "real"
 _PLACES = ("table", "images", "cache", "out", "target_folder")
@@ -141,6 +142,28 @@ def table(scores: pd.DataFrame, about: dict[str, Any], resamples: int = 2000, re
     return made
 
 
+def markdown(made: pd.DataFrame, decimals: int = 1) -> str:
+    """The table as pages have it."""
+    folds = "low" in made
+    heads = ["arm", "mean [95 % interval]" if folds else "mean (lowest to highest seed)"]
+    heads += ["minus the reference, by subject", "p by subject (Holm)", *(["p over folds (Holm)"] if folds else [])]
+    heads += ["permuted", "constant"]
+
+    def number(value: float, sign: str = "") -> str:
+        return "" if pd.isna(value) else f"{value:{sign}.{decimals}f}"
+
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in made.to_dict("records"):
+        low, high = (number(row[end]) for end in (("low", "high") if folds else ("least", "most")))
+        spread = f"[{low}, {high}]" if folds else f"({low} to {high})"
+        cells = [name_of(str(row["arm"])), f"{number(row['mean'])} {spread}"]
+        difference = f"{number(row['difference'], '+')} [{number(row['d_low'])}, {number(row['d_high'])}]"
+        cells.append("" if pd.isna(row["difference"]) else difference)
+        cells += ["" if pd.isna(row[p]) else f"{row[p]:.2g}" for p in ("p_subjects", "p_folds") if p in made]
+        lines.append("| " + " | ".join([*cells, number(row["permuted"]), number(row["constant"])]) + " |")
+    return "\n".join(lines)
+
+
 def main(words: list[str] | None = None) -> None:
     """Keep or show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -151,11 +174,14 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--exp", action="store_true")
     parser.add_argument("--where", default="")
     parser.add_argument("--reference", default="", help="the arm that the others are compared with")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--decimals", type=int, default=1)
     given = parser.parse_args(words)
     if given.command == "keep":
         print(keep(given.name, given.studies, given.score, given.exp, given.where))
     scores, about = read(given.name)
-    print(table(scores, about, reference=given.reference).round(4).to_string(index=False))
+    made = table(scores, about, reference=given.reference)
+    print(markdown(made, given.decimals) if given.markdown else made.round(4).to_string(index=False))
 
 
 if __name__ == "__main__":
