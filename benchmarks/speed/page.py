@@ -36,8 +36,8 @@ BOUND = """\
 A plain convolution reads one kernel for the whole batch. Here every sample has one of its own: each of its numbers
 costs K multiply-adds to make, is written once, read once, used on P output positions, and in the backward pass the
 same again for its gradient. So the extra cost over plain is about c / P, where c is what making one number costs in
-units of using it once. That is next to nothing where maps are large (first layers), and most of the work where a kernel of
-512 channels meets a map of 4 x 4. What can be done about it, and what `auto` does on a CPU:
+units of using it once. That is next to nothing where maps are large (first layers), and most of the work where a
+kernel of 512 channels meets a map of 4 x 4. What can be done about it, and what `auto` does on a CPU:
 
 - **Equal rows share a kernel** (`distinct`): with a binary covariate a batch needs two kernels, whatever its size.
 - **Kernels in a cache** (`chunked`): a few are made, used and written over, forward and backward, instead of N kept
@@ -47,7 +47,8 @@ units of using it once. That is next to nothing where maps are large (first laye
 - **No kernels** (`stacked`): K more convolutions, where K times P is small.
 - `rank=R` makes K covariates cost what R do; `merge` makes one covariate vector cost nothing.
 
-A cause of another kind is the library's own convolution. The ResNet stem (3 channels, 7x7, stride 2) has large maps, yet one ordinary convolution a sample (`loop` in its row), and grouped ones more so, are slower than one for the batch,
+A cause of another kind is the library's own convolution. The ResNet stem (3 channels, 7x7, stride 2) has large maps,
+yet one ordinary convolution a sample (`loop` in its row), and grouped ones more so, are slower than one for the batch,
 whatever the kernels. Of a whole training step that is little (ResNet-50's row in the table of networks).
 
 A layer that scales feature maps (`film`, `daft`) makes no kernels and has no such bound; what it cannot do instead

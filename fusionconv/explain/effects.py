@@ -38,7 +38,8 @@ class CovariateEffect:
         >>> from fusionconv.explain import covariate_effect
         >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 1))
         >>> model = fusionconv.fuse_into(net, 0, num_covariates=2, init="kaiming")
-        >>> effect = covariate_effect(model, torch.randn(5, 1, 8, 8), torch.randn(5, 2), 0, values=[-3.0, 0.0, 3.0])
+        >>> s = torch.tensor([[-1.0, 0.0], [1.0, 1.0], [0.5, 0.0], [0.0, 1.0], [-0.5, 0.0]])
+        >>> effect = covariate_effect(model, torch.rand(5, 1, 8, 8), s, 0, values=[-3.0, 0.0, 3.0])
         >>> effect.curves.shape, effect.mean.shape, effect.name
         ((5, 3, 1), (3, 1), 's_1')
         >>> effect.outside.tolist()  # training data end before
