@@ -24,10 +24,10 @@ BLUE, ORANGE, GREY, INK = "#1b6ca8", "#d9661f", "#8a8f98", "#222831"
 
 
 def arms_figure(scores: pd.DataFrame, made: pd.DataFrame, title: str, unit: str) -> Figure:
-    """Arms from the worst to the best: a kernel for each sample in orange, other fusions in blue, the rest in grey."""
-    made = made.sort_values("mean", ascending=False).reset_index(drop=True)
+    """Arms from the smallest mean: a kernel for each sample in orange, other fusions in blue, the rest in grey."""
+    made = made.sort_values("mean").reset_index(drop=True)
     means = scores.groupby("fold")[list(made["arm"])].mean()
-    figure, axes = plt.subplots(figsize=(7.6, 0.33 * len(made) + 1.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.6, 0.27 * len(made) + 1.1), layout="constrained")
     for y, row in made.iterrows():
         arm = str(row["arm"])
         kernel = arm.startswith(("hybrid", "lowrank"))
@@ -35,13 +35,14 @@ def arms_figure(scores: pd.DataFrame, made: pd.DataFrame, title: str, unit: str)
         axes.plot([max(0, row["low"]), row["high"]], [y, y], color=color, lw=2, alpha=0.45, solid_capstyle="round")
         axes.plot(means[arm], [y] * len(means), "o", color=color, ms=3, alpha=0.5, mew=0)
         axes.plot(row["mean"], y, "o", color=color, ms=8)
-        axes.annotate(f"{row['mean']:.1f}", (row["mean"], y), (0, 7), textcoords="offset points", ha="center",
+        axes.annotate(f"{row['mean']:.1f}", (row["mean"], y), (0, 6), textcoords="offset points", ha="center",
                       fontsize=8, color=INK)  # fmt: skip
     axes.set_yticks(range(len(made)), [name_of(str(arm)) for arm in made["arm"]])
     axes.set(xlabel=unit, xlim=(0, None), ylim=(-0.7, len(made) - 0.2))
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     axes.grid(axis="x", color="#e3e6ea", lw=0.8)
     axes.set_axisbelow(True)
+    axes.invert_yaxis()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
@@ -94,7 +95,7 @@ def main(words: list[str] | None = None) -> None:
         "head-circumference": arms_figure(
             scores, table(scores, about),
             "Head circumference from ultrasound: what telling the network the pixel size is worth",
-            "mean absolute error in mm, women held out (999 images of 806 women)",
+            "mean absolute error in mm (999 images of 806 women)",
         ),
         "choosing": decision_figure(),
     }  # fmt: skip

@@ -6,7 +6,7 @@ __all__ = ["name_of"]
 
 NAMES = {
     "image": "image alone", "image-wide": "image alone, wider network", "covariates": "covariates alone (linear)",
-    "covariates-boosting": "covariates alone (boosting)", "stacked": "stacked: image arm's answer and covariates",
+    "covariates-boosting": "covariates alone (boosting)", "stacked": "stacked: regression on top",
     "concat": "concat, hidden layer", "concat-linear": "concat, last layer",
 }  # fmt: skip
 METHODS = {"film": "FiLM", "daft": "DAFT"}
