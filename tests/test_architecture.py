@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import fusionconv
 
 ROOT = Path(__file__).parent.parent
 #: from the bottom up; a package may import what is in front of it, anywhere in its files
@@ -120,3 +125,13 @@ def test_few_files_are_to_be_opened_to_understand_a_command(recipe: str, command
 @pytest.mark.parametrize("folder", ["fusionconv", "recipes", "benchmarks", "tests"])
 def test_no_file_is_called_utils(folder: str) -> None:
     assert not [p for p in (ROOT / folder).rglob("*.py") if p.stem in ("utils", "util", "helpers", "misc", "common")]
+
+
+def test_a_function_and_its_module_do_not_share_a_public_name():
+    """`from fusionconv.explain import kernels` must not give the module of that name, whatever was imported before."""
+    names = [found.name for found in pkgutil.iter_modules(fusionconv.__path__, "fusionconv.") if found.ispkg]
+    packages = [fusionconv, *map(importlib.import_module, names)]
+    for package in packages:
+        modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
+        public = {name for name in package.__all__ if not inspect.ismodule(getattr(package, name))}
+        assert not modules & public, package.__name__

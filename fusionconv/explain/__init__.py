@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fusionconv.explain.attributions import ATTRIBUTION_METHODS, Attributions, attribute, attributions
+from fusionconv.explain.attribution_numbers import ATTRIBUTION_METHODS, Attributions, attribute, attributions
 from fusionconv.explain.diagram import plot_network
 from fusionconv.explain.effects import CovariateEffect, covariate_effect, plot_covariate_effect
-from fusionconv.explain.kernels import Kernels, kernels, plot_kernels
+from fusionconv.explain.kernel_numbers import Kernels, kernels, plot_kernels
 
 __all__ = [
     "ATTRIBUTION_METHODS",

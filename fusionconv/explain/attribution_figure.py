@@ -14,7 +14,7 @@ from fusionconv.explain.pictures import AGAINST, FOR, draw_image, draw_signed, p
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fusionconv.explain.attributions import Attributions
+    from fusionconv.explain.attribution_numbers import Attributions
 
 __all__ = ["draw_attributions"]
 

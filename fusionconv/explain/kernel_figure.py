@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fusionconv.errors import ExplainError
-from fusionconv.explain.kernels import Kernels, changed_most
+from fusionconv.explain.kernel_numbers import Kernels, changed_most
 from fusionconv.explain.pictures import draw_signed, size_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusionconv.errors import ExplainError, StudyError, SurgeryError
 from fusionconv.explain import Attributions, attributions, covariate_effect, plot_kernels
-from fusionconv.explain.attributions import ATTRIBUTION_METHODS
+from fusionconv.explain.attribution_numbers import ATTRIBUTION_METHODS
 from fusionconv.study.arms import find_arm
 from fusionconv.study.difference_maps import (
     difference_figure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fusionconv.surgery.fuse import fuse_into, unfuse
 from fusionconv.surgery.listing import ConvInfo, list_convs
-from fusionconv.surgery.merge import merge
+from fusionconv.surgery.merging import merge
 from fusionconv.surgery.root import covariates
 from fusionconv.surgery.summaries import FusedInfo, Summary, summary
 
