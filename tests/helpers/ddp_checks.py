@@ -130,7 +130,7 @@ def ddp_roots_are_refused(rank: int) -> None:
     outer = DistributedDataParallel(inside)
     for part in (outer.module, inside[0]):
         raises(
-            SurgeryError, "stands inside a DistributedDataParallel", lambda part=part: fusionconv.fuse_into(part, 0, 2)
+            SurgeryError, "is inside a DistributedDataParallel", lambda part=part: fusionconv.fuse_into(part, 0, 2)
         )
     assert type(inside[0]) is nn.Sequential
     del outer
