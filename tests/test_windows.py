@@ -242,7 +242,7 @@ def window(i: object) -> list[object]:
     [
         (None, "with_coord=True"),
         ([window(slice(0, 1))], "for 2 windows"),
-        ([window(slice(0, 1)), window(slice(2, 3))], "window of volume 2"),
+        ([window(slice(0, 1)), window(slice(2, 3))], "a window is of volume 2"),
         ([window(slice(0, 1)), window(slice(0, 2))], "first is slice"),
         ([window(slice(0, 1)), window(slice(None))], "first is slice"),
         ([window(slice(0, 1)), window(slice(-1, 0))], "first is slice"),

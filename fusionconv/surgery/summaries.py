@@ -24,8 +24,16 @@ __all__ = ["FusedInfo", "Summary", "summary"]
 class FusedInfo:
     """One fused layer of a model, as `summary` lists it.
 
-    ``parameters`` and ``flops`` are the plain layer's, the others what the method adds; FLOPs are of one image, None
-    where `summary` was given no image.
+    Attributes:
+        name: of the layer in the model.
+        method: of the fusion, as `fuse_into` takes it.
+        kind: class of the plain layer, such as Conv2d.
+        weight_shape: of the plain layer's weight W.
+        options: of the method, by name.
+        parameters: how many the plain layer has.
+        added_parameters: how many the method adds.
+        flops: of the plain layer for one image; None where `summary` was given no image.
+        added_flops: what the method adds for one image; None likewise.
 
     Example:
         >>> import torch, fusionconv
