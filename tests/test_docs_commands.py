@@ -75,7 +75,9 @@ def _study(command: str, words: list[str], folder: Path, **more: object) -> str 
         return f"no such command: {command}"
     config = folder / "study.yaml"
     config.write_text("table: study.csv\ntarget: dx\n")
-    known = {str(p) for p in ROOT.glob("recipes/*/configs/*.yaml")}
+    ours = [*ROOT.glob("recipes/*/configs/*.yaml"), *ROOT.glob("benchmarks/real/*.yaml")]
+    known = {str(path) for path in ours}
+    words = [str(ROOT / word) if str(ROOT / word) in known else word for word in words]
     words = [
         str(config) if n and words[n - 1] == "--config" and word not in known else word for n, word in enumerate(words)
     ]
@@ -115,7 +117,8 @@ def _module(name: str, words: list[str], folder: Path) -> str | None:
         rest = [str(ROOT / word) if word.startswith("recipes/") else word for word in rest]
         return _study(command, rest, folder, own=own, settings=command in main.WITH_SETTINGS)
     said = io.StringIO()
-    where = f"{name}.__main__" if importlib.util.find_spec(f"{name}.__main__") else name
+    package = hasattr(importlib.import_module(name), "__path__")
+    where = f"{name}.__main__" if package and importlib.util.find_spec(f"{name}.__main__") else name
     try:  # argparse programs: --help behind the words stops before anything runs, and after unknown commands are refused
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             importlib.import_module(where).main([*words, "--help"])

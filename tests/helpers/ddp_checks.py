@@ -129,9 +129,7 @@ def ddp_roots_are_refused(rank: int) -> None:
     inside = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)))
     outer = DistributedDataParallel(inside)
     for part in (outer.module, inside[0]):
-        raises(
-            SurgeryError, "is inside a DistributedDataParallel", lambda part=part: fusionconv.fuse_into(part, 0, 2)
-        )
+        raises(SurgeryError, "is inside a DistributedDataParallel", lambda part=part: fusionconv.fuse_into(part, 0, 2))
     assert type(inside[0]) is nn.Sequential
     del outer
     fusionconv.fuse_into(inside, 0, 2)  # unwrapped again, it may be fused
