@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 
 from benchmarks.phantoms.statistics import choose, share
-from benchmarks.phantoms.style import COLOURS, FAINT, INK, STYLE, blank, save
+from benchmarks.style import COLOURS, FAINT, INK, STYLE, blank, save
 
 __all__ = ["draw_curves", "draw_tasks"]
 

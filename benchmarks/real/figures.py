@@ -10,24 +10,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.real.names import name_of
 from benchmarks.real.scores import read, table
+from benchmarks.style import COLOURS, FAINT, INK, STYLE, blank
 
 __all__ = ["arms_figure", "decision_figure", "main"]
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
-BLUE, ORANGE, GREY, INK = "#1b6ca8", "#d9661f", "#8a8f98", "#222831"
+BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#8a8f98"
 
 
 def arms_figure(scores: pd.DataFrame, made: pd.DataFrame, title: str, unit: str) -> Figure:
     """Arms from the smallest mean: a kernel for each sample in orange, other fusions in blue, the rest in grey."""
     made = made.sort_values("mean").reset_index(drop=True)
     means = scores.groupby("fold")[list(made["arm"])].mean()
-    figure, axes = plt.subplots(figsize=(7.6, 0.27 * len(made) + 1.1), layout="constrained")
+    figure = blank(7.6, 0.27 * len(made) + 1.1)
+    axes = figure.add_subplot()
     for y, row in made.iterrows():
         arm = str(row["arm"])
         kernel = arm.startswith(("hybrid", "lowrank"))
@@ -40,17 +42,18 @@ def arms_figure(scores: pd.DataFrame, made: pd.DataFrame, title: str, unit: str)
     axes.set_yticks(range(len(made)), [name_of(str(arm)) for arm in made["arm"]])
     axes.set(xlabel=unit, xlim=(0, None), ylim=(-0.7, len(made) - 0.2))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    axes.grid(axis="x", color="#e3e6ea", lw=0.8)
+    axes.grid(axis="x", color=FAINT, lw=0.8)
     axes.set_axisbelow(True)
     axes.invert_yaxis()
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
 
 
 def decision_figure() -> Figure:
     """Three questions, and what to begin with."""
-    figure, axes = plt.subplots(figsize=(8.6, 4.5), layout="constrained")
+    figure = blank(8.6, 4.5)
+    axes = figure.add_subplot()
     axes.set(xlim=(0, 100), ylim=(0, 60))
     axes.axis("off")
 
@@ -89,20 +92,19 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     given = parser.parse_args(words)
     given.out.mkdir(parents=True, exist_ok=True)
-    plt.rcParams.update({"font.family": "DejaVu Sans", "svg.hashsalt": "fusionconv"})
     scores, about = read("hc18")
-    drawn = {
-        "head-circumference": arms_figure(
-            scores, table(scores, about),
-            "Head circumference from ultrasound: what telling the network the pixel size is worth",
-            "mean absolute error in mm (999 images of 806 women)",
-        ),
-        "choosing": decision_figure(),
-    }  # fmt: skip
-    for name, figure in drawn.items():
-        figure.savefig(given.out / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
-        print(given.out / f"{name}.svg")
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "fusionconv"}):
+        drawn = {
+            "head-circumference": arms_figure(
+                scores, table(scores, about),
+                "Head circumference from ultrasound: what telling the network the pixel size is worth",
+                "mean absolute error in mm (999 images of 806 women)",
+            ),
+            "choosing": decision_figure(),
+        }  # fmt: skip
+        for name, figure in drawn.items():
+            figure.savefig(given.out / f"{name}.svg", metadata={"Date": None})
+            print(given.out / f"{name}.svg")
 
 
 if __name__ == "__main__":

@@ -193,7 +193,8 @@ def main(words: list[str] | None = None) -> None:
         if not path.is_file() or str(np.load(path)["said"]) != said:
             loss, logits = one(data, arm, width, rate, seed, given.steps)
             np.savez(path, logits=logits.astype(np.float32), loss=loss, said=said)
-        losses.setdefault((width, arm), {})[rate] = float(np.load(path)["loss"]) if seed == 0 else best[rate]
+        if seed == 0:
+            losses.setdefault((width, arm), {})[rate] = float(np.load(path)["loss"])
     summary(data, given.out, losses)
 
 

@@ -1,4 +1,4 @@
-"""How the page's figures look: fonts and grid for matplotlib, colours that everyone can tell apart, PNG files."""
+"""How figures look: fonts and grid for matplotlib, colours that everyone can tell apart, PNG files."""
 
 from __future__ import annotations
 
