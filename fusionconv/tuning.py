@@ -95,8 +95,9 @@ def autotune(
         raise ValueError(f"strategies must be among {list(every)}, got {unknown}")
     if not asked or repeats < 1:
         raise ValueError(f"autotune needs a strategy and a repeat at least, got {list(asked)} and {repeats}")
-    ways = {name: [way for way in asked if way in _ways(layer)] for name, layer in model.named_modules()}
-    layers: dict[str, Any] = {name: layer for name, layer in model.named_modules() if ways[name]}
+    layers: dict[str, Any] = {n: layer for n, layer in model.named_modules() if isinstance(layer, CovariateLayer)}
+    ways = {name: [way for way in asked if way in layer.strategies()] for name, layer in layers.items()}
+    layers = {name: layer for name, layer in layers.items() if ways[name]}
     if not layers:
         raise FusionError(
             f"expected a layer that can be computed by {', '.join(asked)}, got a {type(model).__name__} without one; "
@@ -146,14 +147,6 @@ def autotune(
     for found in tuned:
         layers[found.name].strategy = found.strategy
     return tuned
-
-
-def _ways(layer: nn.Module) -> tuple[str, ...]:
-    """The ways to compute a layer, by name; none where there is nothing to choose."""
-    option = layer.OPTIONS.get("strategy") if isinstance(layer, CovariateLayer) else None
-    if isinstance(layer, nn.Linear) and option and set(option.choices) == {"auto", *WAYS}:
-        return ()  # lowrank, which computes a linear layer in one way only
-    return tuple(way for way in option.choices if way != "auto") if option else ()
 
 
 def _hook(measure: Callable[..., None], name: str) -> Callable[..., None]:

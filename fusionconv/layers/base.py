@@ -115,6 +115,12 @@ class CovariateLayer(nn.Module):
         return complete
 
     @classmethod
+    def strategies(cls) -> tuple[str, ...]:
+        """The ways to compute such a layer, by name, among which ``strategy`` chooses; none where there is one only."""
+        option = cls.OPTIONS.get("strategy")
+        return tuple(way for way in option.choices if way != "auto") if option else ()
+
+    @classmethod
     def added_shapes(cls, plain: nn.Module, num_covariates: int, options: dict[str, Any]) -> Shapes:
         """Names and shapes of the parameters that these (complete) options add to ``plain``."""
         raise NotImplementedError

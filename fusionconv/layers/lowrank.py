@@ -92,6 +92,11 @@ class Lowrank(CovariateLayer):
         self.covariate_options = {**self.covariate_options, "strategy": value}
 
     @classmethod
+    def strategies(cls) -> tuple[str, ...]:
+        """See `CovariateLayer.strategies`; a linear layer is always computed by features."""
+        return () if cls.PLAIN is nn.Linear else super().strategies()
+
+    @classmethod
     def added_shapes(cls, plain: nn.Module, num_covariates: int, options: dict[str, Any]) -> Shapes:
         """B, A, d, C1, c1 and C (or C2)."""
         weight: Any = plain.weight
