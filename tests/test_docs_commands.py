@@ -18,12 +18,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    page
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")]
-    if "_build" not in page.parts and "auto_tutorials" not in page.parts and page.name != "CHANGELOG.md"
-)
+from tests.helpers.markdown import PAGES, ROOT, blocks, name, prose
+
+pages = pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name)
 #: programs whose options are not ours to check
 OTHERS = {"pip", "uv", "source", "pre-commit", "ruff", "mypy", "pytest", "tensorboard", "srun", "sbatch", "git", "cd"}
 #: a page that says so has the commands of an earlier commit
@@ -32,15 +29,14 @@ PAST = "The commands on this page are those of commit"
 
 def commands(page: Path) -> Iterator[tuple[str, bool]]:
     """Commands, and whether one is whole: in a console or an indented block, not a mention in the text."""
-    text = page.read_text(encoding="utf-8")
-    if PAST in text:
+    if PAST in page.read_text(encoding="utf-8"):
         return
-    for block in re.findall(r"^```console\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+    for block in blocks(page, "console"):
         yield from ((line, True) for line in block.replace("\\\n", " ").splitlines() if line.strip())
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).replace("\\\n", " ")
-    for line in re.findall(r"^    ((?:fusionconv|python -m|[A-Z_]+=\S+ python -m) .*)$", prose, flags=re.MULTILINE):
+    text = prose(page).replace("\\\n", " ")
+    for line in re.findall(r"^    ((?:fusionconv|python -m|[A-Z_]+=\S+ python -m) .*)$", text, flags=re.MULTILINE):
         yield line, True
-    for said in re.findall(r"`(fusionconv [a-z-]+ [^`]*|python -m (?:recipes|fusionconv)[^`]*)`", prose):
+    for said in re.findall(r"`(fusionconv [a-z-]+ [^`]*|python -m (?:recipes|fusionconv)[^`]*)`", text):
         if "..." not in said and "COMMAND" not in said and "\n" not in said and " --" in said:
             yield said, False
 
@@ -140,7 +136,7 @@ def _torchrun(words: list[str]) -> str | None:
     return None if script == "train.py" or (ROOT / script).exists() else f"no file {script}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pages
 def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     problems = {
@@ -177,9 +173,9 @@ def test_commands_are_found_in_blocks_and_in_the_text() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pages
 def test_shell_scripts_parse(page: Path) -> None:
-    for block in re.findall(r"^```(?:bash|sh)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+    for block in blocks(page, "bash|sh"):
         done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         for line in block.replace("\\\n", " ").splitlines():

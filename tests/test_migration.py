@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-PAGE = Path(__file__).parents[1] / "docs" / "migration.md"
+from tests.helpers.markdown import ROOT, blocks
+
+PAGE = ROOT / "docs" / "migration.md"
 
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, Any]:
     namespace: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+    for block in blocks(PAGE, "python"):
         exec(compile(block, str(PAGE), "exec"), namespace)
     return namespace
 
