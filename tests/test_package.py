@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import fusionconv
+from tests.helpers.markdown import ROOT
+from tests.helpers.public import MODULES, public
 
 PUBLIC = """CheckpointError ConvInfo CovariateError CovariateTypeError EvaluationError ExplainError FusedInfo FusionError HybridConv1d
     HybridConv2d HybridConv3d HybridConvTranspose1d HybridConvTranspose2d HybridConvTranspose3d HybridLinear ImageError
     ImageWarning LayerChoiceWarning LeakageWarning RowsError SplitWarning StudyError SurgeryError TableError TableWarning
     TunedLayer UndefinedMetricError UnusedCovariatesWarning autotune covariates functional fuse_into list_convs load merge
     param_groups save Summary summary unfuse window_predictor""".split()  # noqa: SIM905
-
-ROOT = Path(__file__).parents[1]
-#: where public names come from; what any other module holds may change without notice (docs/api/index.md says so)
-MODULES = ["fusionconv", *(f"fusionconv.{name}" for name in
-           "functional layers surgery checkpoint tabular evaluation study errors".split())]  # fmt: skip # noqa: SIM905
-MODULES += [name for name in ("fusionconv.explain",) if importlib.util.find_spec(name) is not None]
 
 
 def test_public_names() -> None:
@@ -70,13 +64,10 @@ def test_warnings_have_a_class_of_the_library() -> None:
 
 
 def test_a_public_name_means_one_thing() -> None:
+    assert len({(module, name) for module, name, _ in public()}) == len(public())
     found: dict[str, object] = {}
-    for module in MODULES:
-        home = importlib.import_module(module)
-        assert len(set(home.__all__)) == len(home.__all__), module
-        for name in home.__all__:
-            value = found.setdefault(name, getattr(home, name))
-            assert value is getattr(home, name), f"{module}.{name} is another {name} than that of an earlier module"
+    for module, name, value in public():
+        assert found.setdefault(name, value) is value, f"{module}.{name} is another {name} than an earlier module's"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -84,7 +75,7 @@ def test_a_page_mentions_every_public_name(module: str) -> None:
     """In the API reference or on a page; a name that is on neither is not public."""
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
     words = set(re.findall(r"\w+", pages))
-    assert [name for name in importlib.import_module(module).__all__ if name not in words] == []
+    assert [name for home, name, _ in public() if home == module and name not in words] == []
 
 
 def test_the_list_of_public_modules_is_in_the_reference() -> None:
@@ -140,4 +131,4 @@ def test_import_loads_only_torch_and_einops() -> None:
 
 
 def test_version_is_the_projects() -> None:
-    assert f'version = "{fusionconv.__version__}"' in Path("pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{fusionconv.__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

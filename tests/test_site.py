@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -19,20 +18,8 @@ import pytest
 pytest.importorskip("sphinx_gallery", reason="the extra docs is not installed")
 from sphinx.util.inventory import InventoryFile
 
-ROOT = Path(__file__).parents[1]
-PUBLIC = [
-    "fusionconv",
-    "fusionconv.functional",
-    "fusionconv.layers",
-    "fusionconv.surgery",
-    "fusionconv.tabular",
-    "fusionconv.evaluation",
-    "fusionconv.study",
-    "fusionconv.errors",
-    "fusionconv.checkpoint",
-]
-if importlib.util.find_spec("fusionconv.explain") is not None:
-    PUBLIC.append("fusionconv.explain")
+from tests.helpers.markdown import ROOT, blocks
+from tests.helpers.public import MODULES, public
 
 
 @pytest.fixture(scope="module")
@@ -113,41 +100,31 @@ def test_every_page_is_in_the_navigation_and_can_be_searched(site: Path) -> None
     assert (site / "_modules" / "fusionconv" / "surgery" / "fuse.html").exists()
 
 
-def names() -> list[tuple[str, str]]:
-    return [(module, name) for module in PUBLIC for name in importlib.import_module(module).__all__]
-
-
 def test_the_reference_shows_every_public_name(site: Path) -> None:
     inventory = InventoryFile.load((site / "objects.inv").open("rb"), "", os.path.join)
     shown = {name for kind in inventory if kind.startswith("py:") for name in inventory[kind]}
-    objects = [
-        getattr(importlib.import_module(m), n) for m, _, n in (name.rpartition(".") for name in shown) if m in PUBLIC
-    ]
+    objects = [value for module, name, value in public() if f"{module}.{name}" in shown]
     missing = [
         f"{module}.{name}"
-        for module, name in names()
-        if f"{module}.{name}" not in shown
-        and not inspect.ismodule(value := getattr(importlib.import_module(module), name))
-        and not any(value is other for other in objects)
+        for module, name, value in public()
+        if not inspect.ismodule(value) and not any(value is other for other in objects)
     ]
     assert not missing, "add them to docs/api/*.md"
 
 
-def example(module: str, name: str) -> bool:
-    value = getattr(importlib.import_module(module), name)
+def example(name: str, value: object) -> bool:
     if inspect.ismodule(value):
         return True
     if inspect.isclass(value) or inspect.isroutine(value):
         return ">>> " in (vars(value).get("__doc__") or "" if inspect.isclass(value) else value.__doc__ or "")
-    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
-    blocks = "".join(re.findall(r"^```python\n(.*?)^```", pages, flags=re.DOTALL | re.MULTILINE))
-    return re.search(rf"\b{name}\b", blocks) is not None
+    code = "".join(block for page in (ROOT / "docs/api").glob("*.md") for block in blocks(page, "python"))
+    return re.search(rf"\b{name}\b", code) is not None
 
 
-@pytest.mark.parametrize("module", PUBLIC)
+@pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_has_an_example_that_runs(module: str) -> None:
     """Doctests run in the suite; the example of a constant is a block of its page, which tests/test_docs.py runs."""
-    lacking = [name for home, name in names() if home == module and not example(home, name)]
+    lacking = [name for home, name, value in public() if home == module and not example(name, value)]
     assert not lacking
 
 
@@ -155,18 +132,18 @@ def described(value: object) -> str:
     """A docstring with those of the names that it refers to, as in "see `HybridConv2d`"."""
     own = inspect.getdoc(value) or ""
     named = re.findall(r"(?<!`)`~?([\w.]+?)(?:\(\))?`(?!`)", own)
-    every = {name: getattr(importlib.import_module(module), name) for module, name in names()}
+    every = {name: value for _, name, value in public()}
     every |= {kind.__name__: kind for kind in vars(importlib.import_module("fusionconv.tabular.kinds.base")).values()
               if inspect.isclass(kind)}  # fmt: skip
     return own + "".join(inspect.getdoc(every[n]) or "" for n in {n.split(".")[-1] for n in named} if n in every)
 
 
-@pytest.mark.parametrize("module", [module for module in PUBLIC if module != "fusionconv.errors"])
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "fusionconv.errors"])
 def test_every_parameter_is_described(module: str) -> None:
     lacking = []
-    for home, name in names():
-        value = getattr(importlib.import_module(home), name)
-        if home != module or not (inspect.isfunction(value) or inspect.isclass(value)) or issubclass_of_errors(value):
+    for home, name, value in public():
+        error = inspect.isclass(value) and issubclass(value, BaseException)
+        if home != module or not (inspect.isfunction(value) or inspect.isclass(value)) or error:
             continue
         text = described(value)
         try:
@@ -175,7 +152,3 @@ def test_every_parameter_is_described(module: str) -> None:
             continue
         lacking += [f"{name}: {p}" for p in parameters if not re.search(rf"\b{p}\b", text)]
     assert not lacking
-
-
-def issubclass_of_errors(value: object) -> bool:
-    return inspect.isclass(value) and issubclass(value, BaseException)
