@@ -39,7 +39,7 @@ def test_every_script_has_its_figure() -> None:
     assert {"idea", "cheatsheet"} <= figures
 
 
-@pytest.mark.parametrize("name", ["idea", "cheatsheet", "network"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
 def test_the_figure_in_the_repository_is_what_its_script_draws(name: str, tmp_path: Path) -> None:
     """`python docs/figures/NAME.py` draws it again; texts are compared, since outlines are matplotlib's."""
     script(name).draw().savefig(tmp_path / "now.svg", metadata={"Date": None})
