@@ -17,6 +17,7 @@ from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import require_rows
 from fusionconv.evaluation.controls import control_inputs
 from fusionconv.evaluation.missing import as_array, require_no_missing
+from fusionconv.surgery.eval_mode import in_eval_mode
 from fusionconv.tabular.encoder import CovariateEncoder
 
 __all__ = ["ControlPredictions", "control_predictions", "covariate_controls"]
@@ -168,33 +169,27 @@ def control_predictions(
         )
     )
     where = device if device is not None else next((p.device for p in model.parameters()), torch.device("cpu"))
-    modes = [(module, module.training) for module in model.modules()]
     said: list[list[npt.NDArray[Any]]] = [[] for _ in controls]
     targets, start = [], 0
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in loader:
-                images, s, target, names = _parts(batch)
-                stop = start + len(s)
-                same = np.array_equal(as_array(s), covariates[start:stop])
-                if not same or (ids is not None and [str(i) for i in names] != ids[start:stop]):
-                    raise EvaluationError(
-                        f"loader: expected the same rows both times, got others at rows {start} to {stop - 1}; use "
-                        "shuffle=False and covariates that no transform changes"
-                    )
-                images = images.to(where)
-                for control, outputs in zip(controls, said, strict=True):
-                    rows = torch.from_numpy(control.rows[start:stop]).to(where, s.dtype)
-                    output = model(images, rows)
-                    array = as_array(output if predict is None else predict(output))
-                    require_rows(stop - start, "predictions of a batch", array)
-                    outputs.append(require_no_missing(array, f"predictions ({control.name}) of rows {start} on"))
-                targets.append(require_no_missing(as_array(target, "target"), f"target of rows {start} on", ("None",)))
-                start = stop
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with torch.no_grad(), in_eval_mode(model):
+        for batch in loader:
+            images, s, target, names = _parts(batch)
+            stop = start + len(s)
+            same = np.array_equal(as_array(s), covariates[start:stop])
+            if not same or (ids is not None and [str(i) for i in names] != ids[start:stop]):
+                raise EvaluationError(
+                    f"loader: expected the same rows both times, got others at rows {start} to {stop - 1}; use "
+                    "shuffle=False and covariates that no transform changes"
+                )
+            images = images.to(where)
+            for control, outputs in zip(controls, said, strict=True):
+                rows = torch.from_numpy(control.rows[start:stop]).to(where, s.dtype)
+                output = model(images, rows)
+                array = as_array(output if predict is None else predict(output))
+                require_rows(stop - start, "predictions of a batch", array)
+                outputs.append(require_no_missing(array, f"predictions ({control.name}) of rows {start} on"))
+            targets.append(require_no_missing(as_array(target, "target"), f"target of rows {start} on", ("None",)))
+            start = stop
     if start != len(covariates):
         raise EvaluationError(f"loader: expected {len(covariates)} rows both times, got {start} the second time")
     predictions: dict[str, list[npt.NDArray[Any]]] = {}

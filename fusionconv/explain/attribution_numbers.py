@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import ExplainError
-from fusionconv.explain.calling import Target, in_eval_mode, one_number, ready
+from fusionconv.explain.calling import Target, one_number, ready, unwrapped
 from fusionconv.explain.methods import METHODS, Asked
+from fusionconv.surgery.eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,11 +149,8 @@ def attributions(
     for name, value in (("steps", steps), ("batch_size", batch_size)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ExplainError(f"{name}: expected a whole number of at least 1, got {value!r}")
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        in_eval_mode(model if isinstance(model, nn.Module) else nn.Identity()),
-    ):
+    model = unwrapped(model)
+    with torch.inference_mode(False), torch.enable_grad(), in_eval_mode(model):
         call = ready(model, x, covariates, names)
         images = call.x.detach().clone()
         s = None if call.s is None else call.s.detach().clone()

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from fusionconv.errors import ExplainError
-from fusionconv.explain.calling import in_eval_mode
 from fusionconv.layers import CovariateLayer
+from fusionconv.surgery.eval_mode import in_eval_mode
 from fusionconv.surgery.root import is_fused_root, owner_of
 
 __all__ = ["Block", "blocks_of"]

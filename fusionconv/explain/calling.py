@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ __all__ = [
     "Call",
     "Target",
     "find_layer",
-    "in_eval_mode",
     "name_covariates",
     "one_number",
     "ready",
@@ -56,9 +54,8 @@ def ready(model: nn.Module, x: Tensor, covariates: Tensor | None, names: Sequenc
 
     Raises:
         CovariateError: none where the model needs them, other rows, another K, NaN.
-        ExplainError: no model, no batch of numbers, covariates that the model does not take.
+        ExplainError: no batch of numbers, covariates that the model does not take.
     """
-    model = unwrapped(model)
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or 0 in x.shape:
         got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ExplainError(f"x: expected a batch (N, C, *size) of floating-point numbers, got {got}")
@@ -129,19 +126,6 @@ def _takes_covariates(model: nn.Module) -> bool:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     second = [p for p in parameters if p.kind in kinds][1:2]
     return any(p.default is inspect.Parameter.empty or p.name == "covariates" for p in second)
-
-
-@contextmanager
-def in_eval_mode(model: Any) -> Iterator[None]:
-    """Dropout off and batch norm fixed for a while; then each module's mode is again what it was."""
-    model = unwrapped(model)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def one_number(outputs: Any, target: Target, rows: int) -> Tensor:

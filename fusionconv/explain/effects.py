@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import CovariateError, ExplainError
-from fusionconv.explain.calling import Call, Target, in_eval_mode, one_number, ready
+from fusionconv.explain.calling import Call, Target, one_number, ready, unwrapped
+from fusionconv.surgery.eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,6 +123,7 @@ def covariate_effect(
         >>> type(found).__name__
         'CovariateEffect'
     """
+    model = unwrapped(model)
     with in_eval_mode(model), torch.no_grad():
         call = ready(model, x, covariates, names)
         if call.s is None:

@@ -42,16 +42,12 @@ def board_logger(folder: Path) -> Logger:
 
 def draw_graph(logger: Any, network: nn.Module, batch: Mapping[str, Any], takes_covariates: bool) -> None:
     """Write the network's graph; one that cannot be traced trains all the same, with a line in the log."""
+    from fusionconv.surgery.eval_mode import in_eval_mode
 
     inputs = (batch["image"], batch["covariates"]) if takes_covariates else (batch["image"],)
-    modes = {module: module.training for module in network.modules()}
-    network.eval()  # no running statistics, no random numbers
     try:
-        with warnings.catch_warnings(), forked_rng():
+        with warnings.catch_warnings(), forked_rng(), in_eval_mode(network):  # no running statistics
             warnings.simplefilter("ignore")  # of the tracer: shapes become constants, which a picture may have
             logger.experiment.add_graph(network, inputs)
     except Exception as error:  # the tracer raises many kinds
         log.warning("tensorboard: no graph (%s)", next(iter(str(error).splitlines()), type(error).__name__))
-    finally:
-        for module, training in modes.items():
-            module.training = training

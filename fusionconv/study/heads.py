@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fusionconv.errors import StudyError, SurgeryError
 from fusionconv.study.forked import forked_rng
+from fusionconv.surgery.eval_mode import in_eval_mode
 
 __all__ = ["HeadOptions", "HiddenHead", "find_head", "last_linear", "put_head", "read_head"]
 
@@ -126,22 +127,18 @@ def last_linear(
 def _that_answers(network: nn.Module, names: Sequence[str], images: Tensor) -> str | None:
     """Which of these layers gives what the network gives; None where the network does not take the images."""
     given: dict[str, Tensor] = {}
-    modes = {module: module.training for module in network.modules()}
     hooks = [
         network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: given.update({name: out}))
         for name in names
     ]
-    network.eval()
     try:
-        with torch.no_grad(), forked_rng():
+        with torch.no_grad(), forked_rng(), in_eval_mode(network):
             answer = network(images)
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
         return None
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
     same = [name for name, out in given.items() if isinstance(answer, Tensor) and torch.equal(out, answer)]
     return same[-1] if same else None
 

@@ -15,6 +15,7 @@ from fusionconv.study.forked import forked_rng
 from fusionconv.study.freezing import freeze, frozen_modules, frozen_parameters
 from fusionconv.study.heads import HeadOptions, find_head, last_linear, put_head, read_head
 from fusionconv.study.network_makers import LIBRARIES, make_network
+from fusionconv.surgery.eval_mode import in_eval_mode
 
 __all__ = ["HeadOptions", "build_network", "check_network", "freeze", "frozen_modules", "frozen_parameters"]
 
@@ -141,14 +142,8 @@ _FAILURES = (RuntimeError, ValueError, AssertionError, TypeError, IndexError, Ze
 def _answer(network: nn.Module, in_channels: int, image_size: Sequence[int]) -> Any:
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     noise = torch.randn(2, in_channels, *image_size, generator=torch.Generator().manual_seed(0))
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad(), forked_rng():
-            return network(noise.to(like))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with torch.no_grad(), forked_rng(), in_eval_mode(network):
+        return network(noise.to(like))
 
 
 def _what_it_takes(network: nn.Module, in_channels: int, image_size: Sequence[int], images_out: bool = False) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from fusionconv.errors import SurgeryError
 from fusionconv.layers import CovariateLayer
+from fusionconv.surgery.eval_mode import in_eval_mode
 from fusionconv.surgery.flops import added_flops, plain_flops, positions
 from fusionconv.surgery.listing import kind_of
 from fusionconv.surgery.root import is_fused_root, owner_of
@@ -247,7 +247,7 @@ def _count(
     handles = [m.register_forward_pre_hook(enter) for m in layers.values()]
     handles += [m.register_forward_hook(leave(name)) for name, m in layers.items()]
     try:
-        with _as_it_was(model), torch.no_grad(), counter:
+        with in_eval_mode(model), torch.no_grad(), counter:
             if s is None:
                 model(image)
             else:
@@ -256,18 +256,6 @@ def _count(
         for handle in handles:
             handle.remove()
     return counter.get_total_flops() - counted + sum(own.values()), own, extra
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _warnings(
