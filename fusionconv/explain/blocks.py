@@ -14,7 +14,8 @@ from torch.nn.modules.conv import _ConvNd
 from fusionconv.errors import ExplainError
 from fusionconv.layers import CovariateLayer
 from fusionconv.surgery.eval_mode import in_eval_mode
-from fusionconv.surgery.root import is_fused_root, owner_of
+from fusionconv.surgery.listing import kind_of
+from fusionconv.surgery.one_call import call, zero_covariates
 
 __all__ = ["Block", "blocks_of"]
 
@@ -70,10 +71,7 @@ def _run(model: nn.Module, modules: dict[str, nn.Module], image: Tensor) -> dict
     handles += [module.register_forward_hook(leave(name)) for name, module in modules.items()]
     try:
         with in_eval_mode(model), torch.no_grad():
-            if is_fused_root(model):
-                model(image, covariates=image.new_zeros(len(image), owner_of(model).num_covariates))
-            else:
-                model(image)
+            call(model, image, zero_covariates(model, image))
     except (RuntimeError, ValueError, TypeError) as error:
         raise ExplainError(
             f"input_size: expected a size that {type(model).__name__} takes, got {tuple(image.shape[1:])} "
@@ -178,7 +176,7 @@ def _detail(module: nn.Module) -> str:
         return f"{word} {'×'.join(map(str, module.kernel_size))}"
     if isinstance(module, nn.Linear):
         return "linear"
-    kind = module.plain_class().__name__ if isinstance(module, CovariateLayer) else type(module).__name__
+    kind = kind_of(module)
     if "pool" in kind.lower():
         return "average pool" if "avg" in kind.lower() else "max pool" if "max" in kind.lower() else "pool"
     kinds = {type(m).__name__ for m in module.children()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from fusionconv.covariate_checks import check_covariates
 from fusionconv.errors import CovariateError, ExplainError
 from fusionconv.surgery.frames import current_frame, missing_covariates
+from fusionconv.surgery.one_call import call, takes_covariates
 from fusionconv.surgery.root import is_fused_root, owner_of
 
 __all__ = [
@@ -44,9 +44,7 @@ class Call:
 
     def __call__(self, x: Tensor, s: Tensor | None = None) -> Any:
         """What the model gives for images and covariates."""
-        if s is None:
-            return self.model(x)
-        return self.model(x, covariates=s) if is_fused_root(self.model) else self.model(x, s)
+        return call(self.model, x, s)
 
 
 def ready(model: nn.Module, x: Tensor, covariates: Tensor | None, names: Sequence[str] | None = None) -> Call:
@@ -72,7 +70,7 @@ def ready(model: nn.Module, x: Tensor, covariates: Tensor | None, names: Sequenc
             s = frame.covariates
         check_covariates(s, owner.num_covariates, x)
     elif s is not None:
-        if not _takes_covariates(model):
+        if not takes_covariates(model):
             raise ExplainError(
                 f"covariates: expected none, since {type(model).__name__} has no fused layer and takes images only; "
                 "call fusionconv.fuse_into first, or leave the covariates out"
@@ -118,14 +116,6 @@ def unwrapped(model: Any) -> nn.Module:
         return unwrapped(model.module)
     found: nn.Module = model
     return found
-
-
-def _takes_covariates(model: nn.Module) -> bool:
-    """Whether a model of one's own is called as ``model(x, covariates)``."""
-    parameters = list(inspect.signature(model.forward).parameters.values())
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    second = [p for p in parameters if p.kind in kinds][1:2]
-    return any(p.default is inspect.Parameter.empty or p.name == "covariates" for p in second)
 
 
 def one_number(outputs: Any, target: Target, rows: int) -> Tensor:

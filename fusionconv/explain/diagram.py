@@ -6,14 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from fusionconv.errors import ExplainError
 from fusionconv.explain.blocks import Block, blocks_of
 from fusionconv.explain.calling import name_covariates, unwrapped
-from fusionconv.layers import CovariateLayer
-from fusionconv.surgery.root import is_fused_root, owner_of
+from fusionconv.surgery.one_call import count_covariates, zero_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,18 +69,8 @@ def plot_network(
         ['6 × 24 × 24']
     """
     model = unwrapped(model)
-    image = None
-    if input_size is not None:
-        sizes = [] if isinstance(input_size, (int, str)) else list(input_size)
-        if not sizes or any(not isinstance(n, int) or n < 1 for n in sizes):
-            raise ExplainError(
-                f"input_size: expected (C, *size) of one image, such as (3, 224, 224), got {input_size!r}"
-            )
-        like = next(model.parameters(), torch.empty(0))
-        image = torch.zeros(1, *sizes, dtype=like.dtype, device=like.device)
-    layers = [m for m in model.modules() if isinstance(m, CovariateLayer)]
-    K = owner_of(model).num_covariates if is_fused_root(model) else layers[0].num_covariates if layers else None
-    labels = name_covariates(names, K)
+    image = None if input_size is None else zero_image(model, input_size, ExplainError)
+    labels = name_covariates(names, count_covariates(model))
     drawn = blocks_of(model, image)
     return _draw(drawn, None if image is None else tuple(image.shape[1:]), labels, title)
 

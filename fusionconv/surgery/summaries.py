@@ -15,7 +15,7 @@ from fusionconv.layers import CovariateLayer
 from fusionconv.surgery.eval_mode import in_eval_mode
 from fusionconv.surgery.flops import added_flops, plain_flops, positions
 from fusionconv.surgery.listing import kind_of
-from fusionconv.surgery.root import is_fused_root, owner_of
+from fusionconv.surgery.one_call import call, count_covariates, zero_covariates, zero_image
 
 __all__ = ["FusedInfo", "Summary", "summary"]
 
@@ -182,13 +182,9 @@ def summary(
     )  # fmt: skip
     plain, new = every - sum(added.values()), sum(added.values())
     more = None if image is None else sum(extra.values())
-    if is_fused_root(model):
-        K = owner_of(model).num_covariates
-    else:
-        K = max((layer.num_covariates for layer in layers.values()), default=0)
     return Summary(
-        base_name(model), K or None, found, plain, new, total, more, None if image is None else tuple(image.shape[1:]),
-        _warnings(found, plain, new, total, more),
+        base_name(model), count_covariates(model), found, plain, new, total, more,
+        None if image is None else tuple(image.shape[1:]), _warnings(found, plain, new, total, more),
     )  # fmt: skip
 
 
@@ -207,13 +203,7 @@ def _image(model: nn.Module, input_size: Sequence[int] | None, x: Tensor | None)
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise SurgeryError(f"x: expected a batch (N, C, *size), got {got}")
         return x[:1]
-    if input_size is None:
-        return None
-    size = [int(n) for n in input_size] if not isinstance(input_size, (int, str)) else []
-    if not size or any(n < 1 for n in size):
-        raise SurgeryError(f"input_size: expected (C, *size) of one image, such as (3, 224, 224), got {input_size!r}")
-    like = next(model.parameters(), torch.empty(0))
-    return torch.zeros(1, *size, dtype=like.dtype, device=like.device)
+    return None if input_size is None else zero_image(model, input_size)
 
 
 def _count(
@@ -239,19 +229,12 @@ def _count(
 
         return hook
 
-    s = covariates[:1] if covariates is not None else None
-    takes = is_fused_root(model) or isinstance(model, CovariateLayer)
-    if s is None and takes:
-        K: Any = owner_of(model).num_covariates if is_fused_root(model) else model.num_covariates
-        s = image.new_zeros(1, K)
+    s = covariates[:1] if covariates is not None else zero_covariates(model, image)
     handles = [m.register_forward_pre_hook(enter) for m in layers.values()]
     handles += [m.register_forward_hook(leave(name)) for name, m in layers.items()]
     try:
         with in_eval_mode(model), torch.no_grad(), counter:
-            if s is None:
-                model(image)
-            else:
-                model(image, covariates=s) if takes else model(image, s)
+            call(model, image, s)
     finally:
         for handle in handles:
             handle.remove()

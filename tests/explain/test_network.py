@@ -106,8 +106,31 @@ def test_summary_changes_nothing_and_knows_plain_models():
     assert fusionconv.summary(layer, (2, 8, 8)).added_flops == 2 * 2 * 54
 
 
+class Own(nn.Module):
+    """A network of one's own, which hands its covariates to its layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = fusionconv.HybridConv2d(2, 3, 3, num_covariates=2)
+
+    def forward(self, x, covariates):
+        return self.conv(x, covariates)
+
+
+@pytest.mark.parametrize("make", [Own, lambda: fusionconv.HybridConv2d(2, 3, 3, num_covariates=2)])
+def test_networks_that_are_called_with_covariates_get_zeros(make):
+    model = make()
+    found = fusionconv.summary(model, (2, 8, 8))
+    assert (found.num_covariates, found.flops, found.added_flops) == (2, 2 * 36 * 54, 2 * 2 * 54)
+    said = texts(plot_network(model, (2, 8, 8), names=["age", "sex"]))
+    assert {"age", "sex", "2 × 8 × 8"} <= set(said)
+    if make is Own:
+        assert "3 × 6 × 6" in said
+
+
 @pytest.mark.parametrize(("given", "says"), [
-    ({"input_size": 3}, "input_size"), ({"input_size": (0, 3)}, "input_size"), ({"x": torch.zeros(3)}, "x: expected a batch"),
+    ({"input_size": 3}, "input_size"), ({"input_size": (0, 3)}, "input_size"), ({"input_size": (2, 8.5, 8)}, "input_size"),
+    ({"input_size": "288"}, "input_size"), ({"input_size": ["a"]}, "input_size"), ({"x": torch.zeros(3)}, "x: expected a batch"),
     ({"input_size": (2, 8, 8), "x": torch.zeros(1, 2, 8, 8)}, "got both"),
 ])  # fmt: skip
 def test_summary_of_what_does_not_fit(given, says):
