@@ -19,6 +19,7 @@ from fusionconv.surgery.root import is_fused_root, owner_of
 __all__ = [
     "Call",
     "Target",
+    "every_number",
     "find_layer",
     "name_covariates",
     "one_number",
@@ -75,7 +76,7 @@ def ready(model: nn.Module, x: Tensor, covariates: Tensor | None, names: Sequenc
                 f"covariates: expected none, since {type(model).__name__} has no fused layer and takes images only; "
                 "call fusionconv.fuse_into first, or leave the covariates out"
             )
-        if not isinstance(s, Tensor) or s.ndim != 2 or not s.is_floating_point():
+        if not isinstance(s, Tensor) or s.ndim != 2:  # K is whatever they have; the rest is checked as ever
             got = f"{s.dtype} of shape {tuple(s.shape)}" if isinstance(s, Tensor) else type(s).__name__
             raise CovariateError(f"covariates: expected a floating-point tensor (N, K), got {got}")
         check_covariates(s, s.shape[1], x)
@@ -132,16 +133,9 @@ def one_number(outputs: Any, target: Target, rows: int) -> Tensor:
                 f"target: expected a function that gives a tensor ({rows},), one number a row, got {got}"
             )
         return chosen.reshape(rows)
-    if not isinstance(outputs, Tensor):
-        raise ExplainError(
-            f"target: expected a function of the model's outputs, which are a {type(outputs).__name__}, got "
-            f"{target!r}; give one such as target=lambda out: out['logits'][:, 1]"
-        )
-    if outputs.ndim == 0 or len(outputs) != rows:
-        raise ExplainError(f"model: expected outputs of {rows} row(s), as of the images, got {tuple(outputs.shape)}")
+    columns = _columns(outputs, target, rows)
     if not (target is None or (isinstance(target, int) and not isinstance(target, bool))):
         raise ExplainError(f"target: expected the number of an output, or a function, got {target!r}")
-    columns = outputs[:, None] if outputs.ndim == 1 else outputs
     count = columns.shape[1]
     if target is None and count > 1:
         raise ExplainError(
@@ -152,6 +146,28 @@ def one_number(outputs: Any, target: Target, rows: int) -> Tensor:
     if not -count <= at < count:
         raise ExplainError(f"target: expected 0 to {count - 1} (the model has {count} outputs), got {target}")
     return columns[:, at].flatten(1).mean(1) if columns.ndim > 2 else columns[:, at]
+
+
+def every_number(outputs: Any, rows: int) -> Tensor:
+    """Every output of each row, (N, A); of an image output the mean of each channel.
+
+    Raises:
+        ExplainError: outputs that are no tensor, or of other rows.
+    """
+    columns = _columns(outputs, None, rows)
+    return columns.flatten(2).mean(2) if columns.ndim > 2 else columns
+
+
+def _columns(outputs: Any, target: Target, rows: int) -> Tensor:
+    """Outputs (N, A, *size), of a model whose outputs are (N,) too."""
+    if not isinstance(outputs, Tensor):
+        raise ExplainError(
+            f"target: expected a function of the model's outputs, which are a {type(outputs).__name__}, got "
+            f"{target!r}; give one such as target=lambda out: out['logits'][:, 1]"
+        )
+    if outputs.ndim == 0 or len(outputs) != rows:
+        raise ExplainError(f"model: expected outputs of {rows} row(s), as of the images, got {tuple(outputs.shape)}")
+    return outputs[:, None] if outputs.ndim == 1 else outputs
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import CovariateError, ExplainError
-from fusionconv.explain.calling import Call, Target, one_number, ready, unwrapped
+from fusionconv.explain.calling import Call, Target, every_number, one_number, ready, unwrapped
 from fusionconv.surgery.eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _curves(
     call: Call, rows: Tensor, at: int, values: np.ndarray[Any, Any], target: Target, batch_size: int
 ) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
     """(N, V, A) and the names of the answers; image rows and covariate rows are cut at the same places."""
-    read = _all_outputs if target is None else lambda out, n: one_number(out, target, n)[:, None]
+    read = every_number if target is None else lambda out, n: one_number(out, target, n)[:, None]
     curves = []
     for value in values:
         parts = []
@@ -253,11 +253,3 @@ def _curves(
     found = torch.stack(curves, 1).numpy()
     names = ("answer",) if found.shape[2] == 1 else tuple(f"output {n}" for n in range(found.shape[2]))
     return found, names
-
-
-def _all_outputs(outputs: Any, rows: int) -> Tensor:
-    """Every output of each row, (N, A)."""
-    if not isinstance(outputs, Tensor):
-        one_number(outputs, None, rows)  # raises, and says what to do
-    columns: Tensor = outputs[:, None] if outputs.ndim == 1 else outputs
-    return torch.stack([one_number(outputs, n, rows) for n in range(columns.shape[1])], 1)

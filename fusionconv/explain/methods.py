@@ -72,8 +72,10 @@ def grad_cam(asked: Asked) -> Found:
     """Captum's map of the layer, enlarged to the images."""
     from captum.attr import LayerGradCam
 
-    name = asked.layer or _last_map(asked)
-    layer, shape = find_layer(asked.model, name), _shapes(asked, [name]).get(name)
+    names = [asked.layer] if asked.layer else [c.name for c in list_convs(asked.model) if c.role == MAIN]
+    shapes = _shapes(asked, names)
+    name = asked.layer or _last_map(asked, names, shapes)
+    layer, shape = find_layer(asked.model, name), shapes.get(name)
     if shape is None or len(shape) != asked.x.ndim:
         got = "no call of it" if shape is None else f"{shape} of a {type(layer).__name__}"
         raise ExplainError(f"layer: expected one whose output is a map (N, C, *size), got {got} ({name!r})")
@@ -145,10 +147,8 @@ def _sides(value: int | Sequence[int], size: Sequence[int], name: str) -> list[i
     return sides
 
 
-def _last_map(asked: Asked) -> str:
-    """The last convolution of the main path whose output has more than one position."""
-    names = [conv.name for conv in list_convs(asked.model) if conv.role == MAIN]
-    shapes = _shapes(asked, names)
+def _last_map(asked: Asked, names: Sequence[str], shapes: dict[str, tuple[int, ...]]) -> str:
+    """The last of these convolutions whose output has more than one position."""
     maps = [name for name in names if len(shapes.get(name, ())) == asked.x.ndim and max(shapes[name][2:]) > 1]
     if not maps:
         raise ExplainError(

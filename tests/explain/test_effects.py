@@ -92,6 +92,31 @@ def test_image_outputs_are_means_of_channels():
     np.testing.assert_allclose(effect.curves[:, 0], model(x, changed).mean((2, 3)).detach(), rtol=1e-10)
 
 
+class Gives(nn.Module):
+    """A network of one's own that gives what it is told."""
+
+    def __init__(self, outputs) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x, covariates):
+        return self.outputs
+
+
+@pytest.mark.parametrize(("outputs", "says"), [
+    (torch.tensor(1.0), r"outputs of 4 row\(s\)"), (torch.zeros(3, 2), r"outputs of 4 row\(s\)"),
+    ({"logits": 1}, "which are a dict"),
+])  # fmt: skip
+def test_outputs_that_are_no_rows(outputs, says):
+    with pytest.raises(ExplainError, match=says):
+        covariate_effect(Gives(outputs), *batch(), 0)
+
+
+def test_integers_are_refused_as_covariates_of_a_network_of_ones_own():
+    with pytest.raises(CovariateError, match="floating point"):
+        covariate_effect(Gives(torch.zeros(4)), batch()[0], torch.zeros(4, 3, dtype=torch.int64), 0)
+
+
 @pytest.mark.parametrize(("change", "error", "says"), [
     ({"which": "agee"}, ExplainError, "did you mean age"), ({"which": 3}, ExplainError, "from 0 to 2"),
     ({"which": True}, ExplainError, "which"), ({"values": [float("nan")]}, ExplainError, "finite"),
