@@ -9,10 +9,12 @@ from typing import Any
 
 from fusionconv.errors import LayerChoiceWarning, StudyError
 from fusionconv.explain import plot_network
-from fusionconv.study.arms import Arm, build_arm, find_arm, parse_arm
+from fusionconv.study.arms import build_arm, find_arm, head_of_all, parse_arm
+from fusionconv.study.folder import read_study
+from fusionconv.study.image_options import ImageOptions
 from fusionconv.study.networks import build_network
 from fusionconv.study.predict import load_predictor
-from fusionconv.study.study import Study
+from fusionconv.study.saved import finished_networks
 
 __all__ = ["draw_diagram"]
 
@@ -57,8 +59,9 @@ def draw_diagram(
             raise StudyError(f"arm: expected one with a network, such as hybrid@first, got {chosen.name}")
         size = tuple(int(n) for n in image_size)
         made = build_network(
-            str(network), num_outputs=num_outputs, in_channels=channels, image_size=size, options=network_options
-        )
+            str(network), num_outputs=num_outputs, in_channels=channels, image_size=size, options=network_options,
+            head=head_of_all([chosen]),
+        )  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LayerChoiceWarning)
             made = build_arm(chosen, made, len(names))
@@ -69,14 +72,13 @@ def draw_diagram(
 
 
 def _of_study(folder: str, arm: str | Mapping[str, Any], title: str | None) -> Any:
-    """A network that the study kept."""
-    opened, arms = Study.open(folder)
-    chosen: Arm = find_arm(str(arm), [a for a in arms if a.has_network])
-    models = sorted((Path(folder) / "runs" / chosen.name).glob("*/model"))
+    """A network that the study kept; neither its table nor its images are read."""
+    arms = [parse_arm(said) for said in read_study(Path(folder))["arms"]]
+    chosen = find_arm(str(arm), [a for a in arms if a.has_network])
+    models = finished_networks(Path(folder), chosen.name)
     if not models:
         raise StudyError(f"{folder}: expected a network of {chosen.name}, got none; run it with --keep best")
     predictor = load_predictor(models[0])
-    data = opened.data(chosen, models[0].parent.name, predictor.encoder)
-    image = data.batch("test", list(data.tables["test"].ids)[:1])["image"]
+    size = (predictor.about["build"]["arguments"]["in_channels"], *ImageOptions(**predictor.about["images"]).shape)
     names = None if predictor.encoder is None else predictor.encoder.get_feature_names_out().tolist()
-    return plot_network(predictor.network, tuple(image.shape[1:]), names=names, title=title)
+    return plot_network(predictor.network, size, names=names, title=title)

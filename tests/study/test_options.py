@@ -12,10 +12,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fusionconv.errors import StudyError
+from fusionconv.explain import attributions
 from fusionconv.study import Study, load_predictor
 from fusionconv.study.against import compare_studies
 from fusionconv.study.arms import parse_arm
 from fusionconv.study.command import main
+from fusionconv.study.diagram import draw_diagram
 from fusionconv.study.explain import explain_arm
 from fusionconv.study.feature_maps import layer_outputs
 from fusionconv.study.predict import predict_table
@@ -245,6 +247,90 @@ def test_layers_that_have_no_maps(everything, layer, says):
     _, out, _ = everything
     with pytest.raises(StudyError, match=says):
         explain_arm(str(out), "image", layer=layer)
+
+
+# ---- explain and diagram ----
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "grad_cam", "guided_backprop", "occlusion"])
+def test_explain_draws_the_method_that_is_asked_for(everything, tmp_path, monkeypatch, method):
+    _, out, _ = everything
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path, **_: drawn.append((path.name, self)))
+    words = ["--layer", "2"] if method == "grad_cam" else []
+    assert (
+        main(
+            [
+                "explain",
+                str(out),
+                "--arm",
+                "concat-mlp",
+                "--method",
+                method,
+                "--rows",
+                "2",
+                "--out",
+                str(tmp_path),
+                *words,
+            ]
+        )
+        == 0
+    )
+    figure = dict(drawn)["attribution.png"]
+    predictor = load_predictor(out / "runs/concat-mlp/holdout/model")
+    data = Study.open(out)[0].data(parse_arm("concat-mlp"), "holdout", predictor.encoder)
+    batch = data.batch("test", list(data.tables["test"].ids)[:2])
+    layer = "2" if method == "grad_cam" else None
+    found = attributions(
+        predictor.network, batch["image"], batch["covariates"], method, target=-1, steps=32, layer=layer
+    )
+    for n in range(2):
+        np.testing.assert_allclose(figure.axes[2 + n].images[0].get_array(), found.maps[n].sum(0), rtol=1e-4, atol=1e-6)
+    assert figure.get_suptitle().lower().startswith(method[:3])
+
+
+def test_explain_knows_four_methods(everything):
+    with pytest.raises(StudyError, match="method: expected one of integrated_gradients, grad_cam"):
+        explain_arm(str(everything[1]), "image", method="lime")
+
+
+@pytest.mark.parametrize("arm", ["image", "concat-mlp"])
+def test_the_diagram_of_a_studys_network_needs_nothing_but_the_network(everything, tmp_path, arm):
+    _, out, _ = everything
+    moved = tmp_path / "moved"
+    shutil.copytree(out, moved)
+    said = yaml.safe_load((moved / "study.yaml").read_text())
+    said["settings"] |= {"table": str(tmp_path / "gone.csv"), "images": str(tmp_path / "gone")}
+    (moved / "study.yaml").write_text(yaml.safe_dump(said))
+    assert (
+        main(["diagram", "--study", str(moved), "--arm", arm, "--out", str(tmp_path / "net.svg"), "--title", "mine"])
+        == 0
+    )
+    drawn = (tmp_path / "net.svg").read_text()
+    shapes = ["1 × 16 × 16", "4 × 14 × 14", "4 × 12 × 12"]  # image, and two convolutions of 3 x 3
+    for words in [*shapes, "mine"]:
+        assert f"<!-- {words} -->" in drawn
+    assert ("<!-- age -->" in drawn) == (arm == "concat-mlp")
+
+
+@pytest.mark.parametrize("arm", ["image", "hybrid@first", "concat-mlp", "film@last"])
+def test_the_diagram_of_a_network_by_its_name(tmp_path, arm):
+    words = ["--network", "tests.study.tiny:network", "--arm", arm, "--image-size", "20", "16", "--channels", "2"]
+    assert main(["diagram", *words, "--covariates", "age", "sex", "--out", str(tmp_path / "net.svg")]) == 0
+    drawn = (tmp_path / "net.svg").read_text()
+    assert "<!-- 4 × 18 × 14 -->" in drawn
+    assert ("<!-- sex -->" in drawn) == (arm != "image")
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"out": "net.jpg"}, "out: expected a file that ends in .svg"), ({"network": None}, "got neither"),
+    ({"study": "out"}, "got both"), ({"arm": "hybrid@first"}, "give --covariates"),
+    ({"arm": "covariates", "covariates": ["age"]}, "expected one with a network"),
+    ({"network": None, "study": "nothing"}, "expected the folder of a study"),
+])  # fmt: skip
+def test_a_diagram_that_cannot_be(tmp_path, change, says):
+    with pytest.raises(StudyError, match=says):
+        draw_diagram(**{"network": "tests.study.tiny:network", "out": str(tmp_path / "net.svg"), **change})
 
 
 # ---- two studies ----
