@@ -34,7 +34,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "minutes": (None, "choose the number of epochs so that the whole takes about so long"),
     },
     "fit": {
-        "arm": ("hybrid@first", "the arm to train"),
+        "arm": ("hybrid@first", "the arm to train, such as film@last, or {arm: ..., rank: 2}"),
         "out": (None, "folder of everything that is written (needed)"),
         "overwrite": (False, "throw away what an earlier run left there"),
     },
@@ -66,7 +66,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
     "diagram": {
         "network": (None, "network to draw, such as torchvision:resnet18, timm:resnet18 or package.module:function"),
         "study": (None, "folder of a finished comparison, in place of --network: its network and its covariates"),
-        "arm": ("image", "the arm that is drawn, such as hybrid@first"),
+        "arm": ("image", "the arm that is drawn, such as hybrid@first, or {arm: ..., rank: 2}"),
         "covariates": ([], "names of the covariates, in the order of the vector"),
         "image_size": ([224, 224], "height and width, or three sizes in 3-D"),
         "channels": (3, "of the images"),
@@ -103,6 +103,8 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "overwrite": (False, "throw away an earlier demo"),
     },
 }
+#: of these, the ones without a default that are numbers; the others are names, also where they look like numbers
+_NUMBERS = ("minutes", "port", "rows")
 _POSITIONAL = {"report": "out", "explain": "study", "robustness": "study", "serve": "study"}
 _WITH_SETTINGS = ("inspect", "compare", "fit", "lr-find")
 _LISTS = [f.name for f in dataclasses.fields(Settings) if str(f.type).startswith("list")]
@@ -157,7 +159,8 @@ def parse(
             raise StudyError(_unknown(f"{program} {command}", name, [*names, *own]))
         if value is None and not isinstance(_default(name, own), bool):
             raise StudyError(f"--{name.replace('_', '-')}: expected a value, got none")
-        read = True if value is None else _read(name, value, [*lists, *pairs])
+        is_text = name in own and _is_text(name, own[name][0])
+        read = True if value is None else _read(name, value, [*lists, *pairs], is_text)
         if key:
             said.setdefault(name, {})[key] = read
         elif isinstance(read, dict) and isinstance(said.get(name), dict):
@@ -178,8 +181,12 @@ def parse(
 
 def _as_kind(name: str, value: Any, default: Any) -> Any:
     """Of the command's own options: numbers are numbers, and names are text."""
-    if name in ("minutes",) and value is not None and not isinstance(value, (int, float)):
+    if name in _NUMBERS and value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise StudyError(f"--{name}: expected a number, got {value!r}")
+    if _is_text(name, default) and isinstance(value, (int, float)):  # of a YAML file: a folder 2024, a layer 2
+        return str(value)
+    if name == "arm" and isinstance(default, str) and isinstance(value, dict):  # {arm: hybrid@first, rank: 2}
+        return value
     if isinstance(default, bool) or default is None or isinstance(value, type(default)):
         return value
     if isinstance(default, list):
@@ -187,6 +194,10 @@ def _as_kind(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int):
         return float(value)
     raise StudyError(f"--{name.replace('_', '-')}: expected {_kind(default)}, got {value!r}")
+
+
+def _is_text(name: str, default: Any) -> bool:
+    return isinstance(default, str) or (default is None and name not in _NUMBERS)
 
 
 def _kind(value: Any) -> str:
@@ -199,10 +210,10 @@ def _default(name: str, own: Mapping[str, tuple[Any, str]]) -> Any:
     return own[name][0] if name in own else Settings.__dataclass_fields__[name].default if name != "config" else None
 
 
-def _read(name: str, text: str, several: Sequence[str]) -> Any:
-    if name in _LISTS or name in _PAIRS or name in several:
+def _read(name: str, text: str, several: Sequence[str], is_text: bool) -> Any:
+    if name in _LISTS or name in _PAIRS or name in several or text[:1] in ("{", "["):
         return _yaml(text)
-    return _word(text)
+    return text if is_text and text != "null" else _word(text)
 
 
 def _unknown(command: str, name: str, names: Sequence[str]) -> str:
@@ -279,10 +290,20 @@ def check_types(values: Mapping[str, Any]) -> Settings:
         StudyError: a value of another type.
     """
     try:
-        parsed = settings_parser().parse_object(dict(values)).as_dict()
+        parsed = settings_parser().parse_object({n: _named(n, value) for n, value in values.items()}).as_dict()
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise StudyError(_plainly(str(error), values)) from error
     return Settings(**{name: parsed[name] for name in Settings.__dataclass_fields__})
+
+
+def _named(name: str, value: Any) -> Any:
+    """Numbers as text where a name is expected: a column 2019, a network of one's own called 7."""
+    field = Settings.__dataclass_fields__.get(name)
+    several = value if isinstance(value, list) else [value]
+    if field is None or str(field.type) not in ("str", "str | None", "list[str]"):
+        return value
+    texts = [str(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else v for v in several]
+    return texts if isinstance(value, list) else texts[0]
 
 
 _TYPES = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "None": "none",

@@ -70,6 +70,38 @@ def test_words_that_are_none(words, says):
         parse("compare", words.split())
 
 
+NAMES = [(c, n) for c, own in OWN.items() for n, (d, _) in own.items()
+         if (d is None or isinstance(d, str)) and n not in ("minutes", "port", "rows")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "name"), NAMES)
+@pytest.mark.parametrize("value", ["2024", "1e-3", "007", "true"])
+def test_names_stay_text_also_where_they_look_like_numbers(tmp_path, command, name, value):
+    needed = {n: "x" for n, (d, text) in OWN[command].items() if "(needed)" in text}
+    words = [w for n, v in {**needed, name: value}.items() for w in (f"--{n}", v)]
+    assert parse(command, words).own[name] == value
+    if command == "compare":
+        config = tmp_path / "c.yaml"
+        config.write_text(f"{name}: 2024\n")
+        rest = [w for n in needed if n != name for w in (f"--{n}", "x")]
+        assert parse(command, ["--config", str(config), *rest]).own[name] == "2024"
+
+
+def test_columns_may_be_called_as_numbers_are(tmp_path):
+    words = ["--covariates", "age", "2019", "--subject", "3", "--target", "2020", "--epochs", "4", "--out", "o"]
+    by_words = make_settings(parse("compare", words).settings)
+    (config := tmp_path / "c.yaml").write_text("covariates: [age, 2019]\nsubject: 3\ntarget: 2020\nepochs: 4\n")
+    by_file = make_settings(parse("compare", ["--config", str(config), "--out", "o"]).settings)
+    assert by_words == by_file
+    assert (by_file.covariates, by_file.subject, by_file.target, by_file.epochs) == (["age", "2019"], "3", ["2020"], 4)
+
+
+@pytest.mark.parametrize("command", ["fit", "lr-find", "diagram"])
+def test_one_arm_may_have_options(command):
+    arm = {"arm": "hybrid@first", "rank": 2}
+    assert parse(command, ["--arm", "{arm: hybrid@first, rank: 2}", "--out", "O"]).own["arm"] == arm
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [

@@ -257,25 +257,9 @@ def test_explain_draws_the_method_that_is_asked_for(everything, tmp_path, monkey
     _, out, _ = everything
     drawn = []
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path, **_: drawn.append((path.name, self)))
-    words = ["--layer", "2"] if method == "grad_cam" else []
-    assert (
-        main(
-            [
-                "explain",
-                str(out),
-                "--arm",
-                "concat-mlp",
-                "--method",
-                method,
-                "--rows",
-                "2",
-                "--out",
-                str(tmp_path),
-                *words,
-            ]
-        )
-        == 0
-    )
+    layer = ["--layer", "2"] if method == "grad_cam" else []
+    words = ["--arm", "concat-mlp", "--method", method, "--rows", "2", "--out", str(tmp_path), *layer]
+    assert main(["explain", str(out), *words]) == 0
     figure = dict(drawn)["attribution.png"]
     predictor = load_predictor(out / "runs/concat-mlp/holdout/model")
     data = Study.open(out)[0].data(parse_arm("concat-mlp"), "holdout", predictor.encoder)
@@ -302,10 +286,8 @@ def test_the_diagram_of_a_studys_network_needs_nothing_but_the_network(everythin
     said = yaml.safe_load((moved / "study.yaml").read_text())
     said["settings"] |= {"table": str(tmp_path / "gone.csv"), "images": str(tmp_path / "gone")}
     (moved / "study.yaml").write_text(yaml.safe_dump(said))
-    assert (
-        main(["diagram", "--study", str(moved), "--arm", arm, "--out", str(tmp_path / "net.svg"), "--title", "mine"])
-        == 0
-    )
+    words = ["--study", str(moved), "--arm", arm, "--out", str(tmp_path / "net.svg"), "--title", "mine"]
+    assert main(["diagram", *words]) == 0
     drawn = (tmp_path / "net.svg").read_text()
     shapes = ["1 × 16 × 16", "4 × 14 × 14", "4 × 12 × 12"]  # image, and two convolutions of 3 x 3
     for words in [*shapes, "mine"]:
