@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -276,6 +277,7 @@ class _Parser(jsonargparse.ArgumentParser):
         raise StudyError(" ".join(str(ex or message).split()))
 
 
+@functools.cache
 def settings_parser() -> Any:
     """jsonargparse's parser of the dataclass: the types of its fields are what is checked."""
     parser = _Parser(exit_on_error=False, default_env=False)
