@@ -61,7 +61,7 @@ class Predictor:
 
     def __call__(
         self, images: Tensor, covariates: Tensor | None = None, there: Tensor | None = None
-    ) -> dict[str, Array]:  # fmt: skip
+    ) -> dict[str, Array]:
         """Answers for images (N, C, *size), float32, as `ImageStore.read` gives them, and encoded covariates (N, K).
 
         ``there`` (N, C), as `ImageStore.there` gives it, is 0 for the channels of an image that a row lacks: they stay
@@ -81,6 +81,10 @@ class Predictor:
         if there is not None:
             images = images * there.reshape(*there.shape, *[1] * (images.ndim - 2))
         return images
+
+    def encode(self, rows: pd.DataFrame) -> Tensor | None:
+        """The covariates of rows as they enter the network, (N, K); None where it takes none."""
+        return None if self.encoder is None else torch.from_numpy(self.encoder.transform(rows))
 
     def answer(self, inputs: Tensor, covariates: Tensor | None = None) -> dict[str, Array]:
         """Answers for images as they enter the network, such as `FoldData.batch` gives them."""
@@ -195,9 +199,7 @@ def predict_table(
             return _written(result, problems, len(predictors), out)
         answers, there = [], store.there(good)
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
-            covariates = (
-                None if predictor.encoder is None else torch.from_numpy(predictor.encoder.transform(frame.loc[good]))
-            )
+            covariates = predictor.encode(frame.loc[good])
             parts = []
             for at in range(0, len(good), batch_size):
                 ids = good[at : at + batch_size]

@@ -33,7 +33,7 @@ def predict_images(
     task = predictors[0].task
     assert isinstance(task, ImageTask)
     ids, lines = list(frame.index), []
-    encoded = [None if p.encoder is None else torch.from_numpy(p.encoder.transform(frame)) for p in predictors]
+    encoded = [p.encode(frame) for p in predictors]
     channels = store.there(ids)
     for at, name in enumerate(tqdm(ids, desc="images", leave=False, disable=len(ids) < 2)):
         image, there = store.read([name]), channels[at : at + 1]

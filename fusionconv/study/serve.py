@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import socket
@@ -48,12 +49,12 @@ def serve(
 
     what_if = WhatIf.open(demo_study() if study is None else study)
     first = what_if.arm(arm)
+    from fusionconv.study.what_if.cards import CSS
     from fusionconv.study.what_if.page import Page
 
-    made = Page(what_if, first)
-    page = made.blocks
+    page = Page(what_if, first).blocks
     with _no_proxy():
-        page.launch(**_launch_options(), css=made.css, server_name=host, server_port=chosen)
+        page.launch(**_launch_options(), css=CSS, server_name=host, server_port=chosen)
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{chosen}"
     print(f"what-if page of {what_if.out}: {address} (stop it with control-C)", flush=True)
     if host not in ("127.0.0.1", "localhost", "::1"):
@@ -102,7 +103,7 @@ def _is_free(host: str, port: int) -> bool:
         except socket.gaierror as error:
             raise StudyError(f"host: expected an address of this machine, got {host!r} ({error.strerror})") from error
         except OSError as error:
-            if error.errno == 99:  # cannot assign: not an address of this machine
+            if error.errno == errno.EADDRNOTAVAIL:
                 raise StudyError(
                     f"host: expected an address of this machine, such as 127.0.0.1, got {host!r}"
                 ) from error

@@ -181,7 +181,11 @@ def test_a_bound_keeps_its_flag_until_it_is_moved(value, expected):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=12, unique=True))
+@given(
+    st.lists(
+        st.floats(-1e6, 1e6, width=32).filter(lambda v: v == 0 or abs(v) > 1e-30), min_size=3, max_size=12, unique=True
+    )
+)
 def test_a_slider_holds_every_value_and_moves_by_less_than_a_fiftieth(values):
     spread = max(values) - min(values)
     if spread < 1e-3 * max(map(abs, values)):
@@ -390,6 +394,25 @@ def test_every_task_is_asked_and_drawn(name, small, tmp_path):
     assert "has seen this subject in training" in page.say(seen, "hybrid-first", *given, at)[0]
     card, _, _ = page.say(row, "image", *given, at)
     assert "image arm" not in card
+
+
+@pytest.mark.parametrize("first", ["hybrid-first", "image"])
+def test_the_range_under_a_slider_is_that_of_the_arm_that_is_chosen(out, what_if, first):
+    """Also where the page was opened on an arm that takes no covariates."""
+    gradio_page = pytest.importorskip("fusionconv.study.what_if.page", reason="gradio is not installed")
+    ends = [train_rows(out, f)["age"].agg(["min", "max"]) for f in ("repeat0-fold0", "repeat0-fold1")]
+    low, high = max(e["min"] for e in ends), min(e["max"] for e in ends)
+    control = what_if.controls["age"]
+    start, end = (100 * (v - control.low) / (control.high - control.low) for v in (low, high))
+    page = gradio_page.Page(what_if, first)
+    at = page.columns.index("age")
+    opened, band = page.inputs[at].info, page.bands.value
+    chosen = page.choose("hybrid-first")
+    for info, style in [(chosen[at]["info"], chosen[-1])] + [(opened, band)] * (first == "hybrid-first"):
+        assert info == f"trained on {low:.6g} to {high:.6g}"
+        assert re.search(rf"#covariate-{at} .*var\(--fc-band\) {start:.2f}%, var\(--fc-band\) {end:.2f}%", style)
+    image = page.choose("image")
+    assert (image[at]["info"], "#covariate" in image[-1]) == ("", False)
 
 
 # ---- inside the network that is shown ----

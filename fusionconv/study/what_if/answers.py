@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,17 +71,13 @@ class Answer:
 
     def value(self, name: str) -> float:
         """The mean over the networks that have not seen the row; over all, where every one has. NaN where none can."""
-        return self._mean(self.unseen or self.able, name)
+        values = [said.numbers[name] for said in self.unseen or self.able if name in said.numbers]
+        return float(np.mean(values)) if values else np.nan
 
     def over_folds(self, name: str) -> tuple[float, float, float]:
         """Mean, smallest and largest over all networks that can answer."""
         values = [said.numbers[name] for said in self.able if name in said.numbers]
         return (float(np.mean(values)), min(values), max(values)) if values else (np.nan, np.nan, np.nan)
-
-    @staticmethod
-    def _mean(said: Sequence[Said], name: str) -> float:
-        values = [one.numbers[name] for one in said if name in one.numbers]
-        return float(np.mean(values)) if values else float("nan")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import torch
 from torch import Tensor
 
 from fusionconv.errors import StudyError
@@ -86,21 +84,21 @@ class WhatIf:
             runs = self.study.plan(list(self.arms.values()), self.out)
         except OSError as error:
             raise StudyError(f"{self.out}: expected the files of the study, got none at {error.filename}") from error
-        facts = {(run.arm.name, run.folder.name): run.facts for run in runs}
-        for (arm, name), now in facts.items():
-            result = read_json(self.out / "runs" / arm / name / "result.json")
+        changed = False
+        for run in runs:
+            result, now = read_json(run.folder / "result.json"), run.facts
             if result is None:
                 continue
             then = result["facts"]
             if then["rows"] != now["rows"] or then["split"] != now["split"]:
                 raise StudyError(
-                    f"{self.out}: expected the table as it was when {arm} was trained, got one with other rows, "
-                    "covariates or targets; which rows a network has not seen is not known then: bring the table back, "
-                    "or run the comparison again"
+                    f"{self.out}: expected the table as it was when {run.arm.name} was trained, got one with other "
+                    "rows, covariates or targets; which rows a network has not seen is not known then: bring the table "
+                    "back, or run the comparison again"
                 )
-            if then["images"] != now["images"]:
-                log.warning("the images, or the libraries that read them, changed since the study was trained")
-                return
+            changed |= then["images"] != now["images"]
+        if changed:
+            log.warning("the images, or the libraries that read them, changed since the study was trained")
 
     # ---- networks ----
 
@@ -156,7 +154,12 @@ class WhatIf:
 
     def trained(self, arm: str, column: str) -> Seen:
         """What every network of an arm has seen of a column in training: the numbers from ... to, or the labels."""
-        return common([self.controls[column].seen(self.ids(n.fold, "train")) for n in self.networks(arm)])
+        return common([self.seen(n.fold, column) for n in self.networks(arm)])
+
+    @functools.cache  # noqa: B019
+    def seen(self, fold: str, column: str) -> Seen:
+        """What the training rows of a fold have of a column."""
+        return self.controls[column].seen(self.ids(fold, "train"))
 
     # ---- asking ----
 
@@ -185,7 +188,7 @@ class WhatIf:
 
         Each network's numbers are those of ``load_predictor(folder)(image, encoder.transform(row))``.
         """
-        frame = self.changed(name, values)
+        frame, target = self.changed(name, values), self._target(name)
         said = []
         for network in self.networks(arm):
             part = str(self.study.folds[network.fold].to_numpy()[self.frame.index.get_loc(name)])
@@ -194,39 +197,36 @@ class WhatIf:
             if problems:
                 said.append(Said(network, part, problem=f"{problems[0][1]}: {problems[0][2]}"))
                 continue
-            numbers, picture = self._numbers(network, name, frame)
-            one = {key: float(value[0]) for key, value in numbers.items()}
-            said.append(Said(network, part, one, decision=self._decision(network, one), picture=picture))
+            numbers, picture = self._numbers(network, frame, self.inputs(network, name), target)
+            said.append(Said(network, part, numbers, decision=self._decision(network, numbers), picture=picture))
         return Answer(tuple(said))
 
     def inputs(self, network: Network, name: str) -> Tensor:
         """The row's image as it enters a network, (1, C, *size)."""
         return network.predictor.inputs(self.store.read([name]), self.store.there([name]))
 
-    def covariates(self, network: Network, frame: pd.DataFrame) -> Tensor | None:
-        """Rows as they enter a network, (N, K); None for one without covariates."""
-        encoder = network.predictor.encoder
-        return None if encoder is None else torch.from_numpy(encoder.transform(frame))
+    def _target(self, name: str) -> tuple[Tensor, list[list[float]]] | None:
+        """Of images out the row's target, (1, T, *size), and the sides of its pixels; None of other tasks."""
+        store = self.study.target_store
+        return None if store is None else (store.read([name]), store.sides([name]))
 
     def _numbers(
-        self, network: Network, name: str, frame: pd.DataFrame
-    ) -> tuple[dict[str, npt.NDArray[Any]], Tensor | None]:
-        """The answers for one image with the covariates of several rows, and the first answer as a picture."""
-        predictor, covariates = network.predictor, self.covariates(network, frame)
-        image = self.inputs(network, name)
-        images = image.expand(len(frame), *image.shape[1:])
-        if not isinstance(self.task, ImageTask):
-            found = predictor.answer(images, covariates)
+        self, network: Network, row: pd.DataFrame, image: Tensor, target: tuple[Tensor, list[list[float]]] | None
+    ) -> tuple[dict[str, float], Tensor | None]:
+        """The answer for an image with the covariates of a row, and as a picture."""
+        predictor, picture = network.predictor, None
+        covariates = predictor.encode(row)
+        if isinstance(self.task, ImageTask):
+            assert target is not None
+            outputs = predictor.outputs(image, covariates).float()
+            pictures = self.task.picture(outputs)
+            found = {**self.task.score(outputs, *target, self.task.quick), **self.task.summary(pictures)}
+            picture = pictures[0]
+        else:
+            found = predictor.answer(image, covariates)
             if network.median is not None:
                 found = {"hazard_ratio": np.exp(found["log_hazard"] - network.median), **found}
-            return found, None
-        outputs = predictor.outputs(images, covariates).float()
-        picture = self.task.picture(outputs)
-        assert self.study.target_store is not None
-        target = self.study.target_store.read([name])
-        targets = target.expand(len(frame), *target.shape[1:])
-        sides = self.study.target_store.sides([name]) * len(frame)
-        return {**self.task.score(outputs, targets, sides, self.task.quick), **self.task.summary(picture)}, picture[0]
+        return {key: float(value[0]) for key, value in found.items()}, picture
 
     def _decision(self, network: Network, numbers: Mapping[str, float]) -> str:
         """The class that a network decides for, by its own threshold."""
@@ -242,7 +242,7 @@ class WhatIf:
         """The answer ``quantity`` of every network along a covariate, all others as in ``values``."""
         control = self.controls[column]
         grid = control.grid(points)
-        rows = [self.changed(name, {**values, column: value}) for value in grid]
+        rows, target = [self.changed(name, {**values, column: value}) for value in grid], self._target(name)
         whole = self.networks(arm)
         large = self.store.array[0].size > _MUCH
         if large:
@@ -250,10 +250,10 @@ class WhatIf:
             whole = (whole[0] if shown is None else shown.network,)
         curves = {}
         for network in whole:
-            encoder = network.predictor.encoder
-            able = [encoder is None or not encoder.check(row) for row in rows]
+            encoder, image = network.predictor.encoder, self.inputs(network, name)
             curve = np.full(len(grid), np.nan)
-            for at in np.flatnonzero(able):  # one row a call: rows of several dtypes, and images of any size
-                curve[at] = self._numbers(network, name, rows[at])[0][quantity][0]
+            for at, row in enumerate(rows):  # one row a call: rows of several dtypes, and images of any size
+                if encoder is None or not encoder.check(row):
+                    curve[at] = self._numbers(network, row, image, target)[0][quantity]
             curves[network.name] = curve
         return Effect(column, tuple(grid), curves, not large)

@@ -55,6 +55,11 @@ class Control:
     unit: str = ""
     fitted: FittedColumn | None = None
 
+    @property
+    def title(self) -> str:
+        """The column's name, with the unit."""
+        return f"{self.column} ({self.unit})" if self.unit else self.column
+
     def same(self, one: Any, other: Any) -> bool:
         """Whether two values are one; numbers that a slider cannot tell apart are."""
         if isinstance(one, str) or isinstance(other, str) or self.kind != "number":

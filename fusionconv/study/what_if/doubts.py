@@ -31,14 +31,14 @@ def doubts(what_if: WhatIf, arm: str, name: str, values: Mapping[str, Any], netw
     networks, columns, found = what_if.networks(arm), what_if.columns(arm), []
     for column in columns:
         control, value = what_if.controls[column], whole[column]
-        train = [what_if.ids(n.fold, "train") for n in networks]
         if value == MISSING:
+            train = [what_if.ids(n.fold, "train") for n in networks]
             never = [ids for ids in train if all(control.values[row] != MISSING for row in ids)]
             if never:
                 found.append(f"{column} is missing: no training row of {_who(never, networks)} lacked it, so what a "
                              "missing value does was never learnt.")  # fmt: skip
             continue
-        beyond = [one for ids in train if not _inside(value, one := control.seen(ids))]
+        beyond = [seen for n in networks if not _inside(value, seen := what_if.seen(n.fold, column))]
         if beyond:
             who, told = _who(beyond, networks), _told(control, common(beyond))
             found.append(f"{column} = {control.show(value)} is outside of what {who} saw in training ({told}).")

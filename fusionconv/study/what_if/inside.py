@@ -47,7 +47,7 @@ def rests_on(what_if: WhatIf, said: Said, name: str, values: Mapping[str, Any], 
 
     network = said.network.predictor
     image = what_if.inputs(said.network, name)
-    covariates = what_if.covariates(said.network, what_if.changed(name, values))
+    covariates = network.encode(what_if.changed(name, values))
     target, what = _explained(what_if, quantity)
     names = None if network.encoder is None else network.encoder.get_feature_names_out().tolist()
     large = image.numel() > _LARGE
@@ -91,11 +91,12 @@ def kernels_of(what_if: WhatIf, said: Said, name: str, values: Mapping[str, Any]
     """
     from fusionconv.explain import kernels
 
-    covariates = what_if.covariates(said.network, what_if.changed(name, values))
+    predictor = said.network.predictor
+    covariates = predictor.encode(what_if.changed(name, values))
     if covariates is None:
         return None
     try:
-        found = kernels(said.network.predictor.network, covariates=covariates[0])
+        found = kernels(predictor.network, covariates=covariates[0])
     except FusionError:
         return None
     assert found.at is not None

@@ -13,7 +13,7 @@ from fusionconv.errors import FusionError
 from fusionconv.study.figures import arm_colour
 from fusionconv.study.what_if.answers import Answer
 from fusionconv.study.what_if.asking import WhatIf
-from fusionconv.study.what_if.cards import CSS, answer_card, band_css, main_quantity, warning_card
+from fusionconv.study.what_if.cards import answer_card, band_css, main_quantity, warning_card
 from fusionconv.study.what_if.controls import MISSING, Control
 from fusionconv.study.what_if.doubts import doubts
 from fusionconv.study.what_if.inside import Rests, kernels_of, rests_on
@@ -38,12 +38,10 @@ class Page:
         self.what_if, self.first = what_if, arm
         self.quantities = quantities(what_if.rows)
         self.columns = list(what_if.controls)
-        self.bands: list[tuple[int, Control, tuple[float, float]]] = []
         self.asked = functools.lru_cache(maxsize=64)(self._asked)
         self.rests = functools.lru_cache(maxsize=8)(self._rests)
         with gr.Blocks(title=f"What if: {what_if.out.name}", analytics_enabled=False, fill_width=True) as self.blocks:
             self._draw()
-        self.css = CSS + "\n".join(band_css(*band) for band in self.bands)
 
     # ---- what is on it ----
 
@@ -60,9 +58,7 @@ class Page:
                 self.arm = gr.Dropdown(list(w.arms), value=self.first, label="Arm", elem_id="arm",
                                        visible=len(w.arms) > 1)  # fmt: skip
                 self.inputs, self.missing = self._covariates(ids[0])
-                gr.HTML(
-                    f"<style>{''.join(band_css(*band) for band in self.bands)}</style>", visible=True, padding=False
-                )
+                self.bands = gr.HTML(self._bands(self.first), padding=False)
                 self.back = gr.Button("Back to the row's own values", size="sm", elem_id="back")
             with gr.Column(scale=3, min_width=480):
                 self.card = gr.HTML(elem_id="answer", padding=False)
@@ -108,13 +104,26 @@ class Page:
         if control.kind == "tick":
             return gr.Checkbox(bool(_shown(control, value)), label=control.column, visible=visible,
                                elem_id=f"covariate-{at}")  # fmt: skip
-        seen = self.what_if.trained(self.first, control.column) if visible else (control.low, control.high)
-        assert isinstance(seen, tuple)
-        self.bands.append((at, control, seen))
-        unit = f" ({control.unit})" if control.unit else ""
         return gr.Slider(control.low, control.high, _shown(control, value), step=control.step, visible=visible,
-                         label=f"{control.column}{unit}", info=f"trained on {seen[0]:.6g} to {seen[1]:.6g}",
-                         elem_id=f"covariate-{at}", buttons=[])  # fmt: skip
+                         label=control.title, info=self._trained_on(self.first, control), elem_id=f"covariate-{at}",
+                         buttons=[])  # fmt: skip
+
+    def _seen(self, arm: str, control: Control) -> tuple[float, float] | None:
+        """The range of a number that every network of an arm has seen in training; None where the arm has none."""
+        if control.kind != "number" or control.column not in self.what_if.columns(arm):
+            return None
+        seen = self.what_if.trained(arm, control.column)
+        assert isinstance(seen, tuple)
+        return seen
+
+    def _trained_on(self, arm: str, control: Control) -> str:
+        seen = self._seen(arm, control)
+        return "" if seen is None else f"trained on {seen[0]:.6g} to {seen[1]:.6g}"
+
+    def _bands(self, arm: str) -> str:
+        """The style of the lines under the sliders of an arm."""
+        seen = [(at, c, self._seen(arm, c)) for at, c in enumerate(self.what_if.controls.values())]
+        return f"<style>{''.join(band_css(at, c, ends) for at, c, ends in seen if ends is not None)}</style>"
 
     # ---- what it does ----
 
@@ -132,7 +141,7 @@ class Page:
             said = began.then(self.say, asked, [self.card, self.warnings, self.pictures], **_QUIET)
             drawn = said.then(self.draw, more, [self.effect, self.kernels], **_QUIET)
             drawn.then(self.draw_pictures, asked, [self.pictures], **_QUIET)
-        self.arm.input(self.choose, [self.arm], [*self.inputs, *self.missing, self.along], **_QUIET)
+        self.arm.input(self.choose, [self.arm], [*self.inputs, *self.missing, self.along, self.bands], **_QUIET)
         gr.on([self.along.input, self.of.input], self.draw_effect, more, [self.effect], trigger_mode="always_last",
               **_QUIET)  # fmt: skip
         self.slice.input(self.draw_pictures, asked, [self.pictures], trigger_mode="always_last", **_QUIET)
@@ -145,12 +154,15 @@ class Page:
         return [*values, *boxes, first_slice(self.what_if, name)]
 
     def choose(self, arm: str) -> list[Any]:
-        """The components that this arm takes."""
+        """The components that this arm takes, and what its networks were trained on."""
         taken = self.what_if.columns(arm)
         controls = self.what_if.controls.items()
-        shown = [gr.update(visible=column in taken) for column in self.columns]
+        shown = [
+            gr.update(visible=column in taken, **({"info": self._trained_on(arm, c)} if c.kind == "number" else {}))
+            for column, c in controls
+        ]
         boxes = [gr.update(visible=column in taken and c.missing and c.kind != "choice") for column, c in controls]
-        return [*shown, *boxes, gr.update(choices=taken, value=next(iter(taken), None))]
+        return [*shown, *boxes, gr.update(choices=taken, value=next(iter(taken), None)), self._bands(arm)]
 
     def say(self, name: str, arm: str, *given: Any) -> tuple[str, str, str]:
         """The answer, what to be careful of, and the image with the answer on it."""

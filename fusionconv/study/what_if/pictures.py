@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from fusionconv.explain.pictures import draw_signed
 from fusionconv.study.image_answers import middle
 from fusionconv.study.image_report import outline, upright
 from fusionconv.study.tasks import Segmentation
@@ -193,10 +194,9 @@ def effect_figure(
                 axes.plot(place, value, "o", color=colour, ms=8, mec=_INK, mew=1)
     if (home := _place(own, effect, number)) is not None and home != place:
         axes.axvline(home, color=_INK, lw=1, alpha=0.5, ls=":")
-    if math.isfinite(quantity.low) and math.isfinite(quantity.high) and (quantity.low, quantity.high) == (0, 1):
+    if (quantity.low, quantity.high) == (0, 1):
         axes.set_ylim(-0.03, 1.03)
-    unit = f" ({control.unit})" if control.unit else ""
-    axes.set_xlabel(f"{control.column}{unit}")
+    axes.set_xlabel(control.title)
     axes.set_ylabel(_short(quantity.title))
     caption = (
         "Line: now. Dotted: the row's own value. Thick: the network that has not seen this subject. Shaded: outside of "
@@ -268,13 +268,12 @@ def kernel_figure(found: tuple[str, Tensor, Tensor] | None, kernels: int = 8) ->
     chosen = (now - plain).flatten(1).norm(dim=1).argsort(descending=True, stable=True)[:kernels].sort().values
     rows = {"W": plain, "change": now - plain, "now": now}
     planes = {title: w[chosen, 0] if w.ndim == 4 else w[chosen, 0, ..., w.shape[-1] // 2] for title, w in rows.items()}
-    bound = max(float(shown.abs().max()) for shown in planes.values()) or 1.0
+    bound = max(float(shown.abs().max()) for shown in planes.values())
     figure = Figure(figsize=(0.62 * len(chosen) + 1.3, 2.1), layout="constrained")
     panels = figure.subplots(3, len(chosen), squeeze=False)
     for line, (title, shown) in zip(panels, planes.items(), strict=True):
         for axes, kernel in zip(line, shown, strict=True):
-            axes.imshow(kernel.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
-            axes.set(xticks=[], yticks=[])
+            draw_signed(axes, kernel, bound)
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=13)
     caption = f"Kernels of layer {layer}: W without covariates, what these covariates add, and their sum."
     return f'<figure class="fc-plot">{to_svg(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>'

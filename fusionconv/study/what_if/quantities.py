@@ -18,8 +18,7 @@ class Quantity:
         name: its key there.
         title: for people.
         low, high: ends of its axis; NaN: those of what is drawn.
-        digits: significant digits that are shown.
-        signed: whether a change of it is a difference (or else a ratio).
+        decimals: that are shown; None: four significant digits.
     """
 
     name: str
