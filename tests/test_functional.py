@@ -159,7 +159,7 @@ def test_images_of_another_precision_than_the_weights_are_refused_as_by_torch(st
             run(Case("dtype", 2, n=3, k=2), strategy, tensors)
 
 
-ROUNDS_EACH_TERM = pytest.mark.xfail(strict=True, reason="forms no per-sample kernel: see docs/limits.md, 1")
+ROUNDS_EACH_TERM = pytest.mark.xfail(strict=True, reason="forms no per-sample kernel: see docs/limits.md, Numbers")
 
 
 @pytest.mark.parametrize(

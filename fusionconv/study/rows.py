@@ -112,7 +112,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     text = [*settings.image_column, *([settings.subject] if settings.subject else [])]
     where = str(settings.table)
     try:
-        frame = read_table(where, text=list(dict.fromkeys(text)), sheet=settings.sheet)
+        frame = read_table(where, text=list(dict.fromkeys(text)), sheet=settings.sheet, decimal=settings.decimal)
     except TableError:
         _require_columns(where, settings, text)  # by our options' names, where that is why
         raise

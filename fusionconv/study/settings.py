@@ -45,6 +45,7 @@ class Settings:
         classes: the classes, in order; or groups such as benign=nv,bkl malignant=mel; of masks background=0 head=255.
         limit: use this many subjects, drawn by the seed.
         sheet: sheet of an Excel file.
+        decimal: mark of the numbers in a text table, . or , (61,5).
         task: what is predicted; auto decides from the target, but for segmentation and restoration.
         dims: 2 or 3.
         image_size: height and width, or x, y, z voxels; one number for all.
@@ -132,6 +133,7 @@ class Settings:
     classes: list[str | int | float] | dict[str, Any] = field(default_factory=list)
     limit: int | None = None
     sheet: str | None = None
+    decimal: Literal[".", ","] = "."
     task: TaskName = "auto"
     dims: Literal[2, 3] = 2
     image_size: list[int] = field(default_factory=lambda: [128])
@@ -269,7 +271,7 @@ _MOVES_NOTHING = ("none", "noise", "contrast")
 AFTERWARDS = ("cache", "workers", "reference", "metric", "subgroups", "resamples", "keep", "tensorboard", "keep_images")
 #: The options by subject, in the order of the help.
 GROUPS: dict[str, tuple[str, str]] = {
-    "table": ("table", "sheet"),
+    "table": ("table", "decimal"),
     "images": ("task", "on_error"),
     "network": ("network", "unfreeze_epoch"),
     "training": ("epochs", "tensorboard"),

@@ -272,5 +272,6 @@ def _refuse_commas(
     if decimal == "." and 2 * commas.sum() > odd.sum():
         raise TableError(
             f"{name}: expected numbers with a decimal point, got commas {few_rows(column, commas)}; if they are "
-            f"decimal commas, give decimal=','; if they part thousands, write the numbers without them{otherwise}"
+            f"decimal commas, give decimal=',' (--decimal ,); if they part thousands, write the numbers without "
+            f"them{otherwise}"
         )

@@ -45,11 +45,11 @@ class Source:
 
 
 #: names of columns and files that are the source's, as the engine calls them, and what the recipe's table has
-_OF_THE_SOURCE = {"image_column": "image", "subject": "subject", "suffix": "", "sheet": None}
+_OF_THE_SOURCE = {"image_column": "image", "subject": "subject", "suffix": "", "sheet": None, "decimal": "."}
 
 
 def _reader_options(own: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """--source-options, and of a table also --image-column, --subject, --suffix and --sheet.
+    """--source-options, and of a table also --image-column, --subject, --suffix, --sheet and --decimal.
 
     Raises:
         TableError: one of them beside a source that knows its own; two values; several image columns.

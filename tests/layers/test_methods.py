@@ -205,7 +205,7 @@ def test_autocast_does_not_round_the_covariates() -> None:
     assert y.item() == 0.5
 
 
-@pytest.mark.xfail(reason="the scale is rounded to the maps' dtype: see docs/limits.md, 21", strict=True)
+@pytest.mark.xfail(reason="the scale is rounded to the maps' dtype: see docs/limits.md, Numbers", strict=True)
 def test_a_scale_near_one_survives_autocast() -> None:
     layer = Film.from_plain(nn.Conv1d(1, 1, 1, bias=False), 1)
     nn.init.ones_(layer.weight)

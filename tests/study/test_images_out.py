@@ -268,7 +268,7 @@ def test_restoration_of_pictures(tmp_path):
 
 
 def test_film_in_front_of_an_instance_norm_does_nothing_and_hybrid_does():
-    """docs/limits.md, 43: the norm takes away what is added to a channel, or what it is multiplied by."""
+    """docs/limits.md, Studies: the norm takes away what is added to a channel, or what it is multiplied by."""
     torch.manual_seed(0)
     images, rows = torch.randn(2, 1, 32, 32), torch.randn(2, 3)
     apart = {}

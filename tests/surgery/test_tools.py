@@ -100,7 +100,7 @@ def test_folding_batch_norm() -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="torch folds into W alone, and no method of the layer is asked: docs/limits.md, 17"
+    strict=True, reason="torch folds into W alone, and no method of the layer is asked: docs/limits.md, Other tools"
 )
 def test_folding_batch_norm_into_a_layer_built_by_hand() -> None:
     model, (x, s) = fused(), batch()
