@@ -18,7 +18,8 @@ from fusionconv.study.settings import GROUPS, Settings, TaskName
 
 __all__ = ["Given", "help_text", "parse", "trainer_help"]
 
-#: options of the commands that are no settings: name -> (default, help)
+#: options of the commands that are no settings: name -> (default, help); the default of a number that has none is its
+#: type, int or float, and None that of a text
 OWN: dict[str, dict[str, tuple[Any, str]]] = {
     "inspect": {},
     "compare": {
@@ -32,7 +33,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "launcher": ("local", "local, ray or slurm"),
         "jobs": (1, "runs at the same time; with ray and slurm 1 is as many as there is room for"),
         "launcher_options": ({}, "of ray or slurm, such as time=2:00:00 partition=gpu"),
-        "minutes": (None, "choose the number of epochs so that the whole takes about so long"),
+        "minutes": (float, "choose the number of epochs so that the whole takes about so long"),
     },
     "fit": {
         "arm": ("hybrid@first", "the arm to train, such as film@last, or {arm: ..., rank: 2}"),
@@ -80,7 +81,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "study": (None, "folder of a finished comparison; default: the demo study, made here if it is not there"),
         "arm": (None, "the arm that is shown first; default: the first hybrid one"),
         "host": ("127.0.0.1", "address to listen at; another one shows the images to whoever reaches this machine"),
-        "port": (None, "default: the first free one from 7860 on"),
+        "port": (int, "default: the first free one from 7860 on"),
     },
     "lr-find": {
         "arm": ("image", "the arm that is trained for a few steps, or {arm: ..., rank: 2}"),
@@ -93,7 +94,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "study": (None, "folder of a finished comparison (needed)"),
         "arm": (None, "whose networks are judged (needed)"),
         "step": (15.0, "degrees from one angle to the next"),
-        "rows": (None, "only the first so many test rows of each fold; default: all"),
+        "rows": (int, "only the first so many test rows of each fold; default: all"),
         "seed": (0, "of the shuffling"),
         "out": (None, "folder of robustness.csv and robustness.png; default: STUDY/robustness/ARM"),
     },
@@ -104,8 +105,6 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "overwrite": (False, "throw away an earlier demo"),
     },
 }
-#: of these, the ones without a default that are numbers; the others are names, also where they look like numbers
-_NUMBERS = ("minutes", "port", "rows")
 _POSITIONAL = {"report": "out", "explain": "study", "robustness": "study", "serve": "study"}
 _WITH_SETTINGS = ("inspect", "compare", "fit", "lr-find")
 _LISTS = [f.name for f in dataclasses.fields(Settings) if str(f.type).startswith("list")]
@@ -129,8 +128,8 @@ def parse(
     Args:
         command: its name.
         words: of the command line.
-        own: options beside a study's, name -> (default, help), of a program on top of the engine; default:
-            ``OWN[command]``.
+        own: options beside a study's, name -> (default, help) as in ``OWN``, of a program on top of the engine;
+            default: ``OWN[command]``.
         settings: whether a study's options are taken too; default: as the command of that name.
         config: the YAML file that is read where the words name none.
         program: for messages.
@@ -160,7 +159,7 @@ def parse(
             raise StudyError(_unknown(f"{program} {command}", name, [*names, *own]))
         if value is None and not isinstance(_default(name, own), bool):
             raise StudyError(f"--{name.replace('_', '-')}: expected a value, got none")
-        is_text = name in own and _is_text(name, own[name][0])
+        is_text = name in own and _is_text(own[name][0])
         read = True if value is None else _read(name, value, [*lists, *pairs], is_text)
         if key:
             said.setdefault(name, {})[key] = read
@@ -171,7 +170,7 @@ def parse(
     file = said.pop("config", config)
     if file is not None:
         said = {**_config(str(file), names, own), **said}
-    values = {name: said.get(name, default) for name, (default, _) in own.items()}
+    values = {n: said.get(n, None if isinstance(d, type) else d) for n, (d, _) in own.items()}
     needed = [n for n, (_, text) in own.items() if values[n] is None and "(needed)" in text]
     if needed:
         raise StudyError(f"expected --{' --'.join(needed)}, got none; `{program} {command} --help` says what it is")
@@ -182,29 +181,29 @@ def parse(
 
 def _as_kind(name: str, value: Any, default: Any) -> Any:
     """Of the command's own options: numbers are numbers, and names are text."""
-    if name in _NUMBERS and value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise StudyError(f"--{name}: expected a number, got {value!r}")
-    if _is_text(name, default) and isinstance(value, (int, float)):  # of a YAML file: a folder 2024, a layer 2
-        return str(value)
+    kind = default if isinstance(default, type) else str if default is None else type(default)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is None and (default is None or default is kind):
+        return None
+    if kind is list:
+        return value if isinstance(value, list) else [value]
+    if number and kind in (str, float):  # of a YAML file: a folder 2024, a layer 2; 3 hours
+        return kind(value)
     if name == "arm" and isinstance(default, str) and isinstance(value, dict):  # {arm: hybrid@first, rank: 2}
         return value
-    if isinstance(default, bool) or default is None or isinstance(value, type(default)):
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    if isinstance(default, list):
-        return [value]
-    if isinstance(default, float) and isinstance(value, int):
-        return float(value)
-    raise StudyError(f"--{name.replace('_', '-')}: expected {_kind(default)}, got {value!r}")
+    raise StudyError(f"--{name.replace('_', '-')}: expected {_kind(kind)}, got {value!r}")
 
 
-def _is_text(name: str, default: Any) -> bool:
-    return isinstance(default, str) or (default is None and name not in _NUMBERS)
+def _is_text(default: Any) -> bool:
+    return default is None or isinstance(default, str)
 
 
-def _kind(value: Any) -> str:
-    return {int: "a whole number", float: "a number", str: "text", dict: "pairs such as a=b"}.get(
-        type(value), type(value).__name__
-    )
+def _kind(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "text", dict: "pairs such as a=b", bool: "true or false"}[
+        kind
+    ]
 
 
 def _default(name: str, own: Mapping[str, tuple[Any, str]]) -> Any:
@@ -362,7 +361,7 @@ def _line(name: str, text: str, default: Any) -> str:
     shown = " ".join(map(str, default)) if isinstance(default, list) else default
     end = (
         f" ({shown})"
-        if shown not in (None, "", {}, []) and not isinstance(default, bool) and "default" not in text
+        if shown not in (None, "", {}, []) and not isinstance(default, (bool, type)) and "default" not in text
         else ""
     )
     return f"  --{name.replace('_', '-'):<20} {text}{end}"

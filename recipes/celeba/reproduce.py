@@ -31,11 +31,12 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "modes": (list(MODES), "as_published, corrected or both"),
     "seeds": (5, "how many: 0, 1, ..."),
     "part": ("1/1", "do the K-th of N parts of like cost; machines may share --out"),
-    "budget_hours": (None, "of this call: start no run that would end later (the first is begun in any case)"),
+    "budget_hours": (float, "of this call: start no run that would end later (the first is begun in any case)"),
     "dry_run": (False, "print the plan and stop; reads the tables only"),
     "retry_failed": (False, "try runs again that have failed"),
     "classifier_width": (4096, "of VGG16's hidden Linear layers"),
     "lr_scale": (1.0, "every row's rate times this, for short runs on few images"),
+    "covariate_lr": ("scaled", "of V in the corrected rows: scaled, or same as W's; as published it is W's"),
 }
 
 
@@ -63,24 +64,26 @@ class Row:
         """In which it can be run: rows of the group `controls` are not the study's."""
         return ("corrected",) if self.group == "controls" else MODES
 
-    def arm(self, mode: str, lr_scale: float = 1.0, classifier_width: int = 4096) -> dict[str, Any]:
-        """The arm of a study; V has W's rate, and as published with several covariates none: it was never trained."""
+    def arm(
+        self, mode: str, lr_scale: float = 1.0, classifier_width: int = 4096, covariate_lr: str = "scaled"
+    ) -> dict[str, Any]:
+        """The arm of a study; as published V has W's rate, and with several covariates none: it was never trained."""
         rate = self.lr * lr_scale
         arm: dict[str, Any] = {"name": self.row, "arm": "image", "lr": rate, "batch_size": self.batch_size}
         if self.method == "image":
             return arm
-        arm |= {"covariates": list(self.covariates), "covariate_lr": rate, **dict(self.options)}
+        arm |= {"covariates": list(self.covariates), **dict(self.options)}
         if mode == "corrected":
-            return arm | {"arm": self.method, "where": "last" if self.method == "concat" else self.layer}
-        if len(self.covariates) > 1:
-            arm["covariate_lr"] = 0.0
+            where = "last" if self.method == "concat" else self.layer
+            return arm | {"arm": self.method, "where": where, "covariate_lr": covariate_lr}
+        arm["covariate_lr"] = 0.0 if len(self.covariates) > 1 else rate
         return arm | {"arm": "hybrid@features.published", "init": "kaiming",
                       "network_options": {"classifier_width": classifier_width, "layer": self.layer}}  # fmt: skip
 
 
 @cache
 def read_rows(path: Path = Path(__file__).parent / "rows.csv") -> dict[str, Row]:
-    """The 32 rows, in the table's order: what is trained, and what was published of it (accuracies on validation)."""
+    """The 34 rows, in the table's order: what is trained, and what was published of it (accuracies on validation)."""
     rows = {}
     for said in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
         pairs = (pair.split("=") for pair in said["options"].split())
@@ -189,7 +192,9 @@ def options(words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 
     given = parse("reproduce", words, OPTIONS, settings=True, program="python -m recipes.celeba")
     said = {name: value for name, value in given.settings.items() if name not in OPTIONS}
-    fixed = {"target", "covariates", "lr", "covariate_lr", "batch_size", "network", "network_options", "split_column",
+    if given.own["covariate_lr"] not in ("scaled", "same"):
+        raise StudyError(f"--covariate-lr: expected scaled or same, got {given.own['covariate_lr']!r}")
+    fixed = {"target", "covariates", "lr", "batch_size", "network", "network_options", "split_column",
              "schedule", "optimizer", "normalize", "freeze", "loss", "head", "select"}  # fmt: skip
     if taken := sorted(fixed & said.keys()):
         raise StudyError(
@@ -255,7 +260,11 @@ def begin(mode: str, runs: Sequence[Planned], said: dict[str, Any], own: dict[st
     names = {run.row.row for run in runs if run.mode == mode}
     if (place / "study.yaml").is_file():
         names |= {arm.name for arm in Study.open(place)[1]}
-    arms = [row.arm(mode, own["lr_scale"], own["classifier_width"]) for row in read_rows().values() if row.row in names]
+    arms = [
+        row.arm(mode, own["lr_scale"], own["classifier_width"], own["covariate_lr"])
+        for row in read_rows().values()
+        if row.row in names
+    ]
     study = make_study(settings_of(mode, said, own), own["root"], place)
     return study, {(run.arm.name, run.number): run for run in study.begin(arms, out=place)}
 

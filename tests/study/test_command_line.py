@@ -63,6 +63,7 @@ def test_yaml_and_the_command_line_give_the_same(tmp_path):
         ("--out O --config nowhere.yaml", "expected a YAML file"),
         ("--out O --jobs two", "jobs: expected a whole number"),
         ("--out O --minutes soon", "minutes: expected a number"),
+        ("--out O --minutes true", "minutes: expected a number"),
     ],
 )
 def test_words_that_are_none(words, says):
@@ -71,7 +72,7 @@ def test_words_that_are_none(words, says):
 
 
 NAMES = [(c, n) for c, own in OWN.items() for n, (d, _) in own.items()
-         if (d is None or isinstance(d, str)) and n not in ("minutes", "port", "rows")]  # fmt: skip
+         if d is None or isinstance(d, str)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "name"), NAMES)

@@ -77,7 +77,7 @@ def test_every_published_row_is_there_with_its_figures():
 
 def test_matched_rows_and_baselines():
     rows = read_rows()
-    assert len(rows) == 32
+    assert len(rows) == 34
     assert len(matched := choose_rows(["matched"])) == 6
     assert all((row.lr, row.batch_size) == (1e-5, 32) for row in matched)
     for row in rows.values():
@@ -96,7 +96,7 @@ def test_matched_rows_and_baselines():
 
 def test_the_whole_grid_and_its_parts():
     runs = plan(choose_rows(["all"]), ["as_published", "corrected"], 5, OFFICIAL, 1)
-    assert len(runs) == 5 * (32 + 26)
+    assert len(runs) == 5 * (34 + 26)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     for count in (3, 8):
         parts = [cut(runs, f"{k}/{count}") for k in range(1, count + 1)]
@@ -124,7 +124,7 @@ def test_a_dry_run_at_full_size_has_the_studys_steps(tmp_path, capsys):
     (folder / "list_eval_partition.txt").write_text("\n".join(f"{n} {c}" for n, c in zip(names, codes, strict=True)))
     assert main(["reproduce", "--root", str(tmp_path), "--out", str(tmp_path / "grid"), "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert "290 runs, 0 done" in printed
+    assert "300 runs, 0 done" in printed
     for size, steps in STEPS.items():
         line = next(line for line in printed.splitlines() if f"-b{size} " in line)
         assert int(line.split()[-1]) == steps == math.ceil(OFFICIAL["train"] / size)
@@ -216,7 +216,7 @@ def test_the_report_says_what_the_predictions_say(grid, capsys):
     made = {path.name for path in (out / "report").iterdir()}
     assert {"rows.md", "rows.tex", "controls.md", "logs.md", "accuracy.png", "curves.png", "kernels.png"} <= made
     table = pd.read_csv(out / "report/rows.csv").set_index("row")
-    assert len(table) == 32
+    assert len(table) == 34
     titles = {name: row.title for name, row in read_rows().items()}
     right = {}
     for mode in ("as_published", "corrected"):

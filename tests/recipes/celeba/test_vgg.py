@@ -69,7 +69,8 @@ def test_v_is_trained_with_one_covariate_only():
         if row.method == "hybrid":
             arm = row.arm("as_published", lr_scale=10)
             assert arm["covariate_lr"] == (10 * row.lr if len(row.covariates) == 1 else 0), row.row
-            assert row.arm("corrected")["covariate_lr"] == row.lr
+            assert row.arm("corrected")["covariate_lr"] == "scaled"
+            assert row.arm("corrected", covariate_lr="same")["covariate_lr"] == "same"
 
 
 def test_the_image_arm_as_published_is_the_plain_network_on_images_of_0_to_1():
