@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
+import subprocess
 import tarfile
 import tomllib
 import zipfile
@@ -58,6 +59,16 @@ def test_archives_hold_the_repository_s_files_and_no_data(sdist, wheel, wrong, t
     found = release.wrong_members(*archives(tmp_path, sdist, wheel), tracked)
     assert len(found) == len(wrong)
     assert all(name in line for name, line in zip(wrong, found, strict=True))
+
+
+def test_what_git_knows_can_be_released() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert [name for name in tracked if release.is_data(name)] == []
+    assert release.is_data("docs/results/people.csv")
 
 
 def test_relative_links_of_the_description_are_found(tmp_path: Path) -> None:
