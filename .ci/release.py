@@ -47,11 +47,8 @@ NO_DATA = ("recipes/celeba/rows.csv", "benchmarks/results/")
 COMMANDS = {
     "tabular": [["python", "-m", "fusionconv.tabular", "--help"]],
     "evaluation": [["python", "-c", "from fusionconv.evaluation import wilson; print(wilson(8, 10))"]],
-    "study": [["fusionconv", "--help"], ["fusionconv", "compare", "--help"]],
-    "explain": [
-        ["python", "-c", "import fusionconv.explain as e; print(*e.__all__)"],
-        ["fusionconv", "explain", "--help"],
-    ],
+    "study": [["fusionconv", "--help"], ["fusionconv", "compare", "--help"], ["fusionconv", "explain", "--help"]],
+    "explain": [["python", "-c", "import fusionconv.explain as e; print(*e.__all__)"]],
     "serve": [["fusionconv", "serve", "--help"]],
     "dicom": [["python", "-c", "import pydicom; print(pydicom.__version__)"]],
     "ray": [["python", "-c", "import ray; print(ray.__version__)"]],

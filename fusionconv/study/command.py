@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["main", "what_to_install"]
 
 COMMANDS = {
     "inspect": "look at a table and its images: rows, targets, covariates, folds, what would be left out",
@@ -30,6 +30,20 @@ Networks that know the patient, not just the picture: studies of a table and its
 
 `fusionconv COMMAND --help` lists a command's options; `--help trainer` those of Lightning's Trainer.
 """
+
+#: what the extra brings, as Python imports it
+_EXTRA = ("PIL", "captum", "filelock", "jsonargparse", "lightning", "matplotlib", "monai", "nibabel", "scipy",
+          "sklearn", "torchmetrics", "torchsurv", "torchvision", "tqdm", "yaml")  # fmt: skip
+
+
+def what_to_install(error: ModuleNotFoundError) -> str | None:
+    """What to say of a package that the extra brings and that is not installed; None of any other."""
+    name = str(error.name).partition(".")[0]
+    if name not in _EXTRA:
+        return None
+    return (
+        f"expected the package {name}, got none; pip install 'fusionconv[study]' (in a clone: pip install '.[study]')"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(command, words)
     except FusionError as error:
         print(f"fusionconv {command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (said := what_to_install(error)) is None:
+            raise
+        print(f"fusionconv {command}: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"fusionconv {command}: stopped; the same command goes on where it was", file=sys.stderr)

@@ -1,13 +1,16 @@
 """The command line: words to settings, YAML beside it, refusals that name the option, help that is short and quick."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from fusionconv.errors import StudyError
 from fusionconv.study import settings as settings_module
-from fusionconv.study.command import main
+from fusionconv.study.command import main, what_to_install
 from fusionconv.study.command_line import OWN, check_types, help_text, parse
 from fusionconv.study.folder import read_study
 from fusionconv.study.settings import Settings, differences, make_settings, require_writable
@@ -142,6 +145,25 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+IMPORTED = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml", "jsonargparse[signatures]": "jsonargparse",
+            "fusionconv[explain]": "captum"}  # fmt: skip
+
+
+def test_without_the_extra_one_line_says_what_to_install():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in project["optional-dependencies"]["study"]:
+        name = re.split(r"[<>=]", line)[0]
+        assert "[study]" in what_to_install(ModuleNotFoundError(name=IMPORTED.get(name, name)))
+    assert what_to_install(ModuleNotFoundError(name="mine")) is None  # a network of one's own
+    code = (
+        "import sys; sys.modules['jsonargparse'] = None; from fusionconv.study.command import main\n"
+        "assert main(['--help']) == 0\nassert main(['demo']) == 2"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    expected = "expected the package jsonargparse, got none; pip install 'fusionconv[study]'"
+    assert done.stderr.startswith(f"fusionconv demo: {expected}")
 
 
 def test_a_wrong_path_is_refused_in_one_line_before_torch_is_loaded(capsys, tmp_path):
