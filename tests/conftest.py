@@ -1,7 +1,11 @@
-"""Shared by all tests: small tensors run faster on one thread than on many."""
+"""Shared by all tests: small tensors run faster on one thread than on many, in commands that tests start too."""
 
 from __future__ import annotations
 
-import torch
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # noqa: E402
 
 torch.set_num_threads(1)

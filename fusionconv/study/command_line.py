@@ -18,8 +18,8 @@ from fusionconv.study.settings import GROUPS, Settings, TaskName
 
 __all__ = ["Given", "help_text", "parse", "trainer_help"]
 
-#: options of the commands that are no settings: name -> (default, help); the default of a number that has none is its
-#: type, int or float, and None that of a text
+#: options of the commands that are no settings: name -> (default, help). None is the default of a text; a type stands for
+#: none of that type, and object for none of what the command itself checks
 OWN: dict[str, dict[str, tuple[Any, str]]] = {
     "inspect": {},
     "compare": {
@@ -81,7 +81,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "study": (None, "folder of a finished comparison; default: the demo study, made here if it is not there"),
         "arm": (None, "the arm that is shown first; default: the first hybrid one"),
         "host": ("127.0.0.1", "address to listen at; another one shows the images to whoever reaches this machine"),
-        "port": (int, "default: the first free one from 7860 on"),
+        "port": (object, "default: the first free one from 7860 on"),
     },
     "lr-find": {
         "arm": ("image", "the arm that is trained for a few steps, or {arm: ..., rank: 2}"),
@@ -185,6 +185,8 @@ def _as_kind(name: str, value: Any, default: Any) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if value is None and (default is None or default is kind):
         return None
+    if kind is object:
+        return value
     if kind is list:
         return value if isinstance(value, list) else [value]
     if number and kind in (str, float):  # of a YAML file: a folder 2024, a layer 2; 3 hours
