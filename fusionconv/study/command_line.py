@@ -18,8 +18,8 @@ from fusionconv.study.settings import GROUPS, Settings, TaskName
 
 __all__ = ["Given", "help_text", "parse", "trainer_help"]
 
-#: options of the commands that are no settings: name -> (default, help). None is the default of a text; a type stands for
-#: none of that type, and object for none of what the command itself checks
+#: options of the commands that are no settings: name -> (default, help). None is the default of a text. A type in its
+#: place: no default, a value of that type; object: the command itself checks what it is.
 OWN: dict[str, dict[str, tuple[Any, str]]] = {
     "inspect": {},
     "compare": {
