@@ -6,10 +6,15 @@ FOLDER is torchvision's layout (celeba/img_align_celeba and the tables). Images 
 four convolutions of WIDTH to 4 WIDTH channels, batch norm, average pooling and a hidden layer. A step shows 64
 images, each with one question drawn by the seed; every arm gets the same images and questions in the same order.
 ``all forty answers`` is one network of 40 outputs that is told all 40 answers of every image: it sees 40 times as
-many labels. ``separate`` is one network a question, each trained for as many steps. Every arm is trained at two rates
-with seed 0; the one with the lower validation loss is taken, and trained with the other seeds. What is finished is
-not done again. OUT/results.csv: accuracy and AUC, means over questions, on the test part; OUT/correct.csv.gz: how
-many of its questions each test image had right.
+many labels. ``separate`` is one network a question, each trained for as many steps, of the smallest width and seed 0
+only. Every arm is trained at two rates with seed 0; the one with the lower validation loss is taken, and trained with
+the other seeds. What is finished is not done again. OUT/levels.csv: accuracy and AUC, means over questions, on the test part;
+OUT/correct.csv.gz: how many of its questions each test image had right, mean over seeds.
+
+    python -m benchmarks.real.questions --show FOLDER [--reference 'FiLM, all']
+
+prints the differences between arms from these two files alone, with intervals by person; FOLDER is OUT, or
+benchmarks/results/real/questions.
 """
 
 from __future__ import annotations
@@ -31,14 +36,15 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import fusionconv
-from fusionconv.evaluation import paired_bootstrap_scores, roc_auc
+from fusionconv.evaluation import holm, paired_bootstrap_scores, roc_auc
 
-__all__ = ["Questions", "main", "network", "read"]
+__all__ = ["Questions", "compared", "main", "network", "read"]
 
 SIZE = (48, 40)
 RATES = (1e-3, 3e-3)
 SEEDS = (0, 1, 2)
 BATCH = 64
+FREQUENT = "the more frequent answer"
 ARMS: dict[str, tuple[str, Any] | None] = {
     "image": None, "concat linear": ("concat", "output"), "concat MLP": ("concat", "hidden"),
     "FiLM, head": ("film", "hidden"), "FiLM, all": ("film", "all"), "hybrid, first": ("hybrid", "first"),
@@ -169,19 +175,31 @@ def one(data: Questions, arm: str, width: int, rate: float, seed: int, steps: in
 
 
 def main(words: list[str] | None = None) -> None:
-    """Train, and write the tables."""
+    """Train, and write the tables; or show them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--celeba", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--celeba", type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--widths", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--only", default=".", help="arms whose name this regular expression finds")
+    parser.add_argument("--show", type=Path)
+    parser.add_argument("--reference", default="FiLM, all")
     given = parser.parse_args(words)
+    if given.show is not None:
+        print(compared(given.show, given.reference).to_string(index=False))
+        return
+    if given.celeba is None or given.out is None:
+        parser.error("expected --celeba FOLDER and --out OUT, or --show FOLDER")
     data = read(given.celeba)
     given.out.mkdir(parents=True, exist_ok=True)
     chosen = [arm for arm in ARMS if re.search(given.only, arm)]
     plan = [
-        (w, a, r, s) for s in SEEDS for w in given.widths for a in chosen for r in RATES if s == 0 or a != "separate"
+        (w, a, r, s)
+        for s in SEEDS
+        for w in given.widths
+        for a in chosen
+        for r in RATES
+        if a != "separate" or (s == 0 and w == min(given.widths))
     ]
     losses: dict[tuple[int, str], dict[float, float]] = {}
     for width, arm, rate, seed in tqdm(plan, desc="networks", unit="network"):
@@ -195,46 +213,52 @@ def main(words: list[str] | None = None) -> None:
             np.savez(path, logits=logits.astype(np.float32), loss=loss, said=said)
         if seed == 0:
             losses.setdefault((width, arm), {})[rate] = float(np.load(path)["loss"])
-    summary(data, given.out, losses)
+    write(data, given.out, losses)
 
 
-def summary(data: Questions, out: Path, losses: dict[tuple[int, str], dict[float, float]]) -> None:
-    """results.csv and correct.csv.gz, of the arms at their chosen rates; differences to FiLM in all layers."""
+def write(data: Questions, out: Path, losses: dict[tuple[int, str], dict[float, float]]) -> None:
+    """levels.csv and correct.csv.gz, of the arms at their chosen rates."""
     test = np.flatnonzero(data.part == 2)
     truth = data.answers[test].numpy() > 0
-    train = data.answers[data.part == 0].numpy()
-    right: dict[tuple[int, str], np.ndarray] = {
-        (0, "the more frequent answer"): (truth == (train.mean(0) > 0.5)).mean(1)
-    }
-    rows = []
+    frequent = (truth == (data.answers[data.part == 0].numpy().mean(0) > 0.5)).mean(1)
+    kept = {"person": pd.factorize(data.person[test])[0], f"{FREQUENT} 0": frequent}
+    rows: list[dict[str, Any]] = [{"width": 0, "arm": FREQUENT, "accuracy": frequent.mean()}]
     asked = [q for q in range(truth.shape[1]) if 0 < truth[:, q].mean() < 1]
     for (width, arm), found in losses.items():
         rate = min(found, key=lambda r: found[r])
         files = sorted(out.glob(f"{arm.replace(' ', '-').replace(',', '')}-{width}-{rate}-*.npz"))
         logits = [np.load(file)["logits"] for file in files]
-        right[width, arm] = np.mean([((z > 0) == truth).mean(1) for z in logits], 0)
+        kept[f"{arm} {width}"] = np.mean([((z > 0) == truth).mean(1) for z in logits], 0)
         accuracies = [float(((z > 0) == truth).mean()) for z in logits]
         aucs = [float(np.mean([roc_auc(truth[:, q], z[:, q]) for q in asked])) for z in logits]
         rows.append({"width": width, "arm": arm, "rate": rate, "seeds": len(files), "accuracy": np.mean(accuracies),
                      "lowest": min(accuracies), "highest": max(accuracies), "auc": np.mean(aucs)})  # fmt: skip
-    for row in rows:
-        reference = right.get((row["width"], "FiLM, all"))
-        if reference is not None and row["arm"] != "FiLM, all":
-            d = paired_bootstrap_scores(right[row["width"], row["arm"]], reference, data.person[test])
-            row |= {"minus FiLM, all": d.estimate, "low": d.low, "high": d.high, "p": d.p_value}
-    table = pd.DataFrame(
-        [
-            {"width": 0, "arm": "the more frequent answer", "accuracy": right[0, "the more frequent answer"].mean()},
-            *rows,
-        ]
-    )
-    table.to_csv(out / "results.csv", index=False)
-    kept = pd.DataFrame(
-        {"person": pd.factorize(data.person[test])[0]}
-        | {f"{arm} {w}": np.round(len(data.names) * v, 4) for (w, arm), v in right.items()}
-    )
-    kept.to_csv(out / "correct.csv.gz", index=False)
-    print(table.round(4).to_string(index=False))
+    count = len(data.names)
+    pd.DataFrame(rows).assign(questions=count).to_csv(out / "levels.csv", index=False)
+    correct = pd.DataFrame({name: v if name == "person" else np.round(count * v, 4) for name, v in kept.items()})
+    correct.to_csv(out / "correct.csv.gz", index=False)
+    print(pd.DataFrame(rows).round(4).to_string(index=False))
+
+
+def compared(folder: Path, reference: str, resamples: int = 2000) -> pd.DataFrame:
+    """Accuracy in %, and minus the reference's of the same width: bootstrap by person, Holm over the width's arms."""
+    levels, correct = pd.read_csv(folder / "levels.csv"), pd.read_csv(folder / "correct.csv.gz")
+    right = correct.drop(columns="person") / levels["questions"][0]
+    rows: list[dict[str, Any]] = []
+    for width, part in levels[levels["width"] > 0].groupby("width", sort=False):
+        found = []
+        for arm in part["arm"]:
+            row = {"width": width, "arm": arm, "accuracy": 100 * right[f"{arm} {width}"].mean()}
+            if arm != reference:
+                two = (right[f"{name} {width}"].to_numpy() for name in (arm, reference))
+                d = paired_bootstrap_scores(*two, correct["person"].to_numpy(), n_resamples=resamples)
+                row |= {"minus": 100 * d.estimate, "low": 100 * d.low, "high": 100 * d.high, "p": d.p_value}
+            found.append(row)
+        others = [row for row in found if "p" in row]
+        for row, p in zip(others, holm([row["p"] for row in others]), strict=True):
+            row["p"] = float(p)
+        rows += found
+    return pd.DataFrame(rows).round({"accuracy": 2, "minus": 2, "low": 2, "high": 2, "p": 4})
 
 
 if __name__ == "__main__":

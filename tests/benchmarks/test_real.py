@@ -121,13 +121,21 @@ def test_questions_are_asked_and_judged(tmp_path, monkeypatch):
     words = ["--celeba", str(tmp_path), "--out", str(tmp_path / "o"), "--widths", "4", "--steps", "60", "--only",
              "^image|FiLM, all|hybrid, first|forty"]  # fmt: skip
     questions.main(words)
-    table = pd.read_csv(tmp_path / "o/results.csv").set_index("arm")
+    table = pd.read_csv(tmp_path / "o/levels.csv").set_index("arm")
     frequent = answers[part == 0].mean(0) > 0.5
     assert table.loc["the more frequent answer", "accuracy"] == pytest.approx((answers[part == 2] == frequent).mean())
     assert table.loc["hybrid, first", "accuracy"] > 0.9
     assert table.loc["image", "accuracy"] < 0.9  # it cannot know what is asked
     kept = pd.read_csv(tmp_path / "o/correct.csv.gz")
     assert kept["hybrid, first 4"].mean() / 2 == pytest.approx(table.loc["hybrid, first", "accuracy"], abs=1e-3)
+    shown = questions.compared(tmp_path / "o", "image", resamples=400).set_index("arm")
+    assert shown["accuracy"].tolist() == pytest.approx(100 * table.loc[shown.index, "accuracy"], abs=0.01)
+    gap = (kept["hybrid, first 4"] - kept["image 4"]) / 2
+    assert shown.loc["hybrid, first", "minus"] == pytest.approx(100 * gap.mean(), abs=0.01)
+    spread = gap.groupby(kept["person"]).mean().std() / 6**0.5  # six people of two images each
+    assert shown.loc["hybrid, first", "high"] - shown.loc["hybrid, first", "low"] == pytest.approx(
+        100 * 2 * 1.96 * spread, rel=0.35
+    )
     assert len(kept) == 12
     assert kept["person"].nunique() == 6
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "o").glob("*.npz")}
