@@ -8,8 +8,8 @@ images, each with one question drawn by the seed; every arm gets the same images
 ``all forty answers`` is one network of 40 outputs that is told all 40 answers of every image: it sees 40 times as
 many labels. ``separate`` is one network a question, each trained for as many steps, of the smallest width and seed 0
 only. Every arm is trained at two rates with seed 0; the one with the lower validation loss is taken, and trained with
-the other seeds. What is finished is not done again. OUT/levels.csv: accuracy and AUC, means over questions, on the test part;
-OUT/correct.csv.gz: how many of its questions each test image had right, mean over seeds.
+the other seeds. What is finished is not done again. OUT/levels.csv: accuracy and AUC, means over questions, on the
+test part; OUT/correct.csv.gz: how many of its questions each test image had right, mean over seeds.
 
     python -m benchmarks.real.questions --show FOLDER [--reference 'FiLM, all']
 
