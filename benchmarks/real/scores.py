@@ -7,9 +7,10 @@
 benchmarks/results/real/NAME.csv.gz: a line for each test row of each fold or seed, with a number for its subject and
 a score for each arm; no image, no label. NAME.json has how the study was made. `show` prints the page's table.
 
-Scores of a row: ``mae`` the absolute error, ``accuracy`` 1 where the answer is right, or a column of the task's own
-such as ``psnr``. ``--exp``: the target is a natural logarithm; errors are of its exponential. ``--where
-COLUMN=VALUE`` keeps the rows of the table that have this value.
+Scores of a row: ``mae`` the absolute error, ``accuracy`` 1 where the decision is right, ``auc`` a pseudo-value of the
+area under the curve (a fold's mean is its AUC; `_pseudo_values`), or a column of the task's own such as ``psnr``.
+``--exp``: the target is a natural logarithm; errors are of its exponential. ``--where COLUMN=VALUE`` keeps the rows of
+the table that have this value.
 """
 
 from __future__ import annotations
@@ -89,8 +90,24 @@ def _score(predictions: pd.DataFrame, score: str) -> Any:
     if score == "mae":
         return (predictions["prediction"] - predictions["target"]).abs()
     if score == "accuracy":
-        return ((predictions["prediction"] >= predictions["threshold"]) == (predictions["target"] > 0.5)).astype(float)
-    raise ValueError(f"--score: expected mae, accuracy or a column of predictions.csv, got {score!r}")
+        return (predictions["decision"] == predictions["target"]).astype(float)
+    if score == "auc":
+        parts = [_pseudo_values(part) for _, part in predictions.groupby(["arm", "fold", "control"], sort=False)]
+        return pd.concat(parts)
+    raise ValueError(f"--score: expected mae, accuracy, auc or a column of predictions.csv, got {score!r}")
+
+
+def _pseudo_values(part: pd.DataFrame) -> pd.Series:
+    """AUC + (v - AUC) N / n of each row of a fold; their mean is the AUC, their spread what DeLong et al. (1988) give.
+
+    v is the row's placement value, the share of the rows of the other class that it is on the right side of; n counts
+    the rows of its own class, N all.
+    """
+    positive, answer = part["target"].to_numpy() > 0.5, part["probability"].to_numpy()
+    ahead = np.sign(answer[:, None] - answer[None, :]) / 2 + 0.5  # 1, 0.5 where tied, 0
+    placed = np.where(positive, ahead[:, ~positive].mean(1), 1 - ahead[:, positive].mean(1))
+    area, share = placed[positive].mean(), np.where(positive, positive.mean(), (~positive).mean())
+    return pd.Series(area + (placed - area) / share, part.index)
 
 
 def _seed(study: Path) -> str:

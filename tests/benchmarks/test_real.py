@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage, stats
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.real import blurred, crops, questions, scores
+from fusionconv.evaluation import delong
 from fusionconv.study import Study
 from fusionconv.study.arms import parse_arm
 from fusionconv.study.command_line import parse
@@ -197,6 +199,44 @@ def test_kept_scores_give_the_studys_own_figures_again(studies, tmp_path):
         )
     assert set(kept) == {"fold", "subject", "row", "image", "covariates", "hybrid-first"}
     assert "table" not in json.dumps(about["settings"])
+
+
+def test_pseudo_values_have_the_mean_and_the_error_of_the_area():
+    """Against scikit-learn's AUC, and DeLong's test of two arms on the same rows."""
+    draw = np.random.default_rng(0)
+    target = draw.integers(0, 4, 300) == 0
+    answers = {arm: draw.normal(size=300) + target for arm in ("a", "b")}
+    found = {
+        arm: scores._pseudo_values(pd.DataFrame({"target": target, "probability": s})) for arm, s in answers.items()
+    }
+    assert [v.mean() for v in found.values()] == pytest.approx([roc_auc_score(target, s) for s in answers.values()])
+    difference = found["a"] - found["b"]
+    told = delong(target, answers["a"], answers["b"])
+    z = difference.mean() / (difference.std(ddof=1) / 300**0.5)
+    assert 2 * stats.norm.sf(abs(z)) == pytest.approx(told.p_value, rel=0.02)
+
+
+@pytest.mark.parametrize(("score", "metric"), [("auc", "auc"), ("accuracy", "accuracy")])
+def test_scores_of_a_classification_are_the_studys_metrics(studies, tmp_path, score, metric):
+    common = {"table": studies / "t.csv", "images": studies / "images", "image_column": "file", "subject": "patient",
+              "target": "disease", "covariates": ["age"], "network": "fusionconv:small_cnn", "channels": 1,
+              "network_options": {"channels": [4]}, "image_size": 16}  # fmt: skip
+    out = tmp_path / "out"
+    Study(**common).compare(
+        ["image", "covariates"], folds=2, repeats=2, epochs=1, resamples=300, progress=False, out=out
+    )
+    scores.keep("x", [out], score=score, folder=tmp_path)
+    kept, about = scores.read("x", tmp_path)
+    runs, results = (
+        pd.read_csv(out / "predictions.csv"),
+        pd.read_csv(out / "results.csv").query(f"metric == '{metric}'"),
+    )
+    for arm, mean in results.set_index("arm")["mean"].items():
+        assert kept.groupby("fold")[arm].mean().mean() == pytest.approx(mean, abs=1e-4)
+    if score == "auc":
+        part = runs.query("arm == 'covariates' and control.str.startswith('permuted')").groupby(["control", "fold"])
+        expected = np.mean([roc_auc_score(rows["target"], rows["probability"]) for _, rows in part])
+        assert about["controls"]["covariates, permuted"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_seeds_on_one_split_are_no_folds(studies, tmp_path):
