@@ -157,8 +157,8 @@ def _answer(
             "told apart by both tests": [apart.get(a, "") for a in arms],
             "could have told apart": [_smallest(quoted, a) for a in arms],
         }),
-        "Answer. An arm differs from the reference where both tests say so after Holm's correction; where one of them "
-        "cannot be made, what the other says stands there. 'No' does not mean equal: the last column is the smallest "
+        "Answer. An arm differs from the reference where both tests say so after Holm's correction; where only one "
+        "test can be made, it decides. 'No' does not mean equal: the last column is the smallest "
         "difference that this study would have found in 4 of 5 cases.",
     )  # fmt: skip
     page.figure(
