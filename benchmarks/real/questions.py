@@ -5,11 +5,13 @@
 FOLDER is torchvision's layout (celeba/img_align_celeba and the tables). Images become 48 x 40 pixels. The network has
 four convolutions of WIDTH to 4 WIDTH channels, batch norm, average pooling and a hidden layer. A step shows 64
 images, each with one question drawn by the seed; every arm gets the same images and questions in the same order.
-``all forty answers`` is one network of 40 outputs that is told all 40 answers of every image: it sees 40 times as
-many labels. ``separate`` is one network a question, each trained for as many steps, of the smallest width and seed 0
-only. Every arm is trained at two rates with seed 0; the one with the lower validation loss is taken, and trained with
-the other seeds. What is finished is not done again. OUT/levels.csv: accuracy and AUC, means over questions, on the
-test part; OUT/correct.csv.gz: how many of its questions each test image had right, mean over seeds.
+``hybrid, output`` has a row of weights for each question on shared features: the usual network of many answers, told
+one answer a step. ``all forty answers`` is that network told all 40 answers of every image: it sees 40 times as many
+labels. ``separate`` is one network a question, each trained for as many steps, of the smallest width and seed 0 only.
+
+Every arm is trained at two rates with seed 0; the one with the lower validation loss is taken, and trained with the
+other seeds. What is finished is not done again. OUT/levels.csv: accuracy and AUC, means over questions, on the test
+part; OUT/correct.csv.gz: how many of its questions each test image had right, mean over seeds.
 
     python -m benchmarks.real.questions --show FOLDER [--reference 'FiLM, all']
 
@@ -48,7 +50,8 @@ FREQUENT = "the more frequent answer"
 ARMS: dict[str, tuple[str, Any] | None] = {
     "image": None, "concat linear": ("concat", "output"), "concat MLP": ("concat", "hidden"),
     "FiLM, head": ("film", "hidden"), "FiLM, all": ("film", "all"), "hybrid, first": ("hybrid", "first"),
-    "hybrid, last": ("hybrid", "last"), "hybrid, all": ("hybrid", "all"), "lowrank, all": ("lowrank", "all"),
+    "hybrid, last": ("hybrid", "last"), "hybrid, head": ("hybrid", "hidden"), "hybrid, output": ("hybrid", "output"),
+    "hybrid, all": ("hybrid", "all"), "lowrank, all": ("lowrank", "all"),
     "all forty answers": None, "separate": None,
 }  # fmt: skip
 
