@@ -88,7 +88,7 @@ def largest_magnitude(covariates: Tensor) -> float | None:
     largest = float(covariates.detach().abs().amax()) if covariates.numel() else 0.0
     if not math.isfinite(largest):
         bad = (~torch.isfinite(covariates)).nonzero()
-        rows = ", ".join(str(r) for r in bad[:, 0].unique().tolist()[:5])
+        rows = ", ".join(str(int(r)) for r in bad[:, 0].unique()[:5])  # tolist: not inside torch.func before torch 2.9
         raise CovariateError(
             f"covariates must be finite, got NaN or infinity in {len(bad)} value(s), first in row(s) {rows}; "
             "missing values must be imputed before they reach the network"

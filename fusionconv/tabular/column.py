@@ -85,7 +85,7 @@ class Column:
         try:
             codes, uniques = pd.factorize(self.values)
             values = np.array(uniques, dtype=object)
-        except TypeError:  # something unhashable, such as a list in a cell
+        except (TypeError, OverflowError):  # something unhashable, such as a list in a cell; pandas 2: 10**400
             values = np.empty(len(self.values), dtype=object)
             values[:] = list(self.values)
             codes = np.arange(len(values))

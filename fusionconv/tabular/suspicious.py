@@ -164,7 +164,8 @@ def _apart(
         )
         signed = np.array([-10 < v < 0 and v.is_integer() for v in there.tolist()])
         odd = runs | signed | bool(digit)
-        if len(inner) > 2 and (runs.any() or often[forms].sum() > 1):
+        far = gap > 2 * spread and bool((np.abs(there[forms]) >= 100).all())  # one 9998 among scores, but no 98
+        if len(inner) > 2 and (runs.any() or often[forms].sum() > 1 or far):
             odd |= forms
         if gap > 2 * spread and len(inner) >= 5:
             odd |= (often > 1) & (often.sum() <= counts[core].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -205,7 +206,8 @@ def test_bca_is_scipys():
     """scipy makes its BCa interval from our resamples and its own jackknife."""
     x = np.random.default_rng(4).exponential(size=30)
     ours = bootstrap(lambda r: float(np.var(x[r])), 30, n_resamples=999, interval="bca")
-    like = stats.bootstrap((x,), np.var, n_resamples=2, method="BCa", rng=0)
+    seed = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"  # before scipy 1.15
+    like = stats.bootstrap((x,), np.var, n_resamples=2, method="BCa", **{seed: 0})
     like.bootstrap_distribution = ours.values
     theirs = stats.bootstrap((x,), np.var, n_resamples=0, bootstrap_result=like, method="BCa").confidence_interval
     assert ours.interval(0.95) == pytest.approx((theirs.low, theirs.high), rel=1e-9)

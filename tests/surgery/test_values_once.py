@@ -302,6 +302,11 @@ def test_fake_cuda_tensors_go_through() -> None:
     """Shapes on a card that is not there."""
     from torch._subclasses import FakeTensorMode
 
+    try:
+        with FakeTensorMode():
+            torch.cat([torch.empty(1, device="cuda"), torch.empty(1, device="cuda")])
+    except RuntimeError:
+        pytest.skip("this torch asks a fake card for its driver, as 2.8 does")
     model = net()
     with FakeTensorMode():
         parameters = {name: torch.empty(p.shape, device="cuda") for name, p in model.named_parameters()}

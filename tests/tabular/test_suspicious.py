@@ -46,6 +46,8 @@ def found(values, name="x"):
         [2147483647],
         [1e20],
         [-3.4e38],
+        [9998],
+        [998],
     ],
 )
 def test_codes_are_found_by_their_shape_and_place(codes):
@@ -65,6 +67,8 @@ def test_any_codes_among_any_scores_are_all_found(scores, codes):
     ("values", "codes"),
     [
         ([0, 1, 1, 0, 9], [9]),
+        ([*range(0, 60, 3), 98], []),  # once, beside nothing, and a score may be 98
+        ([*range(0, 60, 3), 97], []),
         ([1, 2, 1, 2, 1, 9], [9]),
         ([1, 2, 3, 1, 2, 3, 8, 9], [8, 9]),
         ([20, 25, 31, 40, 44, 52, 60, 99, 99, 99], [99]),
