@@ -302,16 +302,16 @@ def test_fake_cuda_tensors_go_through() -> None:
     """Shapes on a card that is not there."""
     from torch._subclasses import FakeTensorMode
 
-    try:
-        with FakeTensorMode():
-            torch.cat([torch.empty(1, device="cuda"), torch.empty(1, device="cuda")])
-    except RuntimeError:
-        pytest.skip("this torch asks a fake card for its driver, as 2.8 does")
     model = net()
     with FakeTensorMode():
         parameters = {name: torch.empty(p.shape, device="cuda") for name, p in model.named_parameters()}
         x, s = torch.randn(ROWS, 3, 8, 8, device="cuda"), torch.randn(ROWS, K, device="cuda")
-        y = functional_call(model, parameters, (x, s))
+        try:
+            y = functional_call(model, parameters, (x, s))
+        except RuntimeError as error:
+            if "CUDA driver" not in str(error):
+                raise
+            pytest.skip("this torch asks a fake card for its driver, as 2.8 does")
         assert (y.shape, y.device.type) == ((ROWS, 2), "cuda")
         with pytest.raises(CovariateError, match="the batch has 4, the covariates have 3"):
             functional_call(model, parameters, (x, s[:3]))
