@@ -204,6 +204,12 @@ def advice(texts: Iterable[str], name: str) -> str:
             )
         return f"{first['thousands']} has marks between the thousands: write the numbers without them"
     if "decimal comma" in shapes:
+        if "text" in first or "code" in first:  # it may have been read so, and be text because of the others
+            return (
+                f"{first['decimal comma']} has a decimal comma, beside text such as "
+                f"{first.get('text') or first['code']}: correct or clear the text, and read the table with "
+                "decimal=',' if it was not (or, if the comma parts thousands, write the number without it)"
+            )
         return (
             f"{first['decimal comma']} has a decimal comma: read the table again with decimal=',' (or, if the comma "
             "parts thousands, write the numbers without it)"

@@ -20,6 +20,7 @@ _EXPONENT = re.compile(r"^[0-9]+[eE][0-9]+$", re.MULTILINE)
 _CODE = re.compile(
     r"^(?:[+-]?0[0-9]+(?:\.0*)?|[+-]?[0-9]{16,}(?:\.0*)?)$", re.MULTILINE
 )  # would lose zeros, or last digits
+_SWAP = str.maketrans(".,", ",.")
 _AMERICAN = re.compile(r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}(?: .*)?")
 
 
@@ -48,13 +49,16 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
     * leading zeros (``"007"``) or more than 15 digits: an id;
     * ``"10E2"``, which is 1000 or an id, and whole numbers in several spellings (``"1"`` and ``"1.0"``, ``"1000"`` and
       ``"+1000"``), which would become one: with a :class:`TableWarning`;
-    * a bound (``">1700"``, ``"<8"``, ``"89+"``) or an age (``"045Y"``): the encoder reads them. With
-      ``decimal=","`` bounds get a decimal point;
+    * a bound (``">1700"``, ``"<8"``, ``"89+"``) or an age (``"045Y"``): the encoder reads them;
     * other text beside the numbers: with a :class:`TableWarning` where most values are numbers.
 
+    With ``decimal=","`` the numbers and bounds of such a column get a decimal point, so that they are read as they were
+    meant; a column that is mostly other text, or ids, stays as it is.
+
     Raises:
-        TableError: decimal commas, or numbers that a spreadsheet changed (see :func:`require_numbers`), in a column
-            that is not in ``text``.
+        TableError: the other decimal mark (``"61,5"``, or with ``decimal=","`` ``"61.5"`` and ``"1.867"``), or numbers
+            that a spreadsheet changed (see :func:`require_numbers`), in a column that is otherwise numbers and not in
+            ``text``.
     """
     columns = {}
     for name in frame.columns:
@@ -67,18 +71,18 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
         numbers, odd = _parse(column, decimal)
         if not odd.any():
             if why := _two_readings(numbers, column, joined):
+                columns[name] = _with_points(column, decimal)
                 _warn(f"{where}: column {str(name)!r}: {why}")
             else:
                 columns[name] = _narrow(numbers, column)
             continue
-        _refuse_commas(column, odd, where, decimal, "; if it is no number, read it as text=[...]")
+        _refuse_marks(column, odd, where, decimal, "; if it is no number, read it as text=[...]")
         readable = int(np.isfinite(numbers).sum())
-        plain = column[odd].map(lambda v: v.replace(decimal, ".") if isinstance(v, str) else v)
-        bounds = plain.map(lambda v: isinstance(v, str) and shape_of(v) == "bound")
+        bounds = column[odd].map(lambda v: isinstance(v, str) and shape_of(_swapped(v, decimal)) == "bound")
         if bounds.all():
-            if decimal != ".":
-                columns[name] = column.map(lambda v: v.replace(decimal, ".") if isinstance(v, str) else v)
+            columns[name] = _with_points(column, decimal)
         elif readable > odd.sum():
+            columns[name] = _with_points(column, decimal)
             _warn(
                 f"{where}: column {str(name)!r} mixes {readable} numbers with text {few_rows(column, odd)}; it stays "
                 "text: correct these rows, name their text in missing=..., or name the column in text=[...]"
@@ -142,7 +146,7 @@ mark, and which digits are the decimals is lost: take the table from its source 
     if allow is not None:
         odd &= ~column.map(lambda v: isinstance(v, str) and allow(v)).to_numpy(bool)
     if odd.any():
-        _refuse_commas(column, odd, where, decimal, "")
+        _refuse_marks(column, odd, where, decimal, "")
         do = advice((v for v in column[odd].astype(object) if isinstance(v, str)), str(column.name))
         do = f": {do}" if do and "kinds=" not in do else ""
         raise TableError(
@@ -248,30 +252,56 @@ def _narrow(numbers: npt.NDArray[np.float64], column: pd.Series[Any]) -> pd.Seri
     return pd.Series(numbers.astype(np.int64) if exact else numbers, index=column.index, name=column.name)
 
 
-def _refuse_commas(
-    column: pd.Series[Any], odd: npt.NDArray[np.bool_], where: str, decimal: str, otherwise: str
-) -> None:
-    """Raise if most of what is no number looks like one in another notation."""
+def _swapped(text: str, decimal: str) -> str:
+    """``text`` as it were with a decimal point: points and commas change places where ``decimal`` is a comma."""
+    return text if decimal == "." else text.translate(_SWAP)
 
-    shapes = [shape_of(v) if bad and isinstance(v, str) else "" for v, bad in zip(column, odd, strict=True)]
-    marks = odd & np.array([shape == "thousands" for shape in shapes], dtype=bool)
-    several = marks & np.array([isinstance(v, str) and max(v.count("."), v.count(",")) > 1 for v in column], dtype=bool)
+
+def _with_points(column: pd.Series[Any], decimal: str) -> pd.Series[Any]:
+    """``column`` with its numbers and bounds written with a decimal point, the rest of it as it is."""
+
+    def pointed(v: object) -> object:
+        return new if isinstance(v, str) and shape_of(new := _swapped(v, decimal)) in ("number", "bound") else v
+
+    return column if decimal == "." else column.map(pointed)
+
+
+def _refuse_marks(column: pd.Series[Any], odd: npt.NDArray[np.bool_], where: str, decimal: str, otherwise: str) -> None:
+    """Raise if ``odd``, what is no number, has the other decimal mark in a column that is otherwise numbers.
+
+    It is where most of ``odd`` looks so, or where the column has more different numbers than different other texts.
+    """
     name = f"{where}: column {str(column.name)!r}"
+    mark, other = ("point", "comma") if decimal == "." else ("comma", "point")
+    shapes = np.array(
+        [
+            shape_of(_swapped(v, decimal)) if bad and isinstance(v, str) else ""
+            for v, bad in zip(column, odd, strict=True)
+        ],
+        dtype=object,
+    )
+    thousands, others = shapes == "thousands", shapes == "decimal comma"
+    several = thousands & np.array([isinstance(v, str) and max(v.count("."), v.count(",")) > 1 for v in column], bool)
     if several.any():
         raise TableError(
-            f"{name}: expected numbers with a decimal {'point' if decimal == '.' else 'comma'}, got numbers with "
-            f"several marks {few_rows(column, several)}; a spreadsheet of another locale took a point for a thousands "
-            f"mark, and which digits are the decimals is lost: take the table from its source again{otherwise}"
+            f"{name}: expected numbers with a decimal {mark}, got numbers with several marks "
+            f"{few_rows(column, several)}; a spreadsheet of another locale took a point for a thousands mark, and "
+            f"which digits are the decimals is lost: take the table from its source again{otherwise}"
         )
-    if 2 * marks.sum() > odd.sum():
+    like = thousands | others | (column.notna().to_numpy(bool) & ~odd) | (shapes == "bound")
+    words = column[odd & ~like].nunique()
+    if not (thousands | others).any() or (
+        2 * (thousands | others).sum() <= odd.sum() and column[like].nunique() <= words
+    ):
+        return
+    if thousands.any():
         raise TableError(
-            f"{name}: expected numbers without marks between the thousands, got others {few_rows(column, marks)}; "
+            f"{name}: expected numbers without marks between the thousands, got others {few_rows(column, thousands)}; "
             f"write them without{otherwise}"
         )
-    commas = odd & np.array([shape == "decimal comma" for shape in shapes], dtype=bool)
-    if decimal == "." and 2 * commas.sum() > odd.sum():
-        raise TableError(
-            f"{name}: expected numbers with a decimal point, got commas {few_rows(column, commas)}; if they are "
-            f"decimal commas, give decimal=',' (--decimal ,); if they part thousands, write the numbers without "
-            f"them{otherwise}"
-        )
+    wanted = "," if decimal == "." else "."
+    raise TableError(
+        f"{name}: expected numbers with a decimal {mark}, got {other}s {few_rows(column, others)}; if they are decimal "
+        f"{other}s, give decimal={wanted!r} (--decimal {wanted}); if they part thousands, write the numbers without "
+        f"them{otherwise}"
+    )

@@ -4,14 +4,18 @@ import csv
 import io
 import re
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fusionconv.errors import TableError, TableWarning
-from fusionconv.tabular import read_table
+from fusionconv.tabular import CovariateEncoder, read_table
 from fusionconv.tabular.textcolumn import require_dates, require_numbers
 
 ROWS = [["p1", "61", "72.5", "a, b"], ["p2", "70", "", 'say "hm"'], ["p3", "55", "80.25", "two\nlines; or\tmore"]]
@@ -159,11 +163,86 @@ def test_decimal_commas_are_refused_until_stated(write):
     assert values(read_table(path, decimal=",")) == {"id": ["a", "b", "c"], "age": [61.5, 70.25, None]}
     with pytest.raises(TableError, match="decimal comma, got numbers with several marks"):
         read_table(write("id;age\na;61,5\nb;1.743.000\n"), decimal=",")
-    mixed = write("id;age\na;61,5\nb;1.743\nc;60,0\n")  # a thousand and more, or a number with a point?
-    with pytest.warns(TableWarning, match="mixes 2 numbers with text"):
-        assert read_table(mixed, decimal=",")["age"].tolist() == ["61,5", "1.743", "60,0"]
     with pytest.raises(TableError, match=r"decimal: expected '\.' or ','"):
         read_table(path, decimal="'")
+
+
+@pytest.mark.parametrize(
+    ("cells", "odd"),
+    [
+        (["900", "916", "1.867", "1.883"], "in 2 of 4 rows, first at 2: '1.867', 3: '1.883'"),  # grams, or 1.867?
+        (["61,5", "1.743", "60,0"], "in 1 of 3 rows, first at 1: '1.743'"),
+        (["61.5", "70.25"], "in 2 of 2 rows, first at 0: '61.5'"),
+        (["", "1.867", "n. b.", "n. b.", "n. b.", "900"], "in 1 of 6 rows, first at 1: '1.867'"),
+        ([">1700", "<8,5", "1.700"], "in 1 of 3 rows, first at 2: '1.700'"),
+        (["900", ">1.700", "850"], "in 1 of 3 rows, first at 1: '>1.700'"),
+        (["-1.867", "1.5e3"], "in 2 of 2 rows, first at 0: '-1.867'"),
+    ],
+)
+@pytest.mark.parametrize("decimal", [",", "."])
+def test_the_other_decimal_mark_is_refused_with_both_readings(write, cells, odd, decimal):
+    swap = str.maketrans(".,", ",.") if decimal == "." else {}
+    cells = [c if c == "n. b." else c.translate(swap) for c in cells]
+    odd = re.sub(r"'[^']*'", lambda found: found[0].translate(swap), odd)
+    path = write("id;Gew\n" + "".join(f"p{n};{cell}\n" for n, cell in enumerate(cells)))
+    mark, other, wanted = ("comma", "point", ".") if decimal == "," else ("point", "comma", ",")
+    says = (
+        rf"column 'Gew': expected numbers with a decimal {mark}, got {other}s {re.escape(odd)}.*; if they are decimal "
+        rf"{other}s, give decimal='{re.escape(wanted)}' \(--decimal {re.escape(wanted)}\); if they part thousands, write "
+        r"the numbers without them; if it is no number, read it as text=\[\.\.\.\]"
+    )
+    with pytest.raises(TableError, match=says):
+        read_table(path, sep=";", decimal=decimal)
+    kept = read_table(path, sep=";", decimal=decimal, text=["Gew"])["Gew"]
+    assert [v for v in kept if v == v] == [c for c in cells if c]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1.2.3", "1.10.0", "1.2", "2.0.1"], ["10.0.0.1", "10.0.0.2", "192.168.1.7"],
+        ["01.02.2020", "17.11.2019", "30.06.2018"], ["F32.0", "F33.1", "G30.9"], ["AD", "MCI", "CN", "1.5"],
+    ],
+)  # fmt: skip
+def test_other_text_with_points_stays_text_with_a_decimal_comma(write, cells):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = write("id;x\n" + "".join(f"p{n};{cell}\n" for n, cell in enumerate(cells)))
+        assert read_table(path, decimal=",")["x"].tolist() == cells
+
+
+def test_what_was_read_with_a_decimal_comma_is_not_to_be_read_so_again(write):
+    path = write("id;age\na;61,5\nb;seventy\nc;60,0\nd;unknown\ne;59,25\n")
+    with pytest.warns(TableWarning, match="mixes 3 numbers with text in 2 of 5 rows, first at 1: 'seventy'"):
+        frame = read_table(path, decimal=",")
+    assert frame["age"].tolist() == ["61.5", "seventy", "60.0", "unknown", "59.25"]
+    with pytest.raises(TableError, match="'seventy'") as caught:
+        CovariateEncoder(["age"], {"age": "numeric"}).fit(frame)
+    assert "decimal=','" not in str(caught.value)
+    with pytest.warns(TableWarning, match="'1' and '1,0' are one number and two names"):
+        frame = read_table(write("id;n\na;1\nb;1,0\nc;2\n"), decimal=",")
+    assert pd.to_numeric(frame["n"]).tolist() == [1, 1, 2]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(-999_999, 999_999).map(lambda n: n / 100), min_size=1, max_size=8),
+    st.integers(1, 999), st.integers(0, 999), st.integers(0, 8),
+)  # fmt: skip
+def test_a_column_with_decimal_commas_is_exact_and_one_thousands_point_is_refused(numbers, high, low, place):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+
+        def write_cells(cells):
+            path.write_text("id;x\n" + "".join(f"p{n};{cell}\n" for n, cell in enumerate(cells)), "utf-8")
+
+        cells = [f"{number:.2f}".replace(".", ",") for number in numbers]
+        write_cells(cells)
+        assert read_table(path, decimal=",")["x"].tolist() == numbers
+        cells.insert(place, f"{high}.{low:03d}")
+        write_cells(cells)
+        with pytest.raises(TableError, match=r"column 'x': expected numbers with a decimal comma, got points"):
+            read_table(path, decimal=",")
 
 
 def test_excel_cells_are_numbers_whatever_decimal_says(tmp_path):
