@@ -133,6 +133,9 @@ def prepare(
         rows={name: found[keys[name]].row for name in ids},
     )
     _warn(store)
+    if dtype == "u2" and options.dims == 2 and isinstance(decoder, ImageDecoder):
+        eight = {key for key, kind in records.read() if kind == "u1"}
+        _warn_of_depths([name for name in ids if keys[name] in eight], len(ids))
     if not ids:
         lines = store.problems() or ["the table has no rows"]
         raise StudyError("expected at least one usable image, got none:\n  " + "\n  ".join(lines[:10]))
@@ -300,6 +303,20 @@ def _warn(store: ImageStore) -> None:
         warnings.warn(
             f"{len(names):,d} of {len(store.ids):,d} images {NOTES[note]} ({some})", ImageWarning, stacklevel=3
         )
+
+
+def _warn_of_depths(eight: Sequence[str], total: int) -> None:
+    """A warning where some images have 8 bits and the others 16."""
+    if not eight or len(eight) == total:
+        return
+    some = ", ".join(eight[:3]) + (f" and {len(eight) - 3:,d} more" if len(eight) > 3 else "")
+    warnings.warn(
+        f"{len(eight):,d} of {total:,d} images have 8 bits ({some}), the other {total - len(eight):,d} have 16; each "
+        "is divided by the largest number of its depth (255 or 65535), so that 12-bit data in 16 bits are 1/16 as "
+        "bright: convert all to one depth",
+        ImageWarning,
+        stacklevel=3,
+    )
 
 
 def _ahead(work: Callable[[_In], _Out], jobs: Sequence[_In], threads: int) -> Iterator[_Out]:

@@ -316,6 +316,23 @@ def test_8_bit_beside_16_bit_is_the_same_image_in_16_bits_without_decoding_again
     )  # fmt: skip
 
 
+def test_8_bit_beside_16_bit_is_told_and_one_depth_is_not(tmp_path):
+    grey = ImageOptions(size=(12, 10), channels=1)
+    for n in range(4):
+        picture(tmp_path / f"{n}.png", n, (12, 10), np.uint8 if n < 3 else np.uint16)
+    paths = pd.DataFrame({"image": {f"id{n}": str(tmp_path / f"{n}.png") for n in range(4)}})
+    for _ in range(2):  # also when nothing is decoded
+        with pytest.warns(
+            ImageWarning,
+            match=r"3 of 4 images have 8 bits \(id0, id1, id2\), the other 1 have 16; .*: convert all to one depth",
+        ):
+            ready(paths, grey, tmp_path / "cache")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ready(paths.iloc[:3], grey, tmp_path / "cache")
+        ready(paths.iloc[3:], grey, tmp_path / "cache")
+
+
 def test_floats_beside_integers_are_refused(tmp_path):
     picture(tmp_path / "8.png", 1, (12, 10))
     Image.fromarray(np.random.default_rng(0).normal(0, 1, (12, 10)).astype(np.float32)).save(tmp_path / "f.tif")
