@@ -325,7 +325,7 @@ def _plainly(message: str, values: Mapping[str, Any]) -> str:
     kinds = [_TYPES[said]] if said in _TYPES else []
     if not kinds:
         for part in re.findall(r"Literal\[[^]]*\]|[a-z]+\[[^]]*\]|\w+", said):
-            words = re.findall(r"[\w.]+", part[8:]) if part.startswith("Literal") else []
+            words = re.findall(r"[\w.]+|(?<=[\"'])[^\w\s](?=[\"'])", part[8:]) if part.startswith("Literal") else []
             kinds += words or [_TYPES.get(part, part)]
     shown = ", ".join(kinds[:-1]) + f" or {kinds[-1]}" if len(kinds) > 1 else kinds[0]
     return f"{name}: expected {shown}, got {values.get(name)!r}"

@@ -113,6 +113,7 @@ def test_one_arm_may_have_options(command):
         ({"dims": 4}, "dims"),
         ({"epochs": 0}, "epochs: expected a whole number of at least 1"),
         ({"batch_size": 1}, "at least 2"),
+        ({"decimal": ";"}, r"decimal: expected \. or ,, got ';'"),
         ({"lr": 0.0}, "lr and covariate_lr"),
         ({"val_size": 1.0}, "share"),
         ({"image_size": [1, 2, 3]}, "image_size: expected one number or 2"),
