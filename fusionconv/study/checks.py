@@ -11,7 +11,7 @@ import pandas as pd
 
 from fusionconv.errors import LeakageWarning, StudyError, TableError
 from fusionconv.study.arms import Arm, build_arm, count_parameters, too_large
-from fusionconv.study.folds import PARTS, fold_data
+from fusionconv.study.folds import PARTS, constant_in_training, fold_data
 from fusionconv.study.forked import forked_rng
 from fusionconv.study.image_checks import require_image_options
 from fusionconv.study.rows import Rows
@@ -83,7 +83,10 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
         used = dict.fromkeys([*settings.covariates, *(n for names in covariates for n in names), *settings.target])
         if note := mirroring_note(left_right_columns(rows.frame[list(used)]), "other --augment without hflip"):
             said[note] = 1
+    flat: dict[str, list[str]] = {}
     for fold in folds.columns:
+        for name in constant_in_training(rows, folds[fold], [n for names in covariates for n in names]):
+            flat.setdefault(name, []).append(str(fold))
         for names in covariates or [()]:
             data = fold_data(rows, folds[fold], settings, None, covariates=names)
             for name, count in data.unknown.items():
@@ -93,6 +96,12 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
             if len(data.frames[part]) and (gone := rows.task.absent(data.targets[part])):
                 said[f"{fold}: no {' and no '.join(gone)} in {part}; some metrics are not defined there"] = 1
         _refuse_leaks(rows, folds[fold], settings, [*settings.covariates, *(n for names in covariates for n in names)])
+    for name, where in flat.items():
+        told = f"{', '.join(where[:3])}{f' and {len(where) - 3} more' if len(where) > 3 else ''}"
+        said[
+            f"{name}: one value in all training rows of {told}, so that its effect (V) cannot be learnt there; take "
+            "fewer folds, another --seed, or leave it out"
+        ] = 1
     return [f"{text} ({count} rows over all folds)" if count > 1 else text for text, count in said.items()]
 
 

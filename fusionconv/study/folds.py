@@ -278,7 +278,15 @@ def fold_data(
     if encoder is None:
         encoder = make_encoder(settings, covariates)
         if encoder is not None:
-            encoder = encoder.fit(frames["train"], target=list(task.columns))
+            try:
+                encoder = encoder.fit(frames["train"], target=list(task.columns))
+            except TableError as error:
+                if flat := constant_in_training(rows, split, encoder.columns):
+                    raise TableError(
+                        f"fold {split.name}: {error}; in the table {' and '.join(map(repr, flat))} varies: take fewer "
+                        "folds, another --seed, or leave it out"
+                    ) from error
+                raise
     if encoder is not None:
         for part in ("val", "test"):
             if len(frames[part]):
@@ -297,6 +305,12 @@ def fold_data(
         _require_sources(rows.images.join(rows.target_files.add_prefix("target ")), target_store.store)
     return FoldData(str(split.name), task, frames, tables, targets, encoder, store, center, scale, mean, std,
                     {name: n for name, n in unknown.items() if n}, target_store)  # fmt: skip
+
+
+def constant_in_training(rows: Rows, split: pd.Series[Any], covariates: Sequence[str]) -> list[str]:
+    """The covariates that have one value in a fold's training rows and several in the table."""
+    train = rows.frame[(split == "train").to_numpy()]
+    return [n for n in dict.fromkeys(covariates) if train[n].nunique() == 1 < rows.frame[n].nunique()]
 
 
 def _require_sources(paths: pd.DataFrame, store: ImageStore) -> None:

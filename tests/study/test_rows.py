@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from fusionconv.errors import StudyError, TableError
+from fusionconv.study.checks import check_rows
+from fusionconv.study.folds import fold_data
 from fusionconv.study.rows import read_rows
 from fusionconv.study.settings import make_settings
 
@@ -166,3 +168,58 @@ def test_the_flow_begins_with_what_became_of_rows_before_the_table(small, tmp_pa
         ("later visits", -10, "bl, then m06"),
         ("rows of the table", 40, ""),
     ]
+
+
+@pytest.fixture
+def few(study):
+    """Rows of 12 people, of whom the last four differ in K, sex and site, and a fold that trains without them."""
+    frame = study.frame.assign(
+        lesion=[f"L{n}" for n in range(12)], K=[5] * 8 + [6, 7, 8, 9], sex=["m"] * 8 + ["f"] * 4,
+        site=["A"] * 8 + ["B", "C", "B", "C"], label=["a", "b"] * 6,
+    )  # fmt: skip
+    parts = ["train"] * 8 + ["test"] * 4
+    folds = pd.DataFrame({"fold0": parts[::-1], "fold1": parts})
+
+    def read(covariates, **kinds):
+        settings = {"table": study.tmp / "t.csv", "images": study.images, "image_column": "file", "suffix": ".jpg",
+                    "subject": "lesion", "target": "label", "covariates": covariates, "kinds": kinds}  # fmt: skip
+        rows = study(frame=frame, target="label", covariates=covariates)
+        return rows, folds.set_axis(rows.frame.index), make_settings(settings)
+
+    return read
+
+
+def test_a_number_that_is_constant_in_the_training_rows_of_a_fold_names_the_fold(few):
+    rows, folds, settings = few(["K"])
+    with pytest.raises(
+        TableError,
+        match=r"fold fold1: expected numeric column 'K' to vary over the training rows, got 8 rows between 5 and 5 .*; in "
+        r"the table 'K' varies: take fewer folds, another --seed, or leave it out",
+    ):
+        check_rows(rows, folds, settings, [["K"]])
+    assert fold_data(rows, folds["fold0"], settings, None).num_covariates >= 1
+
+
+def test_words_that_are_constant_in_the_training_rows_of_a_fold_name_the_fold(few):
+    rows, folds, settings = few(["sex"])
+    with pytest.raises(
+        TableError, match=r"fold fold1: column 'sex': expected several values, .*'sex' varies: take fewer"
+    ):
+        check_rows(rows, folds, settings, [["sex"]])
+
+
+KINDS = {
+    "sex": {"kind": "binary", "codes": {"m": 0, "f": 1}},
+    "site": {"kind": "categorical", "categories": ["A", "B", "C"]},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_category_that_is_constant_in_the_training_rows_of_a_fold_is_told_once(few, name):
+    rows, folds, settings = few([name], **{name: KINDS[name]})
+    said = [text for text in check_rows(rows, folds, settings, [[name], [name]]) if "cannot be learnt" in text]
+    assert said == [
+        f"{name}: one value in all training rows of fold1, so that its effect (V) cannot be learnt there; take fewer "
+        "folds, another --seed, or leave it out"
+    ]
+    assert not [text for text in check_rows(rows, folds[["fold0"]], settings, [[name]]) if "cannot be learnt" in text]
