@@ -209,7 +209,7 @@ def _arms(page: _Page, tables: dict[str, pd.DataFrame], arms: list[str]) -> None
     page.table(pooled, "All out-of-fold rows together (mean over repeats): scores of different folds are mixed here.")
     facts = runs.groupby("arm", sort=False).agg(
         runs=("fold", "size"), parameters=("parameters", "first"), for_covariates=("covariate_parameters", "first"),
-        trials=("trials", "max"), seconds_a_run=("seconds", "mean"), epochs=("epochs", "max"),
+        trials=("trials", "max"), seconds_a_run=("seconds", "median"), epochs=("epochs", "max"),
         best_epoch=("best_epoch", "mean"),
     )  # fmt: skip
     page.table(facts.reindex(arms).reset_index(), "Runs, parameters, time.")

@@ -113,6 +113,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_looked_at_once_a_call(way) -> None:
     (x, s), model = batch(), net()
+    WAYS[way](model, x, s)  # torch 2.8 reads something of its own the first time
     with Reads() as reads:
         WAYS[way](model, x, s)
     assert reads.count == (2 if way == "block in a block" else 1)  # each of the two that were given
