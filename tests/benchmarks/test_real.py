@@ -284,3 +284,19 @@ def test_a_pages_interval_comes_out_of_the_kept_scores(path):
         steps = [p * (len(found) - n) for n, p in enumerate(sorted(found.values()))]  # Holm, written out
         holm = dict(zip(sorted(found, key=found.__getitem__), np.minimum(1, np.maximum.accumulate(steps)), strict=True))
         assert table.loc[list(holm), "p_folds"].tolist() == pytest.approx(list(holm.values()), rel=1e-6)
+
+
+def test_the_page_on_forty_questions_comes_out_of_the_kept_counts():
+    folder = scores.FOLDER / "questions"
+    table = questions.compared(folder, "hybrid, head").set_index(["width", "arm"])
+    correct = pd.read_csv(folder / "correct.csv.gz")
+    levels = pd.read_csv(folder / "levels.csv").set_index(["width", "arm"])
+    for (width, arm), row in levels.iterrows():
+        assert correct[f"{arm} {width}"].mean() / 40 == pytest.approx(row["accuracy"], abs=1e-4)
+    gap = (correct["concat MLP 16"] - correct["hybrid, head 16"]) / 40
+    sums = gap.groupby(correct["person"]).agg(["sum", "count"]).to_numpy()
+    draw = np.random.default_rng(1).integers(0, len(sums), (4000, len(sums)))
+    means = 100 * sums[draw, 0].sum(1) / sums[draw, 1].sum(1)
+    row = table.loc[16, "concat MLP"]
+    assert row["minus"] == pytest.approx(100 * gap.mean(), abs=0.006)
+    assert row[["low", "high"]].tolist() == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.05)
