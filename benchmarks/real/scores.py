@@ -55,6 +55,9 @@ def keep(
             predictions = predictions[predictions["id"].isin(rows.loc[rows[column] == value, "id"])]
         if exp:
             predictions[["target", "prediction"]] = np.exp(predictions[["target", "prediction"]])
+        if score in predictions:  # images out: a study means over each subject's images first
+            parts = predictions.groupby(["arm", "fold", "control", "subject"], sort=False, as_index=False)
+            predictions = parts[score].mean().assign(id=lambda frame: frame["subject"])
         predictions["score"] = _score(predictions, score)
         fold = predictions["fold"] if len(studies) == 1 else _seed(study)
         frame = predictions.assign(fold=fold, kind=predictions["control"].str.replace(r"-\d+$", "", regex=True))
