@@ -46,6 +46,7 @@ OWN: dict[str, dict[str, tuple[Any, str]]] = {
         "table": (None, "rows to predict (needed); the study's columns, no target"),
         "images": (None, "folder of their images; default: the table's folder"),
         "out": ("predictions.csv", "file of the answers"),
+        "decimal": (None, "mark of the numbers in a text table, . or , (61,5); default: the study's"),
     },
     "report": {
         "out": (None, "folder of a comparison (needed); with --against also of one arm, OUT/runs/ARM"),

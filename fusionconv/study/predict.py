@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from fusionconv.study.sequences import flag_columns
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import Task, make_task
 from fusionconv.study.tasks.base import Array
+from fusionconv.study.tasks.classes import Multiclass
 
 if TYPE_CHECKING:
     from fusionconv.tabular import CovariateEncoder
@@ -137,30 +138,37 @@ def load_predictor(folder: str | Path) -> Predictor:
 
 
 def predict_table(
-    study: str, arm: str, table: str, images: str | None = None, out: str = "predictions.csv", batch_size: int = 32
-) -> pd.DataFrame:
+    study: str, arm: str, table: str, images: str | None = None, out: str = "predictions.csv", batch_size: int = 32,
+    decimal: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Predict the rows of a table by the networks of all folds of an arm, and write their mean.
 
-    Rows that cannot be predicted (no image, a value that the encoder refuses) are listed in the column ``problem``; the
-    others are predicted.
+    Every row of the table has one row in the answers, in the table's order. One that cannot be predicted (no image, a
+    damaged one, several rows for an image, a value that the encoder refuses) has the reason in the column ``problem``
+    and no answers; the others are predicted. The study's ``rows``, ``drop`` and ``limit`` choose no rows here.
 
     Args:
         study: folder of a finished comparison.
         arm: one of its arms with an image.
         table: rows with the study's image column and covariates; a target is not needed.
         images: folder of the images.
-        out: CSV file to write: id, the answers (means over the networks), ``<answer> sd``, ``networks``, ``problem``.
+        out: CSV file to write: id, the answers (means over the networks), of a task with classes ``decided`` (the
+            class's name), ``<answer> sd``, ``networks``, ``problem``.
             Where the answers are images: ``file``, in a folder beside ``out`` and called as it is without its ending.
         batch_size: images at once.
+        decimal: mark of the table's numbers, ``.`` or ``,``; default: the study's.
 
     Raises:
         StudyError: no such arm or no networks; no row can be predicted.
+        TableError: the table cannot be used; every row shares its image with another one.
     """
     from tqdm import tqdm
 
     from fusionconv.study.images import ImageOptions, prepare
     from fusionconv.study.saved import finished_networks
 
+    if decimal not in (None, ".", ","):
+        raise StudyError(f"decimal: expected '.' or ',', got {decimal!r}; give --decimal , for numbers such as 61,5")
     folder = Path(study)
     saved = read_study(folder)
     name = find_arm(arm, [parse_arm(said) for said in saved["arms"]]).name
@@ -172,15 +180,17 @@ def predict_table(
     first = predictors[0]
     columns = [] if first.encoder is None else list(first.encoder.columns)
     flags = flag_columns(make_settings(saved["settings"]))
+    settings = make_settings(saved["settings"])
     settings = replace(
-        make_settings(saved["settings"]), table=str(table), images=images, rows=None, limit=None, on_error="skip",
-        covariates=[name for name in columns if name not in flags], split_column=None, stratify=[],
+        settings, decimal=decimal or settings.decimal, table=str(table), images=images, rows=None, limit=None,
+        on_error="skip", covariates=[name for name in columns if name not in flags], split_column=None, stratify=[],
         subgroups=[], subject=None, pixel_size=None,
     )  # fmt: skip
     rows = read_rows(settings, first.task, with_target=False)
     options = ImageOptions(**first.about["images"])
     with tempfile.TemporaryDirectory() as cache:
         store = prepare(rows.images, options, Path(settings.cache) if settings.cache else Path(cache))
+        lost = dict(rows.flow.lost)  # place in the table -> id, reason
         problems = {**store.failed}
         frame = rows.frame.set_index("id", drop=False)
         good = [i for i in frame.index if i not in problems]
@@ -190,13 +200,15 @@ def predict_table(
                     problems.setdefault(str(row), f"{column}: {reason}")
         good = [i for i in good if i not in problems]
         if not good:
-            raise StudyError(f"{table}: expected at least one row that can be predicted, got none: "
-                             f"{next(iter(problems.values()), 'the table is empty')}")  # fmt: skip
+            first_problem = next(iter(problems.values()), "the table is empty")
+            raise StudyError(f"{table}: expected at least one row that can be predicted, got none: {first_problem}")
+        lost |= {rows.places[i]: (i, reason) for i, reason in problems.items()}
+        places = [rows.places[i] for i in good]
         if first.task.IMAGE_OUT:
             from fusionconv.study.predict_images import predict_images
 
             result = predict_images(predictors, store, frame.loc[good], Path(out).with_suffix(""))
-            return _written(result, problems, len(predictors), out)
+            return _written(result, places, lost, len(predictors), out)
         answers, there = [], store.there(good)
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
             covariates = predictor.encode(frame.loc[good])
@@ -208,20 +220,25 @@ def predict_table(
             answers.append(pd.concat(parts, ignore_index=True))
     result = _averaged(first, answers, [p.about["threshold"] for p in predictors])
     result.insert(0, "id", good)
-    return _written(result, problems, len(predictors), out)
+    return _written(result, places, lost, len(predictors), out)
 
 
-def _written(result: pd.DataFrame, problems: dict[str, str], networks: int, out: str) -> pd.DataFrame:
-    """The answers with the rows that could not be predicted, in the file too."""
-    good = len(result)
-    result = result.assign(networks=networks, problem="")
-    if problems:
-        result = pd.concat([result, pd.DataFrame({"id": list(problems), "problem": list(problems.values())})])
+def _written(
+    result: pd.DataFrame, places: Sequence[int], lost: Mapping[int, tuple[str, str]], networks: int, out: str
+) -> pd.DataFrame:
+    """The answers and the rows that could not be predicted, in the table's order; in the file too."""
+    result = result.assign(networks=networks, problem="").set_axis(list(places))
+    whole = {name: "Int64" for name, kind in result.dtypes.items() if pd.api.types.is_integer_dtype(kind)}
+    order = sorted([*places, *lost])
+    result = result.astype(whole).reindex(order)
+    for column, values in zip(("id", "problem"), zip(*lost.values(), strict=True), strict=False):
+        result.loc[list(lost), column] = list(values)
+    result = result.reset_index(drop=True)
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_csv(target, result)
-    print(f"wrote {good} rows to {out}, means of {networks} networks" +
-          (f"; {len(problems)} rows could not be predicted (column problem)" if problems else ""))  # fmt: skip
+    print(f"wrote {len(result)} rows to {out}, means of {networks} networks" +
+          (f"; {len(lost)} of them could not be predicted (column problem)" if lost else ""))  # fmt: skip
     return result
 
 
@@ -231,4 +248,7 @@ def _averaged(first: Predictor, answers: Sequence[pd.DataFrame], thresholds: Seq
     values = np.stack([a[columns].to_numpy() for a in answers])
     means = pd.DataFrame(values.mean(0), columns=columns)
     spread = pd.DataFrame(values.std(0), columns=[f"{c} sd" for c in columns])
-    return first.task.decide(means, float(np.mean(thresholds))).join(spread)
+    decided = first.task.decide(means, float(np.mean(thresholds)))
+    if isinstance(first.task, Multiclass):
+        decided = decided.assign(decided=first.task.named(decided["decision"]))
+    return decided.join(spread)

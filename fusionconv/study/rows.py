@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,9 +31,15 @@ _FEW_NUMBERS = 10  # different whole numbers: more are a measure
 
 @dataclass
 class Flow:
-    """How many rows were read, left out (and why), and are analysed."""
+    """How many rows were read, left out (and why), and are analysed.
+
+    Attributes:
+        lines: step, rows, detail.
+        lost: every row that was left out for its image: its place in the table -> its id and the reason.
+    """
 
     lines: list[tuple[str, int, str]] = field(default_factory=list)
+    lost: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def note(self, what: str, count: int, detail: str = "") -> None:
         """Add a line."""
@@ -55,6 +62,7 @@ class Rows:
         flow: what became of the rows.
         notes: what a person should know, such as which class is the positive one.
         target_files: the paths of each row's masks or target images, index ``id``; None for a task of numbers.
+        places: id -> the row's place in the table, from 0.
     """
 
     frame: pd.DataFrame
@@ -64,6 +72,7 @@ class Rows:
     flow: Flow
     notes: tuple[str, ...] = ()
     target_files: pd.DataFrame | None = None
+    places: dict[str, int] = field(default_factory=dict)
 
     def usable(self, store: ImageStore, option: str, on_error: str) -> Rows:
         """The rows whose files the store could decode; the others are noted in the flow.
@@ -139,7 +148,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     files: pd.DataFrame | None = None
     if task.IMAGE_OUT and with_target:
         frame, files = _with_target_files(frame, settings, flow)
-    frame, images = _with_images(frame, settings, flow)
+    frame, images, places = _with_images(frame, settings, flow)
     if files is not None:
         files = files.loc[frame["_row"]].set_axis(images.index)
         frame = frame.drop(columns="_row")
@@ -150,7 +159,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
         files = None if files is None else files.loc[frame["id"]]
     flow.note_analysed(frame)
     values = task.targets(frame) if with_target else np.zeros((len(frame), 0))
-    return Rows(frame, images, values, task, flow, tuple(notes), files)
+    return Rows(frame, images, values, task, flow, tuple(notes), files, places)
 
 
 def _before(table: str) -> list[tuple[str, int, str]]:
@@ -245,7 +254,7 @@ def _with_target_files(frame: pd.DataFrame, settings: Settings, flow: Flow) -> t
         )
     if lost.any():
         flow.note("target image not there", -int(lost.sum()), next(iter(why.values())))
-    files, frame = files[~lost].reset_index(drop=True), frame[~lost].reset_index(drop=True)
+    files, frame = files[~lost].reset_index(drop=True), frame[~lost]
     return frame.assign(_row=range(len(frame))), files
 
 
@@ -340,14 +349,22 @@ def _counts(column: pd.Series[Any]) -> str:
     return ", ".join(f"{value} ({count})" for value, count in counts.head(8).items()) + more
 
 
-def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows whose images are there, each with an ``id``, and the paths."""
+def _with_images(
+    frame: pd.DataFrame, settings: Settings, flow: Flow
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """The rows whose images are there, each with an ``id``, the paths, and each id's place in the table.
+
+    The frame's index is the place in the table. Every row that is left out goes into ``flow.lost``.
+    """
     base = Path(settings.images) if settings.images else Path(str(settings.table)).resolve().parent
     if taken := [n for n in ("id",) if n in frame.columns and n not in settings.image_column]:
         frame = frame.rename(columns={n: f"{n} (table)" for n in taken})
     images, why = _paths(frame, settings.image_column, base, settings.suffix)
-    empty = images.isna().all(axis=1)
-    lost = np.array([at in why or bool(empty[at]) for at in range(len(frame))])
+    images.index = frame.index
+    no_path = f"expected a path in {' or '.join(settings.image_column)}, got an empty cell; fill it in"
+    reasons = {at: f"expected an image, got none: {reason}; check the path" for at, reason in why.items()}
+    reasons |= {int(at): no_path for at in np.flatnonzero(images.isna().all(axis=1)) if at not in reasons}
+    lost = np.array([at in reasons for at in range(len(frame))])
     if lost.all():
         example = next(iter(why.values()), f"{settings.image_column[0]} is empty")
         raise StudyError(
@@ -356,11 +373,16 @@ def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[p
         )
     if lost.any():
         flow.note("image not there", -int(lost.sum()), next(iter(why.values()), "no path"))
-    frame, images = frame[~lost].copy(), images[~lost].reset_index(drop=True)
+        said = frame[list(settings.image_column)].itertuples(index=False)
+        for at, (place, row) in enumerate(zip(frame.index, said, strict=True)):
+            if at in reasons:
+                flow.lost[int(place)] = (_id_of_cells(row, settings.suffix), reasons[at])
+    frame, images = frame[~lost], images[~lost]
     ids = [os.path.relpath(next(p for p in row if isinstance(p, str)), base) for row in images.itertuples(index=False)]
-    doubled = pd.Series(ids).duplicated(keep=False).to_numpy()
+    counts = Counter(ids)
+    doubled = np.array([counts[i] > 1 for i in ids])
     if doubled.any():
-        twice = sorted({i for i, d in zip(ids, doubled, strict=True) if d})
+        twice = sorted(i for i, count in counts.items() if count > 1)
         if settings.on_error == "fail":
             raise TableError(
                 f"expected one row per image, got {int(doubled.sum())} rows that share {len(twice)} images, such as "
@@ -372,11 +394,29 @@ def _with_images(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[p
             raise TableError(
                 f"expected one row per image, got several for every one, such as {twice[0]}; mend the table"
             )
+        for place, name in zip(frame.index, ids, strict=True):
+            if counts[name] > 1:
+                reason = f"expected one row per image, got {counts[name]} of this one; leave the one that is right"
+                flow.lost[int(place)] = (name, reason)
         frame, images = frame[~doubled], images[~doubled]
         ids = [i for i, d in zip(ids, doubled, strict=True) if not d]
+    places = dict(zip(ids, map(int, frame.index), strict=True))
     frame = frame.assign(id=ids).reset_index(drop=True)
     images.index = pd.Index(ids, name="id")
-    return frame, images
+    return frame, images, places
+
+
+def _id_of_cells(cells: Sequence[Any], suffix: str) -> str:
+    """What would be the id of a row whose image is not there: the first path that it names; empty where none."""
+    said = (_said(cell, suffix) for cell in cells)
+    return next((os.path.normpath(path) for path in said if path is not None), "")
+
+
+def _said(cell: Any, suffix: str) -> str | None:
+    """The path that a cell names; None where it is empty."""
+    if cell is None or cell != cell or not str(cell).strip():
+        return None
+    return str(cell).strip().replace("\\", "/") + suffix
 
 
 def image_path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str | None]:
@@ -385,9 +425,9 @@ def image_path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str
     Raises:
         TableError: the path leaves the folder of the images.
     """
-    if cell is None or cell != cell or not str(cell).strip():
+    said = _said(cell, suffix)
+    if said is None:
         return None, None
-    said = str(cell).strip().replace("\\", "/") + suffix
     full = Path(os.path.normpath(base / said))
     real, root = os.path.realpath(full), os.path.realpath(base)
     if real != root and not real.startswith(root.rstrip(os.sep) + os.sep):

@@ -54,6 +54,7 @@ def options_of(command: str) -> dict[str, tuple[Any, str]]:
             **OWN["predict"],
             "table": (None, "rows to predict; without it, and of the arm image, all volumes in --images"),
             "images": ([], "folder of the volumes, or files"),
+            "decimal": (None, "mark of the numbers of --table, . or , (61,5)"),
             **source,
             "source": ("table", OPTIONS["source"][1]),
             "overwrite": (False, "write over --out"),

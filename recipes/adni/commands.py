@@ -140,7 +140,7 @@ def predict(own: dict[str, Any], settings: dict[str, Any]) -> None:
         images = own["images"][0] if own["images"] else None
         if len(own["images"]) > 1:
             raise StudyError(f"--images: expected one folder beside a source or table, got {', '.join(own['images'])}")
-        source = Source.read(own, {"images": images, "table": own["table"]})
+        source = Source.read(own, {"images": images, "table": own["table"], "decimal": own["decimal"]})
         for line in source.report.fillna("").itertuples():
             who = f"{line.subject} {line.session}".strip()
             print(f"left out, {line.kind}: {': '.join(filter(None, (who, str(line.image), line.reason)))}")
@@ -156,9 +156,8 @@ def predict(own: dict[str, Any], settings: dict[str, Any]) -> None:
         table = Path(temporary) / "new.csv"
         write_csv(table, frame)
         require_same(frame, table, ["subject", *needed])
-        found = predict_table(own["study"], own["arm"], str(table), folder, str(out))
-    who = frame.set_index("image")[["subject", "session"]]
-    write_csv(out, who.reindex(found["id"]).reset_index(drop=True).join(found.reset_index(drop=True)))
+        found = predict_table(own["study"], own["arm"], str(table), folder, str(out), decimal=".")
+    write_csv(out, frame[["subject", "session"]].join(found))  # a row for each, in the same order
 
 
 def volumes_alone(images: Sequence[str]) -> tuple[pd.DataFrame, str]:

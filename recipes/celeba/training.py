@@ -226,17 +226,21 @@ def predict(words: list[str]) -> None:
     study, arms = Study.open(own["study"])
     arm = find_arm(own["arm"], arms)
     table = covariate_table(
-        own["table"], own["images"], list(study.of_arm(arm).covariates) if arm.takes_covariates else []
-    )
+        own["table"], own["images"], list(study.of_arm(arm).covariates) if arm.takes_covariates else [],
+        own["decimal"] or study.settings.decimal,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.csv"
         table.to_csv(path, index=False)
         own["images"] = own["images"] or str(Path(own["table"]).resolve().parent)
-        predict_table(**{**own, "table": str(path)})
+        predict_table(**{**own, "table": str(path), "decimal": "."})  # as it was written
 
 
-def covariate_table(table: str | None, images: str | None, covariates: list[str]) -> pd.DataFrame:
-    """The rows to predict: those of a CSV with ``file``, of CelebA's own table, or without covariates every image.
+def covariate_table(
+    table: str | None, images: str | None, covariates: list[str], decimal: str = "."
+) -> pd.DataFrame:  # fmt: skip
+    """The rows to predict: all of a CSV with ``file``, those of CelebA's own table that have an image, or,
+    without covariates, every image.
 
     Raises:
         TableError: no such file or folder; no table where the arm takes covariates; no row with an image.
@@ -257,10 +261,11 @@ def covariate_table(table: str | None, images: str | None, covariates: list[str]
         raise TableError(f"--table: expected a file, got {table}, which is not there; check the path")
     with open(table, encoding="utf-8-sig", errors="replace") as file:
         first = file.readline().strip()
-    if first.isdecimal() or first.startswith("image_id,"):
+    of_celeba = first.isdecimal() or first.startswith("image_id,")
+    if of_celeba:
         frame = read_celeba_attributes(table).reset_index()
     else:
-        frame = read_table(table, text=["file"])
+        frame = read_table(table, text=["file"], decimal=decimal)
     require_columns(frame, ["file", *covariates], table)
     if present is not None:
         known = frame["file"].isin(present)
@@ -271,9 +276,9 @@ def covariate_table(table: str | None, images: str | None, covariates: list[str]
                 f"expected rows of images in {images}, got none of {few(list(frame['file']))}; names in the table are "
                 "those in the folder, with their suffix"
             )
-        if not known.all():
+        if of_celeba and not known.all():  # of 202,599; a table of one's own has an answer or a problem for each row
             print(f"{int((~known).sum()):,d} rows of {table} have no image: {few(list(frame.loc[~known, 'file']))}")
-        frame = frame[known]
+            frame = frame[known]
     return frame[["file", *covariates]]
 
 

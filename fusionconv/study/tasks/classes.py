@@ -78,6 +78,10 @@ class Multiclass(Task):
         best = predictions[self.score_columns(predictions)].to_numpy().argmax(1)
         return predictions.assign(decision=np.array(self.names, dtype=object)[best])
 
+    def named(self, decisions: pd.Series[Any]) -> Array:
+        """The classes' names of the column ``decision``."""
+        return decisions.to_numpy(dtype=object)
+
     def truth(self, targets: Array) -> dict[str, Array]:
         """The classes' names."""
         return {"target": np.array(self.names, dtype=object)[targets.astype(int)]}
@@ -150,6 +154,10 @@ class Binary(Multiclass):
     def decide(self, predictions: pd.DataFrame, threshold: float = 0.5) -> pd.DataFrame:
         """1 where the probability is at least the threshold."""
         return predictions.assign(decision=(predictions["probability"] >= threshold).astype(int))
+
+    def named(self, decisions: pd.Series[Any]) -> Array:
+        """The classes' names of 0 and 1."""
+        return np.array(self.names, dtype=object)[decisions.to_numpy(dtype=int)]
 
     def truth(self, targets: Array) -> dict[str, Array]:
         """0 or 1."""
