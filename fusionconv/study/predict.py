@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -139,7 +139,7 @@ def load_predictor(folder: str | Path) -> Predictor:
 
 def predict_table(
     study: str, arm: str, table: str, images: str | None = None, out: str = "predictions.csv", batch_size: int = 32,
-    decimal: str | None = None,
+    decimal: Literal[".", ","] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Predict the rows of a table by the networks of all folds of an arm, and write their mean.
 

@@ -157,7 +157,7 @@ class Binary(Multiclass):
 
     def named(self, decisions: pd.Series[Any]) -> Array:
         """The classes' names of 0 and 1."""
-        return np.array(self.names, dtype=object)[decisions.to_numpy(dtype=int)]
+        return np.asarray(np.array(self.names, dtype=object)[decisions.to_numpy(dtype=int)])
 
     def truth(self, targets: Array) -> dict[str, Array]:
         """0 or 1."""
