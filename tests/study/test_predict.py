@@ -187,8 +187,7 @@ def test_several_classes_and_numbers(small, rows, tmp_path):
 
 
 def with_commas(frame, path):
-    text = frame.assign(age=frame["age"].map(lambda v: f"{v}".replace(".", ",")))
-    text.to_csv(path, index=False, sep=";")
+    frame.to_csv(path, index=False, sep=";", decimal=",")
 
 
 def test_the_new_table_may_have_another_decimal_mark(study, rows, tmp_path, capsys):
