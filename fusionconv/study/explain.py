@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,9 +135,8 @@ def covariate_effects(predictor: Predictor, data: FoldData, images: int = 64) ->
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
     panels[0].set_ylabel(f"mean {', '.join(answers.columns)}"[:60], fontsize=8)
-    figure.suptitle(
-        f"Answer over {len(ids)} test images against one encoded covariate; grey: training rows", fontsize=9
-    )
+    title = f"Answer over {len(ids)} test images against one encoded covariate; grey: training rows"
+    figure.suptitle(textwrap.fill(title, 42 * across), fontsize=9)
     return figure
 
 

@@ -302,11 +302,13 @@ def make_settings(given: Mapping[str, Any], base: Settings | None = None) -> Set
             value = list(value)
         elif name in _LISTS and isinstance(value, (str, int, float)):
             value = [value]
-        plain[name] = (
-            str(value)
-            if name in ("table", "images", "target_folder", "cache", "weights") and value is not None
-            else value
-        )
+        if name in ("table", "images", "target_folder", "cache", "weights") and value is not None:
+            if not isinstance(value, (str, int, os.PathLike)):
+                raise StudyError(
+                    f"{name}: expected a path, got {type(value).__name__}; write it to a file first, such as a CSV"
+                )
+            value = str(value)
+        plain[name] = value
     from fusionconv.study.command_line import check_types
 
     return check_types({**(base.to_dict() if base else {}), **plain})

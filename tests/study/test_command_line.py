@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fusionconv.errors import StudyError
@@ -120,6 +121,7 @@ def test_one_arm_may_have_options(command):
         ({"threshold": 2.0}, "threshold"),
         ({"optimiser": "adam"}, "did you mean optimizer"),
         ({"network_options": [1]}, "network_options"),
+        ({"table": pd.DataFrame({"a": [1]})}, "table: expected a path, got DataFrame; write it to a file"),
     ],
 )
 def test_values_that_are_none(values, says):
