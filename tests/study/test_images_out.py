@@ -113,7 +113,9 @@ def test_new_rows_are_answered_as_images(pictures, tmp_path):
     ]
     assert main(["predict", "--study", str(out), "--arm", "hybrid@first", *given]) == 0
     rows = pd.read_csv(tmp_path / "a/new.csv").set_index("id")
-    assert len(rows) == 23
+    assert len(rows) == 24
+    assert rows["problem"].notna().tolist() == [name == "gone.png" for name in rows.index]
+    assert rows["file"].isna().tolist() == rows["problem"].notna().tolist()
     said = np.asarray(Image.open(tmp_path / "a" / rows.loc["p03.png", "file"]))
     true = np.asarray(Image.open(folder / "masks/p03.png"))
     assert said.shape == true.shape
