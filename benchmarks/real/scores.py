@@ -29,6 +29,7 @@ import yaml
 from benchmarks.real.names import name_of
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import corrected_resampled_ttest, fold_interval, holm, paired_bootstrap_scores
+from fusionconv.evaluation.auc_difference import placements
 from fusionconv.study.environment import hardware, versions
 
 __all__ = ["keep", "markdown", "read", "table"]
@@ -107,8 +108,8 @@ def _pseudo_values(part: pd.DataFrame) -> pd.Series:
     the rows of its own class, N all.
     """
     positive, answer = part["target"].to_numpy() > 0.5, part["probability"].to_numpy()
-    ahead = np.sign(answer[:, None] - answer[None, :]) / 2 + 0.5  # 1, 0.5 where tied, 0
-    placed = np.where(positive, ahead[:, ~positive].mean(1), 1 - ahead[:, positive].mean(1))
+    placed = np.empty(len(part))
+    placed[positive], placed[~positive] = placements(positive, answer)
     area, share = placed[positive].mean(), np.where(positive, positive.mean(), (~positive).mean())
     return pd.Series(area + (placed - area) / share, part.index)
 

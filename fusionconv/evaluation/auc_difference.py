@@ -20,7 +20,7 @@ from fusionconv.evaluation.arrays import (
 from fusionconv.evaluation.bounds import bounded_interval
 from fusionconv.evaluation.result import Estimate
 
-__all__ = ["delong"]
+__all__ = ["delong", "placements"]
 
 LEAST = 10  # rows of a class
 _NONE = 1e-12  # rounding, not a variance
@@ -78,7 +78,7 @@ def delong(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 
             f"target: expected at least {LEAST} rows of each class, got {m} of 1 and {n} of 0, too few for DeLong's "
             "normal distribution; report both AUCs without a p value, or compare over folds"
         )
-    (above_a, below_a), (above_b, below_b) = (_placements(y, s) for s in scores)
+    (above_a, below_a), (above_b, below_b) = (placements(y, s) for s in scores)
     area_a, area_b = float(above_a.mean()), float(above_b.mean())
     difference = area_a - area_b
     variance = (above_a - above_b).var(ddof=1) / m + (below_a - below_b).var(ddof=1) / n
@@ -128,7 +128,7 @@ def _newcombe(area: float, m: int, n: int, z: float) -> tuple[float, float]:
     return (low, 1.0) if area > 0.5 else (0.0, 1 - low)
 
 
-def _placements(y: Any, score: Floats) -> tuple[Floats, Floats]:
+def placements(y: Any, score: Floats) -> tuple[Floats, Floats]:
     """For each positive the share of negatives below it, for each negative of positives above it."""
     rank = importable_stats().rankdata
     positive, negative = score[y], score[~y]

@@ -79,13 +79,14 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
         TableError: a fold that cannot be run; covariates that tell the target and are not allowed.
     """
     said: dict[str, int] = {}
+    of_arms = list(dict.fromkeys(n for names in covariates for n in names))
     if "hflip" in settings.augment:
-        used = dict.fromkeys([*settings.covariates, *(n for names in covariates for n in names), *settings.target])
+        used = dict.fromkeys([*settings.covariates, *of_arms, *settings.target])
         if note := mirroring_note(left_right_columns(rows.frame[list(used)]), "other --augment without hflip"):
             said[note] = 1
     flat: dict[str, list[str]] = {}
     for fold in folds.columns:
-        for name in constant_in_training(rows, folds[fold], [n for names in covariates for n in names]):
+        for name in constant_in_training(rows, folds[fold], of_arms):
             flat.setdefault(name, []).append(str(fold))
         for names in covariates or [()]:
             data = fold_data(rows, folds[fold], settings, None, covariates=names)
@@ -95,7 +96,7 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
         for part in ("val", "test"):
             if len(data.frames[part]) and (gone := rows.task.absent(data.targets[part])):
                 said[f"{fold}: no {' and no '.join(gone)} in {part}; some metrics are not defined there"] = 1
-        _refuse_leaks(rows, folds[fold], settings, [*settings.covariates, *(n for names in covariates for n in names)])
+        _refuse_leaks(rows, folds[fold], settings, [*settings.covariates, *of_arms])
     for name, where in flat.items():
         told = f"{', '.join(where[:3])}{f' and {len(where) - 3} more' if len(where) > 3 else ''}"
         said[

@@ -179,8 +179,8 @@ def predict_table(
     predictors = [load_predictor(p) for p in models]
     first = predictors[0]
     columns = [] if first.encoder is None else list(first.encoder.columns)
-    flags = flag_columns(make_settings(saved["settings"]))
     settings = make_settings(saved["settings"])
+    flags = flag_columns(settings)
     settings = replace(
         settings, decimal=decimal or settings.decimal, table=str(table), images=images, rows=None, limit=None,
         on_error="skip", covariates=[name for name in columns if name not in flags], split_column=None, stratify=[],
@@ -231,8 +231,8 @@ def _written(
     whole = {name: "Int64" for name, kind in result.dtypes.items() if pd.api.types.is_integer_dtype(kind)}
     order = sorted([*places, *lost])
     result = result.astype(whole).reindex(order)
-    for column, values in zip(("id", "problem"), zip(*lost.values(), strict=True), strict=False):
-        result.loc[list(lost), column] = list(values)
+    if lost:
+        result.loc[list(lost), ["id", "problem"]] = list(lost.values())
     result = result.reset_index(drop=True)
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)

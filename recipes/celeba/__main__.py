@@ -21,12 +21,7 @@ COMMANDS = {
     "predict": ("training", "predict", "PREDICT", "answers for a folder of images and a covariate table, as a CSV"),
     "explain": ("training", "explain", None, "what a network does with image and covariates, as figures"),
     "robustness": ("training", "robustness", None, "an arm's metrics on turned images, and with pixels shuffled"),
-    "reproduce": (
-        "reproduce",
-        "reproduce",
-        "OPTIONS",
-        "the study's rows and eight more, both modes, several seeds; resumable",
-    ),
+    "reproduce": ("reproduce", "reproduce", "OPTIONS", "the study's rows and 8 more, in both modes; resumable"),
     "report": ("report", "report", "OPTIONS", "tables and figures of what `reproduce` has done so far"),
 }
 WITH_SETTINGS = ("fit", "crossval", "lr_find", "demo", "reproduce")

@@ -259,6 +259,13 @@ def test_logarithms_are_judged_in_the_units_of_the_target(studies, tmp_path):
     assert kept["covariates"].mean() == pytest.approx(expected, rel=1e-3)
 
 
+def resampled(values, subjects):
+    """The 95 % interval of the mean by an own bootstrap of subjects, each with all its rows."""
+    sums = values.groupby(subjects).agg(["sum", "count"]).to_numpy()
+    draw = np.random.default_rng(1).integers(0, len(sums), (4000, len(sums)))
+    return np.quantile(sums[draw, 0].sum(1) / sums[draw, 1].sum(1), [0.025, 0.975])
+
+
 @pytest.mark.parametrize("path", sorted(scores.FOLDER.glob("*.csv.gz")), ids=lambda p: p.name.split(".")[0])
 def test_a_pages_interval_comes_out_of_the_kept_scores(path):
     """The difference to the reference by an own bootstrap of subjects, on the row that the page prints."""
@@ -267,13 +274,10 @@ def test_a_pages_interval_comes_out_of_the_kept_scores(path):
     arm = kept.columns[-1]
     table = scores.table(kept, about).set_index("arm")
     difference = kept[arm] - kept[about["reference"]]
-    sums = difference.groupby(kept["subject"]).agg(["sum", "count"]).to_numpy()
-    draw = np.random.default_rng(1).integers(0, len(sums), (4000, len(sums)))
-    means = sums[draw, 0].sum(1) / sums[draw, 1].sum(1)
     spread = table.loc[arm, "d_high"] - table.loc[arm, "d_low"]
     assert table.loc[arm, "difference"] == pytest.approx(difference.mean(), abs=1e-9)
     assert table.loc[arm, ["d_low", "d_high"]].tolist() == pytest.approx(
-        np.quantile(means, [0.025, 0.975]), abs=0.15 * spread
+        resampled(difference, kept["subject"]), abs=0.15 * spread
     )
     if not about["seeds_on_one_split"]:
         found = {}
@@ -294,9 +298,6 @@ def test_the_page_on_forty_questions_comes_out_of_the_kept_counts():
     for (width, arm), row in levels.iterrows():
         assert correct[f"{arm} {width}"].mean() / 40 == pytest.approx(row["accuracy"], abs=1e-4)
     gap = (correct["concat MLP 16"] - correct["hybrid, head 16"]) / 40
-    sums = gap.groupby(correct["person"]).agg(["sum", "count"]).to_numpy()
-    draw = np.random.default_rng(1).integers(0, len(sums), (4000, len(sums)))
-    means = 100 * sums[draw, 0].sum(1) / sums[draw, 1].sum(1)
     row = table.loc[16, "concat MLP"]
     assert row["minus"] == pytest.approx(100 * gap.mean(), abs=0.006)
-    assert row[["low", "high"]].tolist() == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.05)
+    assert row[["low", "high"]].tolist() == pytest.approx(100 * resampled(gap, correct["person"]), abs=0.05)
