@@ -78,6 +78,7 @@ def difference_figure(comparisons: pd.DataFrame, metric: str, reference: str) ->
                 axes.plot([-s, s], [at - 0.33] * 2, color="0.75", lw=4, solid_capstyle="butt")
     axes.axvline(0, color="0.5", lw=1)
     axes.set_yticks(range(len(arms)), arms)
+    axes.set_ylim(-0.5, len(arms) - 0.5)
     axes.set_xlabel(f"{metric}: arm minus {reference}. Circle: over folds; square: by subject; filled: the one to "
                     f"quote.\n"
                     "Grey: differences inside could not have been told apart (80 % power)", fontsize=8)  # fmt: skip
