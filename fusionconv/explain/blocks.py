@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from fusionconv.errors import ExplainError
+from fusionconv.errors import ExplainError, SurgeryError
 from fusionconv.layers import CovariateLayer
 from fusionconv.surgery.eval_mode import in_eval_mode
 from fusionconv.surgery.listing import kind_of
@@ -72,6 +72,8 @@ def _run(model: nn.Module, modules: dict[str, nn.Module], image: Tensor) -> dict
     try:
         with in_eval_mode(model), torch.no_grad():
             call(model, image, zero_covariates(model, image))
+    except SurgeryError:  # says by itself what the network is called with
+        raise
     except (RuntimeError, ValueError, TypeError) as error:
         raise ExplainError(
             f"input_size: expected a size that {type(model).__name__} takes, got {tuple(image.shape[1:])} "

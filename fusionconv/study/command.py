@@ -96,7 +96,9 @@ def _run(command: str, words: list[str]) -> int:
 
         study = Study(**settings)
         if command == "inspect":
-            print("\n".join(study.describe()))
+            print("\n".join(study.describe()), flush=True)
+            for text in study.check():
+                print(f"warning: {text}")
         elif command == "compare":
             study.compare(own.pop("arms"), **own)
         elif command == "lr-find":

@@ -84,7 +84,8 @@ def require_same_study(out: Path, settings: Settings, arms: Sequence[Arm]) -> No
         return
     saved = read_study(out)
     free = {*AFTERWARDS, "repeats", "seeds"}
-    old, new = dict(saved["settings"]), settings.to_dict()
+    new = settings.to_dict()
+    old = {**Settings().to_dict(), **saved["settings"]}  # an option that came later had its default
     differ = {k: v for k, v in differences(old, new).items() if k not in free}
     if differ:
         told = "; ".join(f"{name}: {before} before, {now} now" for name, (before, now) in differ.items())

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from fusionconv.errors import StudyError, TableError
-from fusionconv.study.rows import Rows
+from fusionconv.study.rows import Rows, with_strata
 from fusionconv.study.sequences import flag_columns, flag_kinds
 from fusionconv.study.settings import Settings
 from fusionconv.study.tasks import Task
@@ -42,8 +42,8 @@ def make_folds(rows: Rows, settings: Settings) -> pd.DataFrame:
     """
     if settings.split_column is not None:
         return _given(rows, settings)
-    frame = rows.frame.assign(_target=rows.task.strata(rows.frame).to_numpy())
-    strata = settings.stratify or ["_target"]
+    frame, by_target = with_strata(rows.frame, rows.task, settings)
+    strata = settings.stratify or [by_target]
     if settings.folds == 1:
         sizes = {
             "train": 1 - settings.test_size - settings.val_size,
@@ -86,9 +86,9 @@ def _given(rows: Rows, settings: Settings) -> pd.DataFrame:
             "with --subject"
         )
     if not (split == "val").any() and settings.val_size > 0:
-        inner = rows.frame[split == "train"].assign(_target=rows.task.strata(rows.frame[split == "train"]).to_numpy())
+        inner, by_target = with_strata(rows.frame[split == "train"], rows.task, settings)
         sizes = {"train": 1 - settings.val_size, "val": settings.val_size}
-        split = split.where(split != "train", holdout(inner, sizes, stratify="_target", seed=settings.seed))
+        split = split.where(split != "train", holdout(inner, sizes, stratify=by_target, seed=settings.seed))
     return split.astype(str).to_frame("split")
 
 

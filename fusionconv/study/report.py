@@ -381,6 +381,8 @@ def _shown(value: Any) -> str:
     if value is None or value != value:
         return ""
     if isinstance(value, float):
+        if abs(value) < 1e-15:  # the rounding of a sum that is zero
+            return "0"
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
     return str(value)
 
@@ -392,7 +394,7 @@ _HTML = """<!doctype html>
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
 table {{ border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto; }}
-caption {{ text-align: left; padding: .3rem 0; opacity: .8; }}
+caption {{ text-align: left; padding: .3rem 0; opacity: .8; max-width: min(62rem, calc(100vw - 2rem)); }}
 th, td {{ border-bottom: 1px solid #8884; padding: .2rem .6rem; text-align: left; white-space: nowrap; }}
 img {{ max-width: 100%; background: white; border-radius: 4px; }}
 figure {{ margin: 1rem 0; }} figcaption {{ font-size: 13px; opacity: .8; }}

@@ -23,7 +23,7 @@ from fusionconv.study.tasks.segmentation import read_classes
 if TYPE_CHECKING:
     from fusionconv.study.image_store import ImageStore
 
-__all__ = ["Flow", "Rows", "read_rows"]
+__all__ = ["Flow", "Rows", "read_rows", "with_strata"]
 
 _MOST_CLASSES = 20  # texts: more are no classes
 _FEW_NUMBERS = 10  # different whole numbers: more are a measure
@@ -120,10 +120,16 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
 
     text = [*settings.image_column, *([settings.subject] if settings.subject else [])]
     where = str(settings.table)
+    stay = settings.text
+    if stay and not with_target:  # rows to predict need not have the columns that nothing asks for
+        columns = set(read_table(where, numbers=False, sheet=settings.sheet))
+        stay = [name for name in stay if name in columns]
     try:
-        frame = read_table(where, text=list(dict.fromkeys(text)), sheet=settings.sheet, decimal=settings.decimal)
+        frame = read_table(
+            where, text=list(dict.fromkeys([*text, *stay])), sheet=settings.sheet, decimal=settings.decimal
+        )
     except TableError:
-        _require_columns(where, settings, text)  # by our options' names, where that is why
+        _require_columns(where, settings, [*text, *stay])  # by our options' names, where that is why
         raise
     targets = list(settings.target) if with_target else []
     if with_target and not targets:
@@ -162,6 +168,12 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     return Rows(frame, images, values, task, flow, tuple(notes), files, places)
 
 
+def with_strata(frame: pd.DataFrame, task: Task, settings: Settings) -> tuple[pd.DataFrame, str]:
+    """The rows with a column of what their target stratifies by, and its name, which warnings give."""
+    name = "the target's " + ", ".join(settings.target)
+    return frame.assign(**{name: task.strata(frame).to_numpy()}), name
+
+
 def _before(table: str) -> list[tuple[str, int, str]]:
     """What happened to rows before they were in the table: TABLE.flow.csv beside it (step, rows, detail), if any."""
     path = Path(table).with_suffix(".flow.csv")
@@ -172,11 +184,11 @@ def _before(table: str) -> list[tuple[str, int, str]]:
 
 
 def _require_columns(where: str, settings: Settings, names: Sequence[str]) -> None:
-    """Raise where an image or subject column is absent, by our options' names rather than read_table's."""
+    """Raise where a column that stays text is absent, by our options' names rather than read_table's."""
     from fusionconv.tabular import read_table
 
     columns = [str(c) for c in read_table(where, numbers=False, sheet=settings.sheet)]
-    options = dict.fromkeys(settings.image_column, "image-column")
+    options = {**dict.fromkeys(settings.text, "text"), **dict.fromkeys(settings.image_column, "image-column")}
     if settings.subject:
         options[settings.subject] = "subject"
     for name in names:
@@ -482,8 +494,8 @@ def _limited(frame: pd.DataFrame, settings: Settings, task: Task, flow: Flow) ->
     if limit >= subjects:
         return frame
     share = limit / subjects
-    sides = holdout(frame.assign(_target=task.strata(frame)), {"in": share, "out": 1 - share}, stratify="_target",
-                    seed=settings.seed)  # fmt: skip
+    told, by_target = with_strata(frame, task, settings)
+    sides = holdout(told, {"in": share, "out": 1 - share}, stratify=by_target, seed=settings.seed)
     chosen = (sides == "in").to_numpy()
     flow.note("beyond --limit", -int((~chosen).sum()), f"{limit} of {subjects} subjects")
     return frame[chosen].reset_index(drop=True)

@@ -36,7 +36,7 @@ log = logging.getLogger("fusionconv.study")
 #: in a run's key by what they lead to: rows, their targets, their images' content, the split itself
 _IN_THE_ROWS = (
     "limit", "table", "images", "on_error", "rows", "drop", "positive", "classes", "suffix", "sheet", "decimal",
-    "folds", "repeats", "seeds", "split_column", "test_size", "stratify", "subject", "target", "image_column",
+    "text", "folds", "repeats", "seeds", "split_column", "test_size", "stratify", "subject", "target", "image_column",
     "target_folder",
 )  # fmt: skip
 _TRAINER_ELSEWHERE = ("devices", "num_nodes", "enable_progress_bar", "enable_model_summary", "accelerator")

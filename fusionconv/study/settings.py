@@ -46,6 +46,7 @@ class Settings:
         limit: use this many subjects, drawn by the seed.
         sheet: sheet of an Excel file.
         decimal: mark of the numbers in a text table, . or , (61,5).
+        text: columns that stay text whatever they hold, such as versions and codes.
         task: what is predicted; auto decides from the target, but for segmentation and restoration.
         dims: 2 or 3.
         image_size: height and width, or x, y, z voxels; one number for all.
@@ -134,6 +135,7 @@ class Settings:
     limit: int | None = None
     sheet: str | None = None
     decimal: Literal[".", ","] = "."
+    text: list[str] = field(default_factory=list)
     task: TaskName = "auto"
     dims: Literal[2, 3] = 2
     image_size: list[int] = field(default_factory=lambda: [128])
@@ -271,7 +273,7 @@ _MOVES_NOTHING = ("none", "noise", "contrast")
 AFTERWARDS = ("cache", "workers", "reference", "metric", "subgroups", "resamples", "keep", "tensorboard", "keep_images")
 #: The options by subject, in the order of the help.
 GROUPS: dict[str, tuple[str, str]] = {
-    "table": ("table", "decimal"),
+    "table": ("table", "text"),
     "images": ("task", "on_error"),
     "network": ("network", "unfreeze_epoch"),
     "training": ("epochs", "tensorboard"),

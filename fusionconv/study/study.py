@@ -329,6 +329,15 @@ class Study:
                      ", ".join(f"{counts.get(part, 0)} {part}" for part in ("train", "val", "test")))  # fmt: skip
         return [*lines, self.encoding] if self.encoding else lines
 
+    def check(self) -> list[str]:
+        """What `compare` would warn of in the table and the folds, with the study's covariates; no image is read.
+
+        Raises:
+            TableError: what `compare` refuses: a fold that cannot be run, covariates that tell the target.
+        """
+        names = tuple(self.settings.covariates)
+        return check_rows(self.rows, self.folds, self.settings, [names] if names else [])
+
     @cached_property
     def encoding(self) -> str:
         """How the covariates are encoded in the first fold; empty without covariates."""

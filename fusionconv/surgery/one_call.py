@@ -19,9 +19,25 @@ __all__ = ["call", "count_covariates", "takes_covariates", "zero_covariates", "z
 
 def call(model: nn.Module, x: Tensor, s: Tensor | None) -> Any:
     """What ``model`` gives for images and covariates; ``s`` None: for images alone."""
+    _require_one_image(model, s)
     if s is None:
         return model(x)
     return model(x, covariates=s) if is_fused_root(model) else model(x, s)
+
+
+def _require_one_image(model: nn.Module, s: Tensor | None) -> None:
+    """Raise where ``model`` is not called with one tensor of images (and its covariates)."""
+    kind: type[nn.Module] = getattr(type(model), "_fusion_base", type(model))
+    if "forward" in vars(model):  # of this one model; it says itself what it takes
+        return
+    given: list[Any] = [model, None, *([] if s is None or is_fused_root(model) else [None])]
+    try:
+        inspect.signature(kind.forward).bind(*given)
+    except TypeError as error:
+        raise SurgeryError(
+            f"expected a network that is called with one batch of images, got {kind.__name__}, whose forward says: "
+            f"{error}; wrap it in a module whose forward(x) calls it"
+        ) from None
 
 
 def takes_covariates(model: nn.Module) -> bool:

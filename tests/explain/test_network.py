@@ -140,6 +140,37 @@ def test_summary_of_what_does_not_fit(given, says):
         fusionconv.summary(3)
 
 
+class TwoInputs(nn.Module):
+    """A network that needs more than a batch of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3)
+
+    def forward(self, x, mask):
+        return self.conv(x) * mask
+
+
+def test_a_network_of_several_inputs_is_refused_with_what_it_lacks_and_works_wrapped():
+    model = fusionconv.fuse_into(TwoInputs(), "first", 2)
+    for look in (fusionconv.summary, plot_network):
+        with pytest.raises(
+            SurgeryError, match="got TwoInputs, whose forward says: missing a required argument: 'mask'"
+        ):
+            look(model, (2, 8, 8))
+    assert fusionconv.summary(model).layers[0].name == "conv"  # without an image nothing is called
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = TwoInputs()
+
+        def forward(self, x):
+            return self.net(x, 1.0)
+
+    assert fusionconv.summary(fusionconv.fuse_into(Wrapped(), "first", 2), (2, 8, 8)).flops == 2 * 36 * 54
+
+
 # ---- the drawing ----
 
 

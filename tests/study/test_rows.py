@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusionconv.errors import StudyError, TableError
+from fusionconv.errors import SplitWarning, StudyError, TableError
 from fusionconv.study.checks import check_rows
-from fusionconv.study.folds import fold_data
+from fusionconv.study.folds import fold_data, make_folds
 from fusionconv.study.rows import read_rows
 from fusionconv.study.settings import make_settings
 
@@ -223,3 +223,43 @@ def test_a_category_that_is_constant_in_the_training_rows_of_a_fold_is_told_once
         "folds, another --seed, or leave it out"
     ]
     assert not [text for text in check_rows(rows, folds[["fold0"]], settings, [[name]]) if "cannot be learnt" in text]
+
+
+# ---- columns that stay text ----
+
+
+def with_points_and_commas(study):
+    """Ages with decimal commas; and a column that no option names, whose points are no decimal marks."""
+    frame = study.frame.assign(size=[f"{n},5" for n in range(12)], version=[f"1.{n}67" for n in range(12)])
+    return frame.drop(columns=["age", "score"])
+
+
+def test_a_column_that_nothing_asks_for_need_not_be_a_number(study):
+    frame = with_points_and_commas(study)
+    with pytest.raises(TableError, match=r"'version'.*as text="):
+        study(frame, decimal=",", covariates=["size"])
+    rows = study(frame, decimal=",", covariates=["size"], text=["version"])
+    assert rows.frame["size"].tolist() == [n + 0.5 for n in range(12)]
+    assert rows.frame["version"].tolist() == frame["version"].tolist()
+
+
+def test_a_text_column_that_is_absent_is_named_by_its_option(study):
+    with pytest.raises(StudyError, match=r"--text: expected a column of .*, got 'sight'; it has file, lesion"):
+        study(text=["sight"])
+
+
+def test_rows_to_predict_need_no_text_column_that_nothing_asks_for(study):
+    frame = with_points_and_commas(study)
+    options = {"decimal": ",", "covariates": ["size"], "text": ["version"]}
+    task = study(frame, **options).task
+    given = {"table": study.tmp / "t.csv", "images": study.images, "image_column": "file", "suffix": ".jpg",
+             "subject": "lesion", **options}  # fmt: skip
+    for new in (frame, frame.drop(columns="version")):
+        new.drop(columns="dx").to_csv(study.tmp / "t.csv", index=False)
+        assert read_rows(make_settings(given), task, with_target=False).frame["size"].tolist()[:2] == [0.5, 1.5]
+
+
+def test_a_warning_of_the_split_names_the_target_by_its_columns(study):
+    settings = make_settings({"target": "dx", "folds": 2, "val_size": 0.0})
+    with pytest.warns(SplitWarning, match='column "the target\'s dx": expected one class per subject'):
+        make_folds(study(drop=["akiec"]), settings)

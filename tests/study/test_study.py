@@ -12,6 +12,7 @@ import yaml
 import fusionconv
 from fusionconv.errors import StudyError, SurgeryError, TableError
 from fusionconv.study import Study, load_predictor
+from fusionconv.study.command import main
 from fusionconv.study.folds import FoldData
 from fusionconv.study.predict import predict_table
 from fusionconv.study.runs import do_run, read_predictions
@@ -162,6 +163,19 @@ def test_other_settings_are_refused_by_name(finished, change, says):
         Study(**{**small, **change}).compare(ARMS, out=out, progress=False)
 
 
+def test_an_option_that_came_after_a_study_had_its_default(finished, tmp_path, monkeypatch):
+    _, out, small = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    saved = yaml.safe_load((copy / "study.yaml").read_text())
+    del saved["settings"]["decimal"], saved["settings"]["head"]
+    (copy / "study.yaml").write_text(yaml.safe_dump(saved, sort_keys=False))
+    monkeypatch.setattr("fusionconv.study.study.do_run", lambda *a, **k: pytest.fail("trained"))
+    Study(**small).compare(ARMS, out=copy, progress=False, report=False)
+    with pytest.raises(StudyError, match=r"got others \(head: linear before, mlp now\)"):
+        Study(**small, head="mlp").compare(ARMS, out=copy, progress=False)
+
+
 def test_a_changed_table_is_refused_and_overwrite_begins_anew(small, tmp_path):
     frame = write_pictures(tmp_path / "images")
     given = {**small, "table": str(tmp_path / "t.csv"), "images": str(tmp_path / "images"), "epochs": 1}
@@ -224,6 +238,21 @@ def test_strictness_is_an_option_and_refuses_before_training(small, tmp_path, mo
     for strict, says in ({"missing": "error"}, "age"), ({"unknown": "error"}, "site"):
         with pytest.raises(TableError, match=says):
             Study(**{**small, **strict}).compare(ARMS, out=tmp_path / says, progress=False)
+
+
+def test_looking_says_what_comparing_would(small, tmp_path, capsys):
+    """The command inspect: warnings of the folds as compare logs them, and a leak as its error."""
+    words = ["inspect", "--table", small["table"], "--images", small["images"], "--image-column", "file", "--subject",
+             "patient", "--target", "dx", "--folds", "2", "--covariates"]  # fmt: skip
+    assert main([*words, "age", "site"]) == 0
+    said = [line.removeprefix("warning: ") for line in capsys.readouterr().out.splitlines() if line[:8] == "warning:"]
+    assert said
+    Study(**small).compare(["covariates"], out=tmp_path / "out", progress=False, report=False)
+    assert said == json.loads((tmp_path / "out/notes.json").read_text())["warnings"]
+    assert main([*words, "age", "score"]) == 2
+    told = capsys.readouterr()
+    assert "covariates: expected columns that do not give the target away, got score" in told.err
+    assert "rows of the table" in told.out
 
 
 @pytest.mark.parametrize(
