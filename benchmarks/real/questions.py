@@ -38,6 +38,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import fusionconv
+from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import holm, paired_bootstrap_scores, roc_auc
 
 __all__ = ["Questions", "compared", "main", "network", "read"]
@@ -246,13 +247,15 @@ def write(data: Questions, out: Path, losses: dict[tuple[int, str], dict[float, 
 def compared(folder: Path, reference: str, resamples: int = 2000) -> pd.DataFrame:
     """Accuracy in %, and minus the reference's of the same width: bootstrap by person, Holm over the width's arms."""
     levels, correct = pd.read_csv(folder / "levels.csv"), pd.read_csv(folder / "correct.csv.gz")
+    if reference not in set(levels["arm"]):
+        raise EvaluationError(f"reference: expected one of {', '.join(levels['arm'][1:].unique())}, got {reference!r}")
     right = correct.drop(columns="person") / levels["questions"][0]
     rows: list[dict[str, Any]] = []
     for width, part in levels[levels["width"] > 0].groupby("width", sort=False):
         found = []
         for arm in part["arm"]:
             row = {"width": width, "arm": arm, "accuracy": 100 * right[f"{arm} {width}"].mean()}
-            if arm != reference:
+            if arm != reference and reference in set(part["arm"]):  # separate is of one width
                 two = (right[f"{name} {width}"].to_numpy() for name in (arm, reference))
                 d = paired_bootstrap_scores(*two, correct["person"].to_numpy(), n_resamples=resamples)
                 row |= {"minus": 100 * d.estimate, "low": 100 * d.low, "high": 100 * d.high, "p": d.p_value}

@@ -14,6 +14,7 @@ from scipy import ndimage, stats
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.real import blurred, crops, questions, scores
+from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import delong
 from fusionconv.study import Study
 from fusionconv.study.arms import parse_arm
@@ -301,3 +302,13 @@ def test_the_page_on_forty_questions_comes_out_of_the_kept_counts():
     row = table.loc[16, "concat MLP"]
     assert row["minus"] == pytest.approx(100 * gap.mean(), abs=0.006)
     assert row[["low", "high"]].tolist() == pytest.approx(100 * resampled(gap, correct["person"]), abs=0.05)
+
+
+def test_the_ceiling_is_of_one_width_and_other_widths_are_shown_without_it():
+    folder = scores.FOLDER / "questions"
+    table = questions.compared(folder, "separate", resamples=200).set_index(["width", "arm"])
+    gaps = table.loc[4, "minus"].drop("separate")
+    assert (gaps < 0).all()
+    assert table.loc[16, "minus"].isna().all()
+    with pytest.raises(EvaluationError, match="reference: expected one of image, concat linear.*got 'seperate'"):
+        questions.compared(folder, "seperate")
