@@ -310,5 +310,5 @@ def test_the_ceiling_is_of_one_width_and_other_widths_are_shown_without_it():
     gaps = table.loc[4, "minus"].drop("separate")
     assert (gaps < 0).all()
     assert table.loc[16, "minus"].isna().all()
-    with pytest.raises(EvaluationError, match="reference: expected one of image, concat linear.*got 'seperate'"):
+    with pytest.raises(EvaluationError, match=r"reference: expected one of image, concat linear.*got 'seperate'"):
         questions.compared(folder, "seperate")
