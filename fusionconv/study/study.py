@@ -224,8 +224,7 @@ class Study:
         if self.settings.tensorboard:
             require_tensorboard()
         check_options([(arm, self.of_arm(arm)) for arm in arms], self.rows)
-        covariates = {tuple(self.of_arm(arm).covariates) for arm in arms if arm.takes_covariates}
-        warned = check_rows(self.rows, self.folds, self.settings, sorted(covariates))
+        warned = self.check(arms)
         store = self.store if any(arm.takes_image for arm in arms) else None
         if store is not None:
             warned += check_images(self.rows, self.folds, store)
@@ -329,14 +328,20 @@ class Study:
                      ", ".join(f"{counts.get(part, 0)} {part}" for part in ("train", "val", "test")))  # fmt: skip
         return [*lines, self.encoding] if self.encoding else lines
 
-    def check(self) -> list[str]:
-        """What `compare` would warn of in the table and the folds, with the study's covariates; no image is read.
+    def check(self, arms: Sequence[Arm] | None = None) -> list[str]:
+        """What `compare` warns of in the table and the folds; no image is read.
+
+        Args:
+            arms: whose covariates are looked at; default: the study's covariates.
 
         Raises:
             TableError: what `compare` refuses: a fold that cannot be run, covariates that tell the target.
         """
-        names = tuple(self.settings.covariates)
-        return check_rows(self.rows, self.folds, self.settings, [names] if names else [])
+        if arms is None:
+            sets = {tuple(self.settings.covariates)} - {()}
+        else:
+            sets = {tuple(self.of_arm(arm).covariates) for arm in arms if arm.takes_covariates}
+        return check_rows(self.rows, self.folds, self.settings, sorted(sets))
 
     @cached_property
     def encoding(self) -> str:

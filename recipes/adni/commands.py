@@ -14,7 +14,6 @@ import pandas as pd
 from fusionconv.errors import FusionError, StudyError, TableError
 from fusionconv.study import Comparison, Study
 from fusionconv.study.arms import find_arm, parse_arm
-from fusionconv.study.checks import check_rows
 from fusionconv.study.files import read_json, write_csv
 from fusionconv.study.folder import claim
 from fusionconv.study.folds import FoldData, fold_data
@@ -43,9 +42,7 @@ def inspect(own: dict[str, Any], settings: dict[str, Any]) -> None:
     study = Study(**make_table(own, settings, source))
     print("\n".join(study.describe()))
     try:
-        arms = [parse_arm(arm) for arm in own["arms"]]
-        sets = {tuple(study.of_arm(arm).covariates) for arm in arms if arm.takes_covariates}
-        for text in check_rows(study.rows, study.folds, study.settings, sorted(sets)):
+        for text in study.check([parse_arm(arm) for arm in own["arms"]]):
             print(f"look at: {text}")
     except FusionError as error:
         print(f"fit and crossval will stop at this: {error}")
