@@ -11,14 +11,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusionconv.study.comparison import Comparison
     from fusionconv.study.predict import Predictor, load_predictor
     from fusionconv.study.settings import Settings
-    from fusionconv.study.study import Comparison, Study
+    from fusionconv.study.study import Study
 
 __all__ = ["Comparison", "Predictor", "Settings", "Study", "load_predictor"]
 
 _HOME = {
-    "Comparison": "study",
+    "Comparison": "comparison",
     "Predictor": "predict",
     "Settings": "settings",
     "Study": "study",

@@ -115,7 +115,7 @@ def _run(command: str, words: list[str]) -> int:
 
         predict_table(**own)
     elif command == "report":
-        from fusionconv.study.study import Comparison
+        from fusionconv.study.comparison import Comparison
 
         if own["against"] is not None:
             from fusionconv.study.against import compare_studies

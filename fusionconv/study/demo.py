@@ -16,7 +16,7 @@ import pandas as pd
 from fusionconv.errors import StudyError
 
 if TYPE_CHECKING:
-    from fusionconv.study.study import Comparison
+    from fusionconv.study.comparison import Comparison
 
 __all__ = ["demo", "write_images"]
 

@@ -1,4 +1,4 @@
-"""Study and Comparison: the Python face of the engine. ``Study(...).compare([...])`` is ``fusionconv compare``."""
+"""Study: the Python face of the engine. ``Study(...).compare([...])`` is ``fusionconv compare``."""
 
 from __future__ import annotations
 
@@ -17,25 +17,23 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import StudyError
-from fusionconv.study.arms import Arm, find_arm, head_of_all, parse_arm
+from fusionconv.study.arms import Arm, head_of_all, parse_arm
 from fusionconv.study.board import require_tensorboard
 from fusionconv.study.checks import check_arms, check_images, check_options, check_rows
+from fusionconv.study.comparison import Comparison
 from fusionconv.study.files import read_json, write_json
 from fusionconv.study.folder import claim, logging_to, read_study, require_same_study, write_study
 from fusionconv.study.folds import FoldData, fold_data, make_folds
 from fusionconv.study.rows import Rows, read_rows
 from fusionconv.study.runs import Run, do_run, run_folder, run_seed, run_settings
 from fusionconv.study.settings import Settings, make_settings
-from fusionconv.study.tasks import make_task
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fusionconv.study.images import ImageStore
     from fusionconv.study.target_images import TargetStore
     from fusionconv.tabular import CovariateEncoder
 
-__all__ = ["Comparison", "Study"]
+__all__ = ["Study"]
 
 log = logging.getLogger("fusionconv.study")
 
@@ -348,96 +346,6 @@ class Study:
         """How the covariates are encoded in the first fold; empty without covariates."""
         data = fold_data(self.rows, self.folds.iloc[:, 0], self.settings, None)
         return "" if data.encoder is None else data.encoder.summary()
-
-
-class Comparison:
-    """What a comparison left in its folder: tables, predictions, networks, a report.
-
-    Example:
-        >>> import contextlib, io, tempfile
-        >>> from pathlib import Path
-        >>> from fusionconv.study import Comparison, Study
-        >>> from fusionconv.study.demo import write_images
-        >>> with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        ...     table = write_images(Path(folder, "images"), dims=2, subjects=24, seed=0)
-        ...     study = Study(table=table, image_column="file", subject="patient", target="disease",
-        ...                   covariates=["age", "scanner"])
-        ...     _ = study.compare(["covariates"], folds=2, resamples=100, out=Path(folder, "out"), progress=False)
-        ...     comparison = Comparison(Path(folder, "out"))  # also in another process, later
-        ...     metrics = comparison.table["metric"].tolist()
-        >>> "auc" in metrics
-        True
-    """
-
-    def __init__(self, out: str | os.PathLike[str]) -> None:
-        self.out = Path(out)
-
-    def summarise(self) -> Comparison:
-        """Write results.csv, comparisons.csv, controls.csv, subgroups.csv and predictions.csv from the runs."""
-        from fusionconv.study.results import summarise
-
-        saved = read_study(self.out)
-        notes = read_json(self.out / "notes.json") or {}
-        summarise(self.out, make_task(notes["task"]), make_settings(saved["settings"]))
-        return self
-
-    def report(self) -> Path:
-        """Write report.html and report.md; returns the path of the first."""
-        from fusionconv.study.report import write_report
-
-        return write_report(self.out)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Every arm's metrics with intervals (results.csv)."""
-        return self._read("results.csv")
-
-    @property
-    def comparisons(self) -> pd.DataFrame:
-        """Every arm against the reference (comparisons.csv)."""
-        return self._read("comparisons.csv")
-
-    @property
-    def controls(self) -> pd.DataFrame:
-        """What is left with other subjects' covariates (controls.csv)."""
-        return self._read("controls.csv")
-
-    @property
-    def predictions(self) -> pd.DataFrame:
-        """All out-of-fold rows of all arms (predictions.csv)."""
-        return self._read("predictions.csv")
-
-    def best(self, arm: str) -> tuple[nn.Module, CovariateEncoder | None]:
-        """The network of an arm that did best on its validation part, and its encoder.
-
-        To predict, `fusionconv.study.predict` averages the networks of all folds instead.
-        """
-        from fusionconv.study.saved import finished_networks, open_network
-
-        found = []
-        arms = [parse_arm(said) for said in read_study(self.out)["arms"]]
-        for model in finished_networks(self.out, find_arm(arm, arms).name):
-            result = read_json(model.parent / "result.json")
-            assert result is not None
-            value = (result.get("val") or {}).get(result["main"])
-            found.append((float("nan") if value is None else float(value), model, result["main"]))
-        if not found:
-            raise StudyError(f"{self.out}: expected an arm with networks, got {arm!r}; run with --keep best")
-        task = make_task((read_json(self.out / "notes.json") or {})["task"])
-        greater = task.metric(found[0][2]).greater_is_better
-        found.sort(key=lambda f: (f[0] != f[0], -f[0] if greater else f[0]))  # where nothing was chosen: the first
-        return open_network(found[0][1])
-
-    def _read(self, name: str) -> pd.DataFrame:
-        path = self.out / name
-        if not path.is_file():
-            raise StudyError(
-                f"{self.out}: expected a finished comparison with {name}, got none; run fusionconv compare, or "
-                "fusionconv report"
-            )
-        return pd.read_csv(
-            path, dtype={"id": str, "subject": str, "control": str}, keep_default_na=False, na_values=[""]
-        )
 
 
 def do_named_run(out: str, arm: str, fold: str, number: int, progress: bool = False) -> dict[str, Any]:

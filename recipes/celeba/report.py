@@ -55,7 +55,7 @@ class Seeds:
 def report(words: list[str]) -> None:
     """Write the tables (Markdown, LaTeX, CSV) and figures."""
     from fusionconv.study.command_line import parse
-    from fusionconv.study.study import Comparison
+    from fusionconv.study.comparison import Comparison
 
     own = parse("report", words, OPTIONS, settings=False, program="python -m recipes.celeba").own
     if own["resamples"] < 100:

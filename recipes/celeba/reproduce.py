@@ -221,8 +221,8 @@ def work(
     failed: dict[Planned, str],
 ) -> None:  # fmt: skip
     """Do the runs that are not done, as long as the budget lasts, and write the engine's tables."""
+    from fusionconv.study.comparison import Comparison
     from fusionconv.study.launch import launch
-    from fusionconv.study.study import Comparison
 
     started, out = time.perf_counter(), Path(own["out"])
     begun = {mode: begin(mode, whole, said, own) for mode in MODES if any(run.mode == mode for run in runs)}
