@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     begun, records = time.perf_counter(), []
     found: dict[str, Any] = {"measure": options.measure, "device": device.type, "quick": options.quick}
     found["environment"], found["note"] = environment(device), options.note
-    found["command"] = "python -m benchmarks " + " ".join(sys.argv[1:] if argv is None else argv)
+    found["command"] = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)])
     for record in module.measure(device, options.quick, **budget):
         records.append(record)
         print(json.dumps(record), flush=True)

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "images"
 BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#8a8f98"
 
 
-def arms_figure(scores: pd.DataFrame, made: pd.DataFrame, title: str, unit: str) -> Figure:
+def arms_figure(scores: pd.DataFrame, made: pd.DataFrame, head: str, title: str, unit: str) -> Figure:
     """Arms from the smallest mean: a kernel for each sample in orange, other fusions in blue, the rest in grey."""
     made = made.sort_values("mean").reset_index(drop=True)
     means = scores.groupby("fold")[list(made["arm"])].mean()
@@ -39,7 +39,7 @@ def arms_figure(scores: pd.DataFrame, made: pd.DataFrame, title: str, unit: str)
         axes.plot(row["mean"], y, "o", color=color, ms=8)
         axes.annotate(f"{row['mean']:.1f}", (row["mean"], y), (0, 6), textcoords="offset points", ha="center",
                       fontsize=8, color=INK)  # fmt: skip
-    axes.set_yticks(range(len(made)), [name_of(str(arm)) for arm in made["arm"]])
+    axes.set_yticks(range(len(made)), [name_of(str(arm), head) for arm in made["arm"]])
     axes.set(xlabel=unit, xlim=(0, None), ylim=(-0.7, len(made) - 0.2))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     axes.grid(axis="x", color=FAINT, lw=0.8)
@@ -78,7 +78,7 @@ def decision_figure() -> Figure:
     arrow((54, 34.5), (24, 24), "no: it adds evidence")
     box(24, 19, "concat with a hidden layer\n(beside it: covariates alone, stacked)", BLUE, filled=True)
     arrow((54, 34.5), (70, 24), "yes, or you do not know")
-    box(70, 19, "add one layer of hybrid or FiLM", INK)
+    box(70, 19, "add one layer of hybrid", INK)
     arrow((70, 16), (44, 6.5), "new values at use,\nfew images")
     box(42, 3, "one layer: hybrid or lowrank,\nhead or first", ORANGE, filled=True)
     arrow((70, 16), (86, 6.5), "values as in training,\nmany images")
@@ -96,7 +96,7 @@ def main(words: list[str] | None = None) -> None:
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "fusionconv"}):
         drawn = {
             "head-circumference": arms_figure(
-                scores, table(scores, about),
+                scores, table(scores, about), about["settings"]["head"],
                 "Head circumference from ultrasound: what telling the network the pixel size is worth",
                 "mean absolute error in mm (999 images of 806 women)",
             ),

@@ -163,7 +163,7 @@ def table(scores: pd.DataFrame, about: dict[str, Any], resamples: int = 2000, re
     return made
 
 
-def markdown(made: pd.DataFrame, decimals: int = 1) -> str:
+def markdown(made: pd.DataFrame, head: str, decimals: int = 1) -> str:
     """The table as pages have it."""
     folds = "low" in made
     heads = ["arm", "mean [95 % interval]" if folds else "mean (lowest to highest seed)"]
@@ -177,7 +177,7 @@ def markdown(made: pd.DataFrame, decimals: int = 1) -> str:
     for row in made.to_dict("records"):
         low, high = (number(row[end]) for end in (("low", "high") if folds else ("least", "most")))
         spread = f"[{low}, {high}]" if folds else f"({low} to {high})"
-        cells = [name_of(str(row["arm"])), f"{number(row['mean'])} {spread}"]
+        cells = [name_of(str(row["arm"]), head), f"{number(row['mean'])} {spread}"]
         difference = f"{number(row['difference'], '+')} [{number(row['d_low'])}, {number(row['d_high'])}]"
         cells.append("" if pd.isna(row["difference"]) else difference)
         cells += ["" if pd.isna(row[p]) else f"{row[p]:.2g}" for p in ("p_subjects", "p_folds") if p in made]
@@ -202,7 +202,8 @@ def main(words: list[str] | None = None) -> None:
         print(keep(given.name, given.studies, given.score, given.exp, given.where))
     scores, about = read(given.name)
     made = table(scores, about, reference=given.reference)
-    print(markdown(made, given.decimals) if given.markdown else made.round(4).to_string(index=False))
+    shown = markdown(made, about["settings"]["head"], given.decimals)
+    print(shown if given.markdown else made.round(4).to_string(index=False))
 
 
 if __name__ == "__main__":

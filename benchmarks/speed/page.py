@@ -27,7 +27,8 @@ HEAD = """\
 
 Made by `python -m benchmarks page {files}`; do not edit. How things are measured is in
 [benchmarks/README.md](../benchmarks/README.md): all ways take turns in one process, a figure is the median over rounds
-of (its time / the plain layer's time in the same round). **1.00 is an ordinary convolution.** Bold: beyond the goal.
+of (its time / the plain layer's time in the same round). **1.00 is an ordinary convolution.** Bold: beyond
+a goal, or 1.3 times the fastest way.
 """
 
 BOUND = """\
@@ -77,7 +78,7 @@ def write_page(files: Sequence[Path], out: Path) -> Path:
         lines.append(
             "**No CUDA card was at hand: nothing on this page was measured on a GPU**, and what `auto` takes there "
             "goes by channels, from reading (`fusionconv/strategies/on_device.py`). `bash benchmarks/gpu.sh` measures "
-            "it all in nine minutes; `fusionconv.autotune` chooses by measuring.\n"
+            "all but the scaling in nine minutes; `fusionconv.autotune` chooses by measuring.\n"
         )
     for device in ("cuda", "cpu"):
         results = {measure: result for (d, measure), result in found.items() if d == device}

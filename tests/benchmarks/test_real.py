@@ -14,6 +14,7 @@ from scipy import ndimage, stats
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.real import blurred, crops, questions, scores
+from benchmarks.real.names import name_of
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import delong
 from fusionconv.study import Study
@@ -289,6 +290,21 @@ def test_a_pages_interval_comes_out_of_the_kept_scores(path):
         steps = [p * (len(found) - n) for n, p in enumerate(sorted(found.values()))]  # Holm, written out
         holm = dict(zip(sorted(found, key=found.__getitem__), np.minimum(1, np.maximum.accumulate(steps)), strict=True))
         assert table.loc[list(holm), "p_folds"].tolist() == pytest.approx(list(holm.values()), rel=1e-6)
+
+
+PAGES = {"hc18": "hc18", "hc18-log": "hc18", "hc18-large": "hc18", "blurred-seen": "known-blur", "polyu": "camera-noise",
+         "elpv": "solar-cells", "oasis1": "oasis1-study"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "page"), PAGES.items())
+def test_a_page_calls_its_arms_by_what_they_were(name, page):
+    """Concat is in front of a hidden layer only where the study's networks had one."""
+    kept, about = scores.read(name)
+    text = (REAL.parents[1] / "docs/results" / f"{page}.md").read_text()
+    for arm in kept.columns[3:]:
+        assert f"| {name_of(arm, about['settings']['head'])} | " in text
+    if about["settings"]["head"] == "linear":
+        assert "hidden layer |" not in text
 
 
 def test_the_page_on_forty_questions_comes_out_of_the_kept_counts():
