@@ -4,7 +4,7 @@
 
 ``log_circumference`` is the natural logarithm of the millimetres. ``split`` puts every woman with an image of pixels
 of 0.2 mm or more into the test part, and of the others a fifth into the validation part: what training sees has
-smaller pixels only.
+smaller pixels only. Printed as well: the errors that linear fits of perfect measurements would have (`floors`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-__all__ = ["more"]
+__all__ = ["floors", "more"]
 
 LARGE = 0.2
 
@@ -36,6 +36,23 @@ def more(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return table.assign(log_circumference=np.log(table["circumference_mm"]), split=part)
 
 
+def floors(table: pd.DataFrame) -> dict[str, float]:
+    """Mean absolute error in mm with a perfect measurement in pixels, of least squares on all rows.
+
+    >>> table = pd.DataFrame({"pixel_size_mm": [1.0, 2, 1, 2], "circumference_mm": [10.0, 20, 30, 60]})
+    >>> floors(table)["pixels times pixel size"]
+    0.0
+    """
+    mm, size = table["circumference_mm"].to_numpy(), table["pixel_size_mm"].to_numpy()
+    pixels = mm / size
+    known = {"nothing (the mean)": [], "pixels": [pixels], "pixel size": [size], "their sum": [pixels, size]}
+    found = {}
+    for name, columns in known.items():
+        X = np.stack([np.ones_like(mm), *columns], 1)
+        found[name] = float(np.abs(X @ np.linalg.lstsq(X, mm, rcond=None)[0] - mm).mean())
+    return found | {"pixels times pixel size": float(np.abs(pixels * size - mm).mean())}
+
+
 def main(words: list[str] | None = None) -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,6 +62,8 @@ def main(words: list[str] | None = None) -> None:
     table = more(pd.read_csv(given.table, dtype={"subject": str}))
     table.to_csv(given.out, index=False)
     print(table["split"].value_counts().to_string())
+    for known, error in floors(table).items():
+        print(f"{error:5.1f} mm from {known}")
 
 
 if __name__ == "__main__":
