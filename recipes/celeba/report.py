@@ -66,6 +66,7 @@ def report(words: list[str]) -> None:
         raise StudyError(
             f"{out}: expected runs of `reproduce`, got no finished one; run reproduce --root DIR --out {out}"
         )
+    engine = {mode: Comparison(out / mode).summarise() for mode in MODES if found[mode]}  # also of a grid that goes on
     to = Path(own["to"]) if own["to"] else out / "report"
     to.mkdir(parents=True, exist_ok=True)
     tests = {mode: compared(runs, own["resamples"]) for mode, runs in found.items()}
@@ -88,7 +89,7 @@ def report(words: list[str]) -> None:
     for name, figure in figures.items():
         if figure is not None:
             figure.savefig(to / f"{name}.png", dpi=150)
-    pages = [str(Comparison(out / mode).report()) for mode in MODES if found[mode]]
+    pages = [str(comparison.report()) for comparison in engine.values()]
     print(f"{sum(s.right.shape[1] for runs in found.values() for s in runs.values())} runs; wrote "
           + ", ".join([*pages, *(str(to / name) for name in sorted(p.name for p in to.iterdir()))]))  # fmt: skip
 

@@ -212,7 +212,10 @@ def test_a_failed_run_is_noted_and_the_others_go_on(grid, tmp_path, monkeypatch,
 
 def test_the_report_says_what_the_predictions_say(grid, capsys):
     out, _ = grid
+    for name in ("results", "subgroups", "predictions"):  # as of a `reproduce` that was killed before it wrote them
+        (out / "corrected" / f"{name}.csv").unlink()
     assert main(["report", str(out), "--resamples", "100"]) == 0
+    assert (out / "report/subgroups-corrected.md").is_file()
     made = {path.name for path in (out / "report").iterdir()}
     assert {"rows.md", "rows.tex", "controls.md", "logs.md", "accuracy.png", "curves.png", "kernels.png"} <= made
     table = pd.read_csv(out / "report/rows.csv").set_index("row")
