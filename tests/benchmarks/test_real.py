@@ -308,15 +308,16 @@ def test_a_page_calls_its_arms_by_what_they_were(name, page):
         assert "hidden layer |" not in text
 
 
-def test_the_page_on_forty_questions_comes_out_of_the_kept_counts():
-    folder = scores.FOLDER / "questions"
+@pytest.mark.parametrize(("folder", "width"), [("questions", 16), ("questions-long", 4)])
+def test_the_page_on_forty_questions_comes_out_of_the_kept_counts(folder, width):
+    folder = scores.FOLDER / folder
     table = questions.compared(folder, "hybrid, head").set_index(["width", "arm"])
     correct = pd.read_csv(folder / "correct.csv.gz")
     levels = pd.read_csv(folder / "levels.csv").set_index(["width", "arm"])
     for (width, arm), row in levels.iterrows():
         assert correct[f"{arm} {width}"].mean() / 40 == pytest.approx(row["accuracy"], abs=1e-4)
-    gap = (correct["concat MLP 16"] - correct["hybrid, head 16"]) / 40
-    row = table.loc[16, "concat MLP"]
+    gap = (correct[f"concat MLP {width}"] - correct[f"hybrid, head {width}"]) / 40
+    row = table.loc[width, "concat MLP"]
     assert row["minus"] == pytest.approx(100 * gap.mean(), abs=0.006)
     assert row[["low", "high"]].tolist() == pytest.approx(100 * resampled(gap, correct["person"]), abs=0.05)
 
