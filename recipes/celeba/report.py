@@ -84,6 +84,9 @@ def report(words: list[str]) -> None:
         if len(table):
             table.to_csv(to / f"{name}.csv", index=False)
             (to / f"{name}.md").write_text(markdown(table), encoding="utf-8")
+    for mode, runs in found.items():
+        if runs:
+            right_answers(runs).to_csv(to / f"right-{mode}.csv.gz", index=False)
     (to / "rows.tex").write_text(latex(tables["rows"]), encoding="utf-8")
     figures = {"accuracy": accuracy_figure(found), "curves": curves_figure(out, found), "kernels": kernels(out, found)}
     for name, figure in figures.items():
@@ -92,6 +95,13 @@ def report(words: list[str]) -> None:
     pages = [str(comparison.report()) for comparison in engine.values()]
     print(f"{sum(s.right.shape[1] for runs in found.values() for s in runs.values())} runs; wrote "
           + ", ".join([*pages, *(str(to / name) for name in sorted(p.name for p in to.iterdir()))]))  # fmt: skip
+
+
+def right_answers(runs: dict[str, Seeds]) -> pd.DataFrame:
+    """For each judged image a number for its person, and how many seeds of each row have it right: no name or label."""
+    people = next(iter(runs.values())).people
+    right = {name: seeds.right.sum(axis=1).astype(int).to_numpy() for name, seeds in runs.items()}
+    return pd.DataFrame({"person": pd.factorize(people)[0], **right})
 
 
 # ---- reading ----

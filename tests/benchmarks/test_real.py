@@ -330,3 +330,19 @@ def test_the_ceiling_is_of_one_width_and_other_widths_are_shown_without_it():
     assert table.loc[16, "minus"].isna().all()
     with pytest.raises(EvaluationError, match=r"reference: expected one of image, concat linear.*got 'seperate'"):
         questions.compared(folder, "seperate")
+
+
+def test_the_page_on_celeba_comes_out_of_the_kept_answers():
+    kept = pd.read_csv(scores.FOLDER / "celeba/right-corrected.csv.gz")
+    assert len(kept) == 980
+    assert kept["person"].nunique() == 544
+    text = (REAL.parents[1] / "docs/results/celeba.md").read_text()
+    plain = kept["plain-lr1e-5-b32"] / 3
+    assert f"| {100 * plain.mean():.2f} (71.53 to 74.59) |" in text
+    for row, said in (("trio-conv3", "+3.44 [1.68, 5.27]"), ("trio-last", "+1.63 [0.51, 2.85]")):
+        gap = kept[f"{row}-lr1e-5-b32"] / 3 - plain
+        assert f"| {said} |" in text
+        mean, ends = said.split(" ", 1)
+        assert 100 * gap.mean() == pytest.approx(float(mean), abs=0.006)
+        low, high = map(float, ends.strip("[]").split(","))
+        assert 100 * resampled(gap, kept["person"]) == pytest.approx([low, high], abs=0.25)

@@ -249,6 +249,12 @@ def test_the_report_says_what_the_predictions_say(grid, capsys):
     ]
     assert float(line["over images"].split()[0]) == pytest.approx(100 * np.mean(each), abs=0.006)
     assert line["seeds"] == 2
+    kept = pd.read_csv(out / "report/right-corrected.csv.gz")
+    people = pd.read_csv(out / "corrected/rows.csv", dtype=str).set_index("id")["subject"]
+    for row in ("plain-lr1e-5-b32", "trio-conv1-lr1e-5-b32"):
+        both = right["corrected", row, 0].astype(int) + right["corrected", row, 1]
+        assert kept[row].tolist() == both.tolist()
+        assert kept["person"].nunique() == people[both.index].nunique()
 
 
 def test_a_verdict_needs_both_tests():
