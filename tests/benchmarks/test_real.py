@@ -294,7 +294,7 @@ def test_a_pages_interval_comes_out_of_the_kept_scores(path):
 
 
 PAGES = {"hc18": "hc18", "hc18-log": "hc18", "hc18-large": "hc18", "blurred-seen": "known-blur", "polyu": "camera-noise",
-         "elpv": "solar-cells", "oasis1": "oasis1-study"}  # fmt: skip
+         "elpv": "solar-cells", "oasis1": "oasis1-study", "oasis1-age": "brain-age"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "page"), PAGES.items())
