@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from benchmarks.real.blurred import psnr
+
 __all__ = ["main"]
 
 SIDE = 64
@@ -32,16 +34,18 @@ def main(words: list[str] | None = None) -> None:
     (given.out / "images").mkdir(parents=True, exist_ok=True)
     rows, noise = [], dict[str, list[float]]()
     for pair in pd.read_csv(given.table).itertuples():
+        crops: dict[tuple[str, int], Image.Image] = {}
         for kind, written in (("real", "noisy"), ("mean", "clean")):
             image = Image.open(given.pairs / f"{pair.name}_{kind}.JPG").convert("RGB")
             for n, (y, x) in enumerate(PLACES):
-                image.crop((x, y, x + SIDE, y + SIDE)).save(given.out / "images" / f"{pair.name}_{n}_{written}.png")
+                crops[written, n] = image.crop((x, y, x + SIDE, y + SIDE))
+                crops[written, n].save(given.out / "images" / f"{pair.name}_{n}_{written}.png")
         for n in range(len(PLACES)):
             names = {kind: f"{pair.name}_{n}_{kind}.png" for kind in ("noisy", "clean")}
             told = {"scene": pair.scene, "camera": pair.camera, "log2_iso": float(np.log2(pair.iso))}
             rows.append({**names, **told})
-            two = (np.asarray(Image.open(given.out / "images" / name), float) / 255 for name in names.values())
-            noise.setdefault(pair.scene, []).append(-10 * np.log10(((next(two) - next(two)) ** 2).mean()))
+            noisy, clean = (np.asarray(crops[kind, n], float) / 255 for kind in names)
+            noise.setdefault(pair.scene, []).append(psnr(noisy, clean))
     pd.DataFrame(rows).to_csv(given.out / "table.csv", index=False)
     level = np.mean([np.mean(found) for found in noise.values()])
     print(f"{given.out}: {len(rows)} crops; PSNR of the noisy ones {level:.1f} dB (mean over scenes)")

@@ -252,10 +252,10 @@ def compared(folder: Path, reference: str, resamples: int = 2000) -> pd.DataFram
     right = correct.drop(columns="person") / levels["questions"][0]
     rows: list[dict[str, Any]] = []
     for width, part in levels[levels["width"] > 0].groupby("width", sort=False):
-        found = []
+        found, there = [], reference in set(part["arm"])  # separate is of one width
         for arm in part["arm"]:
             row = {"width": width, "arm": arm, "accuracy": 100 * right[f"{arm} {width}"].mean()}
-            if arm != reference and reference in set(part["arm"]):  # separate is of one width
+            if arm != reference and there:
                 two = (right[f"{name} {width}"].to_numpy() for name in (arm, reference))
                 d = paired_bootstrap_scores(*two, correct["person"].to_numpy(), n_resamples=resamples)
                 row |= {"minus": 100 * d.estimate, "low": 100 * d.low, "high": 100 * d.high, "p": d.p_value}
