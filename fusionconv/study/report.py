@@ -30,6 +30,7 @@ __all__ = ["told_apart", "write_report"]
 
 _PACKAGES = ("fusionconv", "torch", "torchvision", "lightning", "monai", "timm", "scikit-learn", "numpy", "pandas")
 #: items of CLAIM 2024 and TRIPOD+AI that a program cannot fill
+_ROUNDING = 1e-15  # what sums of scores that are zero come to
 _AUTHOR = (
     "Title and abstract that name the design and the kind of model",
     "Scientific and clinical background, intended use, and role of the model",
@@ -69,7 +70,8 @@ class _Page:
         self.html.append(f"<pre>{html.escape(text)}</pre>")
 
     def table(self, table: pd.DataFrame, caption: str) -> None:
-        shown = table.map(_shown)
+        zero = {c: 0.0 if c in ("p", "p_holm") else _ROUNDING for c in table}  # a p is never rounded away
+        shown = pd.DataFrame({c: [_shown(v, zero[c]) for v in table[c]] for c in table})
         lines = ["| " + " | ".join(map(str, shown.columns)) + " |", "|" + " --- |" * len(shown.columns)]
         lines += ["| " + " | ".join(v.replace("|", "\\|") for v in row) + " |" for row in shown.itertuples(index=False)]
         self.markdown.append(caption + "\n\n" + "\n".join(lines) + "\n")
@@ -377,11 +379,12 @@ def _share(chosen: pd.Series) -> str:
     return f"{int(chosen.sum())} ({chosen.mean():.0%})" if len(chosen) else "0"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, zero: float) -> str:
+    """A cell; a number smaller than ``zero`` is the rounding of a sum that is zero."""
     if value is None or value != value:
         return ""
     if isinstance(value, float):
-        if abs(value) < 1e-15:  # the rounding of a sum that is zero
+        if abs(value) < zero:
             return "0"
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
     return str(value)

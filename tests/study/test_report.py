@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fusionconv.study import Study
-from fusionconv.study.report import told_apart
+from fusionconv.study.report import _Page, told_apart
 
 FOLDS, SUBJECTS, NONE = "corrected t-test", "bootstrap by subject", math.nan
 
@@ -43,3 +43,10 @@ def test_a_study_of_one_fold_does_not_say_no(small, tmp_path):
     lines = (tmp_path / "out/report.md").read_text().splitlines()
     row = next(line for line in lines if line.startswith("| none |"))
     assert f"| one fold: by subject {'yes' if tests[SUBJECTS] < 0.05 else 'no'} |" in row
+
+
+def test_the_rounding_of_zero_is_zero_and_a_small_p_is_not(tmp_path):
+    page = _Page(tmp_path)
+    page.table(pd.DataFrame({"difference": [-3.7e-18, -3.7e-9], "p": [3.7e-18, 1.0], "n": [3, 4]}), "caption")
+    rows = page.markdown[-1].splitlines()[-2:]
+    assert rows == ["| 0 | 3.7e-18 | 3 |", "| -3.7e-09 | 1 | 4 |"]
