@@ -77,8 +77,8 @@ def write_page(files: Sequence[Path], out: Path) -> Path:
     if not any(device == "cuda" for device, _ in found):
         lines.append(
             "**No CUDA card was at hand: nothing on this page was measured on a GPU**, and what `auto` takes there "
-            "goes by channels, from reading (`fusionconv/strategies/on_device.py`). `bash benchmarks/gpu.sh` measures "
-            "all but the scaling in nine minutes; `fusionconv.autotune` chooses by measuring.\n"
+            "goes by channels, from reading (`fusionconv/strategies/on_device.py`). `bash benchmarks/gpu.sh` is made "
+            "to measure all but the scaling in nine minutes; `fusionconv.autotune` chooses by measuring.\n"
         )
     for device in ("cuda", "cpu"):
         results = {measure: result for (d, measure), result in found.items() if d == device}
