@@ -63,7 +63,8 @@ def check(line: str, folder: Path) -> str | None:
 
 def _study(command: str, words: list[str], folder: Path, **more: object) -> str | None:
     from fusionconv.errors import StudyError
-    from fusionconv.study.command_line import OWN, parse
+    from fusionconv.study.command_line import parse
+    from fusionconv.study.own_options import OWN
 
     if command in ("--help", "--version") or {"-h", "--help"} & set(words):
         return None

@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, words: list[str]) -> int:
-    from fusionconv.study.command_line import help_text, parse, trainer_help
+    from fusionconv.study.command_line import parse
+    from fusionconv.study.help import help_text, trainer_help
 
     if "--help" in words or "-h" in words:
         print(trainer_help() if "trainer" in words else help_text(command, COMMANDS[command]))

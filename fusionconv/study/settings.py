@@ -311,7 +311,7 @@ def make_settings(given: Mapping[str, Any], base: Settings | None = None) -> Set
                 )
             value = str(value)
         plain[name] = value
-    from fusionconv.study.command_line import check_types
+    from fusionconv.study.option_types import check_types
 
     return check_types({**(base.to_dict() if base else {}), **plain})
 

@@ -32,7 +32,7 @@ Brain MRI with covariates: diagnosis, brain age or time to dementia from a volum
 
 def options_of(command: str) -> dict[str, tuple[Any, str]]:
     """The options of a command beside a study's: name -> (default, help)."""
-    from fusionconv.study.command_line import OWN
+    from fusionconv.study.own_options import OWN
     from recipes.adni.table import OPTIONS
 
     out = {"out": OWN["compare"]["out"]}
@@ -91,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, words: list[str]) -> None:
-    from fusionconv.study.command_line import help_text, parse, trainer_help
+    from fusionconv.study.command_line import parse
+    from fusionconv.study.help import help_text, trainer_help
     from fusionconv.study.settings import require_writable
 
     own, program = options_of(command), "python -m recipes.adni"

@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found = importlib.import_module(f"recipes.celeba.{module}")
         if {"-h", "--help"} & set(words) and (options or command in ("explain", "robustness")):
-            from fusionconv.study.command_line import OWN, help_text, trainer_help
+            from fusionconv.study.help import help_text, trainer_help
+            from fusionconv.study.own_options import OWN
 
             own = getattr(found, options) if options else OWN[command]
             usage = f"usage: python -m recipes.celeba {command} [options]"

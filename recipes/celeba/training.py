@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import StudyError, TableError
-from fusionconv.study.command_line import OWN, parse
+from fusionconv.study.command_line import parse
+from fusionconv.study.own_options import OWN
 from fusionconv.study.settings import Settings, make_settings, require_writable
 from fusionconv.tabular import CELEBA_ATTRIBUTES
 from recipes.celeba.files import few, write_study_table

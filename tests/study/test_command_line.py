@@ -12,8 +12,11 @@ import pytest
 from fusionconv.errors import StudyError
 from fusionconv.study import settings as settings_module
 from fusionconv.study.command import main, what_to_install
-from fusionconv.study.command_line import OWN, check_types, help_text, parse
+from fusionconv.study.command_line import parse
 from fusionconv.study.folder import read_study
+from fusionconv.study.help import help_text
+from fusionconv.study.option_types import check_types
+from fusionconv.study.own_options import OWN
 from fusionconv.study.settings import Settings, differences, make_settings, require_writable
 
 DERMOSCOPY = """--table T.csv --images DIR --image-column image_id --suffix .jpg --subject lesion_id --target dx
