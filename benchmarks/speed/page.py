@@ -55,8 +55,7 @@ whatever the kernels. Of a whole training step that is little (ResNet-50's row i
 A layer that scales feature maps (`film`, `daft`) makes no kernels and has no such bound; what it cannot do instead
 is in [methods.md](methods.md) and [choosing.md](choosing.md).
 
-**Not there**: a kernel of our own for GPUs that forms kernel_i on the fly. Importing fusionconv takes 27 to 43 ms of
-processor time beyond torch's (six fresh processes, bytecode cached, the same CPU, busy with other work).
+**Not there**: a kernel of our own for GPUs that forms kernel_i on the fly.
 """
 
 

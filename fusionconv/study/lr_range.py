@@ -17,8 +17,9 @@ from fusionconv.errors import StudyError
 from fusionconv.study.checks import check_arms, check_options
 from fusionconv.study.module import StudyModule
 from fusionconv.study.networks import frozen_modules
+from fusionconv.study.plan import parse_arms
 from fusionconv.study.runs import make_network, run_seed
-from fusionconv.study.study import Study, parse_arms
+from fusionconv.study.study import Study
 from fusionconv.study.training import make_trainer, quiet
 
 __all__ = ["find_lr", "suggested"]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from fusionconv.errors import StudyError
@@ -24,8 +21,9 @@ from fusionconv.study.comparison import Comparison
 from fusionconv.study.files import read_json, write_json
 from fusionconv.study.folder import claim, logging_to, read_study, require_same_study, write_study
 from fusionconv.study.folds import FoldData, fold_data, make_folds
+from fusionconv.study.plan import parse_arms, plan_runs
 from fusionconv.study.rows import Rows, read_rows
-from fusionconv.study.runs import Run, do_run, run_folder, run_seed, run_settings
+from fusionconv.study.runs import Run, do_run
 from fusionconv.study.settings import Settings, make_settings
 
 if TYPE_CHECKING:
@@ -167,6 +165,7 @@ class Study:
         parsed = parse_arms(arms, self.settings)
         with logging_to(out / "log.txt"):
             from fusionconv.study.launch import launch, part_of
+            from fusionconv.study.stacking import stack_folds
 
             mine = part_of(plan, part)
             todo = [run for run in mine if not run.done]
@@ -187,7 +186,9 @@ class Study:
             if left:
                 log.info("%d runs of other parts are not done yet; the last part to end writes the tables", len(left))
                 return Comparison(out)
-            stack_all(self, parsed, out)
+            for arm in parsed:
+                if arm.kind == "stacked":  # a regression takes no time, and is made anew each time
+                    stack_folds(self, arm, out)
             comparison = Comparison(out)
             comparison.summarise()
             if report:
@@ -228,7 +229,7 @@ class Study:
             warned += check_images(self.rows, self.folds, store)
             warned += check_arms(arms, self.rows, self.folds, self.settings, store)
         if minutes is not None and store is not None:
-            self._fit_into(arms, minutes, out)
+            self.settings = replace(self.settings, epochs=self._epochs_within(minutes, arms, out))
         require_same_study(out, self.settings, arms)
         write_study(out, self.settings, arms)
         log.info("%s", "\n".join(self.describe()))
@@ -254,62 +255,19 @@ class Study:
 
     def plan(self, arms: Sequence[Arm], out: Path) -> list[Run]:
         """All runs, fold by fold, so that a study that is stopped has every arm of the folds that it finished."""
-        study = self.settings.covariates
-        data_facts = {arm.name: self._facts([*study, *self.of_arm(arm).covariates]) for arm in arms}
-        runs = []
-        for fold in self.folds.columns:
-            for arm in arms:
-                if arm.kind == "stacked":
-                    continue
-                for number in range(self.settings.seeds if arm.takes_image else 1):
-                    seed = run_seed(self.settings.seed, fold, number)
-                    facts = {
-                        "settings": run_settings(self.of_arm(arm), arm), **data_facts[arm.name], "fold": fold,
-                        "seed": seed,
-                        "arm": {k: v for k, v in asdict(arm).items() if k != "name"},
-                        "split": _hash(self.folds[fold].tolist()),
-                    }  # fmt: skip
-                    if not arm.takes_image:
-                        facts.pop("images", None)
-                    runs.append(Run(arm, fold, number, seed, run_folder(out, arm.name, fold, number), facts))
-        return runs
-
-    def _facts(self, covariates: Sequence[str]) -> dict[str, Any]:
-        """What every run depends on besides settings: the rows with their values and targets, the images' content."""
-        names = list(dict.fromkeys(["id", "subject", *covariates]))
-        rows = self.rows.frame[names].to_csv(index=False)
-        weights = self.settings.weights
-        return {
-            "rows": _hash([rows, np.asarray(self.rows.targets).tolist()]),
-            "task": self.rows.task.settings,
-            "images": self.store.key if "store" in self.__dict__ else None,
-            **({} if self.target_store is None else {"target images": self.target_store.key}),
-            "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights else None,
-        }
+        return plan_runs(self, arms, out)
 
     def do(self, run: Run, progress: bool = True) -> dict[str, Any]:
         """Do one run of the plan in this process, or what is left of it; returns its result."""
         return do_run(run, self.data(run.arm, run.fold), self.of_arm(run.arm), progress=progress)
 
-    def _fit_into(self, arms: Sequence[Arm], minutes: float, out: Path) -> None:
+    def _epochs_within(self, minutes: float, arms: Sequence[Arm], out: Path) -> int:
         """So many epochs as fit into the time, of at most those asked for; a plan that exists keeps its own."""
         if (out / "study.yaml").is_file():
-            self.settings = replace(self.settings, epochs=int(read_study(out)["settings"]["epochs"]))
-            return
-        from fusionconv.study.timing import seconds_of
+            return int(read_study(out)["settings"]["epochs"])
+        from fusionconv.study.timing import epochs_within
 
-        epoch, other = seconds_of(self, [arm for arm in arms if arm.has_network])
-        runs = len(self.folds.columns) * self.settings.seeds
-        epochs = int((60 * minutes / runs - other) / max(epoch, 1e-9))
-        if epochs < 1:
-            raise StudyError(
-                f"minutes: expected room for one epoch of every arm on {runs} folds, which takes about "
-                f"{runs * (epoch + other) / 60:.0f} minutes, got {minutes:g}; give fewer --folds, --arms or a smaller "
-                "--image-size or --limit"
-            )
-        epochs = min(epochs, self.settings.epochs)
-        log.info("%d epochs for each arm fit into %g minutes (%.1f s an epoch of all arms)", epochs, minutes, epoch)
-        self.settings = replace(self.settings, epochs=epochs)
+        return epochs_within(self, arms, minutes)
 
     # ---- looking ----
 
@@ -358,46 +316,3 @@ def do_named_run(out: str, arm: str, fold: str, number: int, progress: bool = Fa
             done = read_json(run.folder / "result.json") if run.done else None
             return done or study.do(run, progress)
     raise StudyError(f"{out}: expected a run of the study, got arm {arm!r}, fold {fold!r}, seed {number}")
-
-
-def stack_all(study: Study, arms: Sequence[Arm], out: Path) -> None:
-    """The arm `stacked`, from the image arm's finished runs; a regression takes no time, and is made anew each time."""
-    from fusionconv.study.stacking import stack_folds
-
-    for arm in arms:
-        if arm.kind == "stacked":
-            stack_folds(study, arm, out)
-
-
-def parse_arms(arms: Sequence[str | Mapping[str, Any]], settings: Settings) -> list[Arm]:
-    """The arms, each once; those that others need are there.
-
-    Raises:
-        StudyError: two arms of one name; an arm that takes covariates where there are none; no arms.
-    """
-    if isinstance(arms, (str, Mapping)):
-        arms = [arms]
-    parsed = [parse_arm(arm) for arm in arms]
-    if not parsed:
-        raise StudyError("arms: expected at least one, got none; such as image covariates concat hybrid@first")
-    names = [arm.name for arm in parsed]
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise StudyError(f"arms: expected different names, got {', '.join(twice)} twice; give one another name")
-    needy = [
-        arm.name
-        for arm in parsed
-        if arm.takes_covariates
-        and not settings.availability
-        and not arm.settings.get("covariates", settings.covariates)
-    ]
-    if needy:
-        raise StudyError(f"arms: expected covariates for {', '.join(needy)}, got none; give --covariates COLUMNS")
-    if any(arm.kind == "stacked" for arm in parsed) and "image" not in names:
-        raise StudyError("arms: expected the arm image beside stacked, which builds on its scores, got none; add image")
-    if settings.reference is not None and settings.reference not in names:
-        raise StudyError(f"reference: expected one of the arms {', '.join(names)}, got {settings.reference!r}")
-    return parsed
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()
