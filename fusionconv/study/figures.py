@@ -162,17 +162,22 @@ def _roc(each: dict[str, pd.DataFrame]) -> Any:
 
     figure = _figure(8, 3.8)
     left, right = figure.subplots(1, 2)
+    at = np.linspace(0, 1, 201)
     for arm, rows in each.items():
-        if rows["target"].nunique() < 2:
-            continue
-        wrong, found, _ = roc_curve(rows["target"], rows["probability"])
-        precision, recall, _ = precision_recall_curve(rows["target"], rows["probability"])
-        left.plot(wrong, found, color=arm_colour(arm), label=arm)
-        right.plot(recall, precision, color=arm_colour(arm))
+        curves = []
+        for _, own in rows.groupby("fold"):  # a curve ranks scores, which one network gave
+            if own["target"].nunique() == 2:
+                wrong, found, _ = roc_curve(own["target"], own["probability"])
+                precision, recall, _ = precision_recall_curve(own["target"], own["probability"])
+                curves.append((np.interp(at, wrong, found), np.interp(at, recall[::-1], precision[::-1])))
+        if curves:
+            sensitivity, precision = np.mean(curves, axis=0)
+            left.plot([0, *at], [0, *sensitivity], color=arm_colour(arm), label=arm)
+            right.plot(at, precision, color=arm_colour(arm))
     left.plot([0, 1], [0, 1], color="0.7", ls=":")
     share = next(iter(each.values()))["target"].mean()
     right.axhline(share, color="0.7", ls=":")
-    left.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC, all out-of-fold rows")
+    left.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC, mean over folds")
     right.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(0, 1.02))
     left.legend(fontsize=8)
     return figure
@@ -247,7 +252,8 @@ def _survival(each: dict[str, pd.DataFrame]) -> Any:
     figure = _figure(min(3.2 * len(each), 14), 3)
     panels = np.atleast_1d(figure.subplots(1, len(each), sharey=True))
     for axes, (arm, rows) in zip(panels, each.items(), strict=True):
-        third = pd.qcut(rows["log_hazard"].rank(method="first"), 3, labels=["low", "middle", "high"])
+        risk = rows.groupby("fold")["log_hazard"].rank(method="first", pct=True)  # among those of the same network
+        third = pd.cut(risk, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"])
         for name, alpha in (("low", 0.35), ("middle", 0.65), ("high", 1.0)):
             times, share = kaplan_meier(rows["time"][third == name].to_numpy(), rows["event"][third == name].to_numpy())
             axes.step(times, share, where="post", color=arm_colour(arm), alpha=alpha, label=f"{name} risk")

@@ -180,7 +180,8 @@ def told_apart(comparisons: pd.DataFrame, metric: str, folds: int) -> dict[str, 
         p = own.set_index("test")["p_holm"].astype(float)
         over_folds, by_subject = p.get(QUOTE[True], math.nan), p.get(QUOTE[False], math.nan)
         if not math.isnan(over_folds) and not math.isnan(by_subject):
-            said[str(arm)] = _yes(max(over_folds, by_subject))
+            one_way = own["difference"].astype(float).prod() > 0
+            said[str(arm)] = _yes(max(over_folds, by_subject)) if one_way else "no"
         elif not math.isnan(by_subject):
             said[str(arm)] = f"{'one fold' if folds == 1 else 'no test over folds'}: by subject {_yes(by_subject)}"
         elif not math.isnan(over_folds):
@@ -208,7 +209,11 @@ def _arms(page: _Page, tables: dict[str, pd.DataFrame], arms: list[str]) -> None
         .reindex(arms)
         .reset_index()
     )
-    page.table(pooled, "All out-of-fold rows together (mean over repeats): scores of different folds are mixed here.")
+    page.table(
+        pooled,
+        "All out-of-fold rows of a repeat (mean over repeats); a metric that compares rows with each other, such as "
+        "auc, within each fold, since each has a network of its own.",
+    )
     facts = runs.groupby("arm", sort=False).agg(
         runs=("fold", "size"), parameters=("parameters", "first"), for_covariates=("covariate_parameters", "first"),
         trials=("trials", "max"), seconds_a_run=("seconds", "median"), epochs=("epochs", "max"),
@@ -248,11 +253,11 @@ def _diagnostics(
 ) -> None:  # fmt: skip
     page.title("Answers in detail")
     captions = {
-        "roc": "ROC and precision-recall of all out-of-fold rows.", "calibration": "Calibration of all out-of-fold "
+        "roc": "ROC and precision-recall, the mean of the folds' curves.", "calibration": "Calibration of all out-of-fold "
                                                                                    "rows.",
         "confusion": "Confusion of all out-of-fold rows; colour: share of the true class.",
         "agreement": "Predicted against true, and Bland-Altman.", "survival": "Kaplan-Meier by thirds of the "
-                                                                              "predicted risk.",
+                                                                              "predicted risk within each fold.",
     }  # fmt: skip
     if task.IMAGE_OUT:
         for name, figure, caption in image_figures(out, tables["predictions"], task, metric, arms, dims):

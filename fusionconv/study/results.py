@@ -148,7 +148,10 @@ def per_arm(
     predictions: pd.DataFrame, folds: pd.DataFrame, task: Task, main: Metric, settings: Settings,
     sizes: tuple[float, float],
 ) -> pd.DataFrame:  # fmt: skip
-    """Each arm and metric: the mean over folds with its interval, and the figure of all out-of-fold rows together."""
+    """Each arm and metric: the mean over folds with its interval, and the figure of all out-of-fold rows.
+
+    ``pooled`` is computed from all rows at once where a metric allows it, see `Metric.out_of_fold`.
+    """
     rows = []
     true = folds[folds["control"] == "true"]
     for arm, own in true.groupby("arm", sort=False):
@@ -187,14 +190,15 @@ def _subjects(given: pd.DataFrame) -> pd.Series:
 
 
 def _pooled(given: pd.DataFrame, metric: Metric) -> Callable[[Any], float]:
-    """Row numbers (of ids in sorted order) -> the metric of these ids' rows, the mean over repeats."""
+    """Row numbers (of ids in sorted order) -> the metric of these ids' out-of-fold rows, the mean over repeats."""
     ids = _subjects(given).index
     repeats = [part.set_index("id").reindex(ids) for _, part in given.groupby("repeat")]
-    whole = [not bool(part["subject"].isna().any()) for part in repeats]
-    repeats = [part for part, is_whole in zip(repeats, whole, strict=True) if is_whole] or repeats[:1]
+    there = [part["subject"].notna().to_numpy() for part in repeats]  # hold-outs test other rows in each repeat
 
     def figure(rows: Any) -> float:
-        return float(np.mean([metric.compute(part.iloc[np.asarray(rows, dtype=int)]) for part in repeats]))
+        rows = np.asarray(rows, dtype=int)
+        chosen = [part.iloc[rows[has[rows]]] for part, has in zip(repeats, there, strict=True) if has[rows].any()]
+        return float(np.mean([metric.out_of_fold(part) for part in chosen]))
 
     return figure
 
@@ -322,7 +326,7 @@ def by_group(
         frame = given.merge(rows[["id", *names]].rename(columns=own), on="id")
         try:
             table = subgroup_table(
-                frame, list(own.values()), {metric.name: metric.compute},
+                frame, list(own.values()), {metric.name: metric.out_of_fold},
                 edges={own[n]: edges[n] for n in names if n in edges},
                 n_resamples=min(settings.resamples, 500), seed=settings.seed,
             )  # fmt: skip

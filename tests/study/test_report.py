@@ -28,9 +28,16 @@ FOLDS, SUBJECTS, NONE = "corrected t-test", "bootstrap by subject", math.nan
 def test_told_apart_says_which_test_could_not_be_made(over_folds, by_subject, folds, expected):
     table = pd.DataFrame({
         "arm": ["concat"] * 4, "metric": ["auc", "auc", "accuracy", "accuracy"], "test": [FOLDS, SUBJECTS] * 2,
-        "p_holm": [over_folds, by_subject, 0.9, 0.9],
+        "p_holm": [over_folds, by_subject, 0.9, 0.9], "difference": [0.1, 0.2, -0.1, 0.1],
     })  # fmt: skip
     assert told_apart(table, "auc", folds).get("concat") == expected
+
+
+def test_two_tests_that_point_different_ways_do_not_agree():
+    table = pd.DataFrame({
+        "arm": "concat", "metric": "rmse", "test": [FOLDS, SUBJECTS], "p_holm": [0.01, 0.01], "difference": [0.1, -0.1],
+    })  # fmt: skip
+    assert told_apart(table, "rmse", 5) == {"concat": "no"}
 
 
 def test_a_study_of_one_fold_does_not_say_no(small, tmp_path):

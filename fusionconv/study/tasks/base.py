@@ -24,14 +24,29 @@ Array = npt.NDArray[Any]
 class Metric:
     """One number of a table of predictions.
 
-    ``compute(rows)`` gives NaN where it is not defined; ``bounds`` are its least and largest value; ``on`` is
-    "score" where it needs probabilities only, "decision" where it depends on a threshold.
+    ``compute(rows)`` gives NaN where it is not defined; ``bounds`` are its least and largest value; ``compares`` says
+    that it sets the scores of rows beside each other (AUC), which is fair among scores of one network only.
     """
 
     name: str
     compute: Callable[[pd.DataFrame], float]
     greater_is_better: bool = True
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    compares: bool = False
+
+    def out_of_fold(self, rows: pd.DataFrame) -> float:
+        """The metric of rows of several folds (column ``fold``).
+
+        One that compares rows is taken within each fold, whose network gave the scores, and averaged by the folds'
+        rows; folds where it is not defined are left out. Ranks of one network's scores among another's say nothing.
+        """
+        if not self.compares:
+            return self.compute(rows)
+        parts = [part for _, part in rows.groupby("fold", sort=False)]
+        values = np.array([self.compute(part) for part in parts])
+        known = np.isfinite(values)
+        sizes = np.array([len(part) for part in parts])
+        return float(np.average(values[known], weights=sizes[known])) if known.any() else math.nan
 
 
 class Task(ABC):

@@ -42,7 +42,7 @@ class Multiclass(Task):
     def metrics(self) -> tuple[Metric, ...]:
         """Mean one-against-the-rest AUC, balanced accuracy, accuracy, macro F1."""
         return (
-            Metric("auc", self._auc, bounds=(0, 1)),
+            Metric("auc", self._auc, bounds=(0, 1), compares=True),
             Metric("balanced_accuracy", self._balanced_accuracy, bounds=(0, 1)),
             Metric("accuracy", lambda rows: float((rows["decision"] == rows["target"]).mean()), bounds=(0, 1)),
             Metric("f1_macro", self._f1, bounds=(0, 1)),

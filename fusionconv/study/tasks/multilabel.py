@@ -41,7 +41,7 @@ class Multilabel(Task):
     def metrics(self) -> tuple[Metric, ...]:
         """Means over the labels: AUC, accuracy, balanced accuracy, F1."""
         return (
-            Metric("auc", self._auc, bounds=(0, 1)),
+            Metric("auc", self._auc, bounds=(0, 1), compares=True),
             Metric("accuracy", lambda r: float(np.mean([(d == t).mean() for t, d, _ in self._each(r)])), bounds=(0, 1)),
             Metric("balanced_accuracy", lambda r: float(np.mean([_balanced(t, d) for t, d, _ in self._each(r)])),
                    bounds=(0, 1)),

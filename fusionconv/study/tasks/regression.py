@@ -33,7 +33,7 @@ class Regression(Task):
             Metric("mae", lambda r: float(_error(r).abs().mean()), False, (0, math.inf)),
             Metric("rmse", lambda r: float(math.sqrt((_error(r) ** 2).mean())), False, (0, math.inf)),
             Metric("r2", _r2, True, (-math.inf, 1)),
-            Metric("pearson", _pearson, True, (-1, 1)),
+            Metric("pearson", _pearson, True, (-1, 1), compares=True),
         )
 
     def targets(self, rows: pd.DataFrame) -> Array:

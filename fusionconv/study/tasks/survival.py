@@ -38,7 +38,7 @@ class Survival(Task):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Harrell's concordance."""
-        return (Metric("c_index", _c_index, True, (0, 1)),)
+        return (Metric("c_index", _c_index, True, (0, 1), compares=True),)
 
     def targets(self, rows: pd.DataFrame) -> Array:
         """(N, 2): time, event."""
