@@ -31,6 +31,7 @@ from fusionconv.errors import EvaluationError
 from fusionconv.evaluation import corrected_resampled_ttest, fold_interval, holm, paired_bootstrap_scores
 from fusionconv.evaluation.auc_difference import placements
 from fusionconv.study.environment import hardware, versions
+from fusionconv.study.written_tables import read_predictions, read_texts
 
 __all__ = ["keep", "markdown", "read", "table"]
 
@@ -49,10 +50,10 @@ def keep(
     """
     frames, controls = [], []
     for study in studies:
-        predictions: Any = pd.read_csv(study / "predictions.csv", dtype={"id": str, "subject": str, "control": str})
+        predictions: Any = read_predictions(study / "predictions.csv")
         if where:
             column, _, value = where.partition("=")
-            rows = pd.read_csv(study / "rows.csv", dtype=str)
+            rows = read_texts(study / "rows.csv")
             predictions = predictions[predictions["id"].isin(rows.loc[rows[column] == value, "id"])]
         if exp:
             predictions[["target", "prediction"]] = np.exp(predictions[["target", "prediction"]])

@@ -14,6 +14,7 @@ from fusionconv.study.files import read_json
 from fusionconv.study.folder import read_study
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import make_task
+from fusionconv.study.written_tables import read_table_of_study
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,6 +109,4 @@ class Comparison:
                 f"{self.out}: expected a finished comparison with {name}, got none; run fusionconv compare, or "
                 "fusionconv report"
             )
-        return pd.read_csv(
-            path, dtype={"id": str, "subject": str, "control": str}, keep_default_na=False, na_values=[""]
-        )
+        return read_table_of_study(path)

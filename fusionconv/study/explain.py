@@ -25,6 +25,7 @@ from fusionconv.study.difference_maps import (
 from fusionconv.study.feature_maps import feature_maps
 from fusionconv.study.folds import FoldData
 from fusionconv.study.own_space import write_map
+from fusionconv.study.plan import require_same_rows
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.study import Study
 
@@ -68,6 +69,7 @@ def explain_arm(
     model = Path(study) / "runs" / name / chosen / "model"
     if not model.is_dir():
         raise StudyError(f"{model}: expected a network, got none; run the comparison with --keep best")
+    require_same_rows(opened, [chosen_arm], Path(study))
     predictor = load_predictor(model)
     data = opened.data(chosen_arm, chosen, predictor.encoder)
     folder = Path(out) if out else Path(study) / "explain" / name

@@ -34,6 +34,7 @@ class ImageStore:
         sources: id -> its files, also for rows that failed.
         options: those of :func:`prepare`.
         notes: what is worth a look (``"flat"``, ``"colour"``, ...) -> ids.
+        remarks: the same as sentences, which `prepare` warns of.
         decoded: how many records were decoded by this call.
     """
 
@@ -45,6 +46,7 @@ class ImageStore:
     sources: dict[str, tuple[str, ...]]
     options: ImageOptions
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     decoded: int = 0
     rows: dict[str, int] = field(default_factory=dict, repr=False)
 

@@ -116,6 +116,10 @@ def prepare(
     for name in ids:
         for note in found[keys[name]].notes:
             noted.setdefault(note, []).append(name)
+    remarks = _remarks(noted, len(ids))
+    if dtype == "u2" and options.dims == 2 and isinstance(decoder, ImageDecoder):
+        eight = {key for key, kind in records.read() if kind == "u1"}
+        remarks += _of_depths([name for name in ids if keys[name] in eight], len(ids))
     everything = json.dumps([decoder.key(), dtype, sorted((name, keys[name]) for name in ids)])
     good = {name: row for name, row in zip(names, cells, strict=True) if name not in failed}
     store = ImageStore(
@@ -129,13 +133,12 @@ def prepare(
         sources=sources,
         options=options,
         notes={note: tuple(which) for note, which in sorted(noted.items())},
+        remarks=tuple(remarks),
         decoded=decoded,
         rows={name: found[keys[name]].row for name in ids},
     )
-    _warn(store)
-    if dtype == "u2" and options.dims == 2 and isinstance(decoder, ImageDecoder):
-        eight = {key for key, kind in records.read() if kind == "u1"}
-        _warn_of_depths([name for name in ids if keys[name] in eight], len(ids))
+    for remark in store.remarks:
+        warnings.warn(remark, ImageWarning, stacklevel=2)
     if not ids:
         lines = store.problems() or ["the table has no rows"]
         raise StudyError("expected at least one usable image, got none:\n  " + "\n  ".join(lines[:10]))
@@ -294,29 +297,29 @@ def _decode(parts: Sequence[_Part], decoder: Decoder) -> tuple[np.ndarray | str,
     return array, notes
 
 
-def _warn(store: ImageStore) -> None:
-    """One warning for each kind of note."""
-    for note, names in store.notes.items():
-        if note not in NOTES or (note == "grey" and len(names) == len(store.ids)):
+def _remarks(noted: Mapping[str, Sequence[str]], total: int) -> list[str]:
+    """A sentence for each kind of note."""
+    said = []
+    for note, names in sorted(noted.items()):
+        if note not in NOTES or (note == "grey" and len(names) == total):
             continue  # a fact rather than a remark; all files are grey: what was asked for
-        some = ", ".join(names[:3]) + (f" and {len(names) - 3:,d} more" if len(names) > 3 else "")
-        warnings.warn(
-            f"{len(names):,d} of {len(store.ids):,d} images {NOTES[note]} ({some})", ImageWarning, stacklevel=3
-        )
+        said.append(f"{len(names):,d} of {total:,d} images {NOTES[note]} ({_some(names)})")
+    return said
 
 
-def _warn_of_depths(eight: Sequence[str], total: int) -> None:
-    """A warning where some images have 8 bits and the others 16."""
+def _of_depths(eight: Sequence[str], total: int) -> list[str]:
+    """A sentence where some images have 8 bits and the others 16."""
     if not eight or len(eight) == total:
-        return
-    some = ", ".join(eight[:3]) + (f" and {len(eight) - 3:,d} more" if len(eight) > 3 else "")
-    warnings.warn(
-        f"{len(eight):,d} of {total:,d} images have 8 bits ({some}), the other {total - len(eight):,d} have 16; each "
-        "is divided by the largest number of its depth (255 or 65535), so that 12-bit data in 16 bits are 1/16 as "
-        "bright: convert all to one depth",
-        ImageWarning,
-        stacklevel=3,
-    )
+        return []
+    return [
+        f"{len(eight):,d} of {total:,d} images have 8 bits ({_some(eight)}), the other {total - len(eight):,d} have "
+        "16; each is divided by the largest number of its depth (255 or 65535), so that 12-bit data in 16 bits are "
+        "1/16 as bright: convert all to one depth"
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,d} more" if len(names) > 3 else "")
 
 
 def _ahead(work: Callable[[_In], _Out], jobs: Sequence[_In], threads: int) -> Iterator[_Out]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +14,17 @@ import numpy as np
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import Arm, parse_arm
+from fusionconv.study.files import read_json
+from fusionconv.study.folds import make_encoder
 from fusionconv.study.runs import Run, run_folder, run_seed, run_settings
 from fusionconv.study.settings import Settings
 
 if TYPE_CHECKING:
     from fusionconv.study.study import Study
 
-__all__ = ["parse_arms", "plan_runs"]
+__all__ = ["parse_arms", "plan_runs", "require_same_rows"]
+
+log = logging.getLogger("fusionconv.study")
 
 
 def parse_arms(arms: Sequence[str | Mapping[str, Any]], settings: Settings) -> list[Arm]:
@@ -54,8 +59,7 @@ def parse_arms(arms: Sequence[str | Mapping[str, Any]], settings: Settings) -> l
 
 def plan_runs(study: Study, arms: Sequence[Arm], out: Path) -> list[Run]:
     """All runs, fold by fold, so that a study that is stopped has every arm of the folds that it finished."""
-    own = study.settings.covariates
-    data_facts = {arm.name: _facts(study, [*own, *study.of_arm(arm).covariates]) for arm in arms}
+    data_facts = {arm.name: _facts(study, study.of_arm(arm)) for arm in arms}
     runs = []
     for fold in study.folds.columns:
         for arm in arms:
@@ -75,9 +79,41 @@ def plan_runs(study: Study, arms: Sequence[Arm], out: Path) -> list[Run]:
     return runs
 
 
-def _facts(study: Study, covariates: Sequence[str]) -> dict[str, Any]:
+def require_same_rows(study: Study, arms: Sequence[Arm], out: Path) -> None:
+    """The rows and their folds are those that the networks were trained on; else what is called unseen may not be.
+
+    Raises:
+        StudyError: they changed, or files of the study are not there.
+    """
+    try:
+        if any(arm.takes_image for arm in arms):
+            _ = study.store  # first: it may leave rows out
+        runs = plan_runs(study, arms, out)
+    except OSError as error:
+        raise StudyError(f"{out}: expected the files of the study, got none at {error.filename}") from error
+    changed = False
+    for run in runs:
+        result, now = read_json(run.folder / "result.json"), run.facts
+        if result is None:
+            continue
+        then = result["facts"]
+        if then["rows"] != now["rows"] or then["split"] != now["split"]:
+            raise StudyError(
+                f"{out}: expected the table as it was when {run.arm.name} was trained, got one with other rows, "
+                "covariates or targets; which rows a network has not seen is not known then: bring the table back, or "
+                "run the comparison again"
+            )
+        changed |= then["images"] != now["images"]
+    if changed:
+        log.warning("the images, or the libraries that read them, changed since the study was trained")
+
+
+def _facts(study: Study, settings: Settings) -> dict[str, Any]:
     """What every run depends on besides settings: the rows with their values and targets, the images' content."""
-    names = list(dict.fromkeys(["id", "subject", *covariates]))
+    encoder = make_encoder(settings)
+    beside = [] if encoder is None else [kind.beside for kind in encoder.kinds.values()]
+    read = [*study.settings.covariates, *settings.covariates, *beside, settings.pixel_size]
+    names = list(dict.fromkeys(["id", "subject", *(name for name in read if name is not None)]))
     rows = study.rows.frame[names].to_csv(index=False)
     weights = study.settings.weights
     return {

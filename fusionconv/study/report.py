@@ -25,6 +25,7 @@ from fusionconv.study.image_report import image_figures
 from fusionconv.study.results import MANY_FOLDS, QUOTE
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import Task, make_task
+from fusionconv.study.written_tables import read_rows_in_use, read_table_of_study
 
 __all__ = ["told_apart", "write_report"]
 
@@ -105,11 +106,8 @@ def write_report(out: str | Path) -> Path:
         raise StudyError(f"{out}: expected the tables of a comparison, got none; run fusionconv compare")
     saved, notes = read_study(out), read_json(out / "notes.json") or {}
     settings, task = make_settings(saved["settings"]), make_task(notes["task"])
-    text = {"id": str, "subject": str, "control": str}
-    tables = {
-        name: pd.read_csv(out / f"{name}.csv", dtype=text, keep_default_na=False, na_values=[""])
-        for name in ("results", "comparisons", "controls", "subgroups", "predictions", "runs", "rows", "folds")
-    }
+    names = ("results", "comparisons", "controls", "subgroups", "predictions", "runs", "folds")
+    tables = {name: read_table_of_study(out / f"{name}.csv") for name in names} | {"rows": read_rows_in_use(out)}
     metric = task.metric(settings.metric)
     arms = list(dict.fromkeys(tables["results"]["arm"]))
     reference = settings.reference or arms[0]
@@ -180,7 +178,7 @@ def told_apart(comparisons: pd.DataFrame, metric: str, folds: int) -> dict[str, 
         p = own.set_index("test")["p_holm"].astype(float)
         over_folds, by_subject = p.get(QUOTE[True], math.nan), p.get(QUOTE[False], math.nan)
         if not math.isnan(over_folds) and not math.isnan(by_subject):
-            one_way = own["difference"].astype(float).prod() > 0
+            one_way = (own["difference"].astype(float) > 0).nunique() == 1
             said[str(arm)] = _yes(max(over_folds, by_subject)) if one_way else "no"
         elif not math.isnan(by_subject):
             said[str(arm)] = f"{'one fold' if folds == 1 else 'no test over folds'}: by subject {_yes(by_subject)}"
@@ -253,8 +251,8 @@ def _diagnostics(
 ) -> None:  # fmt: skip
     page.title("Answers in detail")
     captions = {
-        "roc": "ROC and precision-recall, the mean of the folds' curves.", "calibration": "Calibration of all out-of-fold "
-                                                                                   "rows.",
+        "roc": "ROC and precision-recall, the mean of the folds' curves.",
+        "calibration": "Calibration of all out-of-fold rows.",
         "confusion": "Confusion of all out-of-fold rows; colour: share of the true class.",
         "agreement": "Predicted against true, and Bland-Altman.", "survival": "Kaplan-Meier by thirds of the "
                                                                               "predicted risk within each fold.",

@@ -25,10 +25,10 @@ from fusionconv.evaluation import (
 from fusionconv.study.arms import parse_arm
 from fusionconv.study.files import read_json, write_csv
 from fusionconv.study.folder import read_study
-from fusionconv.study.runs import read_predictions
 from fusionconv.study.sequences import SUBSET
 from fusionconv.study.settings import Settings, make_settings
 from fusionconv.study.tasks import Metric, Task
+from fusionconv.study.written_tables import read_predictions, read_rows_in_use, read_texts
 
 __all__ = ["MANY_FOLDS", "QUOTE", "Results", "read_runs", "summarise"]
 
@@ -70,7 +70,7 @@ def summarise(out: Path, task: Task, settings: Settings) -> Results:
     arms = per_arm(predictions, folds, task, metric, settings, sizes)
     comparisons = compared(predictions, folds, task, metric, settings, reference, sizes)
     controls = controlled(predictions, folds, task, metric, settings, sizes)
-    rows = pd.read_csv(out / "rows.csv", dtype={"id": str, "subject": str})
+    rows = read_rows_in_use(out)
     subgroups = by_group(predictions, rows, task, metric, settings)
     for name, table in {"results": arms, "comparisons": comparisons, "controls": controls, "subgroups": subgroups,
                         "predictions": predictions, "runs": runs, **by_subject(predictions, task)}.items():  # fmt: skip
@@ -80,8 +80,7 @@ def summarise(out: Path, task: Task, settings: Settings) -> Results:
 
 def read_runs(out: Path, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per finished run, and the test rows of all arms, those of several seeds averaged."""
-    subjects = pd.read_csv(out / "rows.csv", dtype={"id": str, "subject": str}, usecols=["id", "subject"])
-    subject = subjects.set_index("id")["subject"]
+    subject = read_texts(out / "rows.csv").set_index("id")["subject"]
     facts, frames = [], []
     saved = read_study(out)
     order = [parse_arm(arm).name for arm in saved["arms"]]  # the arms as they were asked for, one after another

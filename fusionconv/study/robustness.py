@@ -15,6 +15,7 @@ from fusionconv.errors import StudyError
 from fusionconv.study.arms import find_arm
 from fusionconv.study.files import write_csv
 from fusionconv.study.folds import FoldData
+from fusionconv.study.plan import require_same_rows
 from fusionconv.study.predict import Predictor, load_predictor
 from fusionconv.study.saved import finished_networks
 from fusionconv.study.study import Study
@@ -60,6 +61,7 @@ def check_robustness(
     models = finished_networks(Path(study), chosen.name)
     if not models:
         raise StudyError(f"{study}: expected networks of {chosen.name}, got none; run the comparison with --keep best")
+    require_same_rows(opened, [chosen], Path(study))
     angles = [step * i for i in range(math.floor(360 / step + 1e-9) + 1)]
     found: list[dict[str, Any]] = []
     for model in models:

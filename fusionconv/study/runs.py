@@ -25,11 +25,12 @@ from fusionconv.study.environment import hardware
 from fusionconv.study.files import read_json, write_csv, write_json
 from fusionconv.study.folds import FoldData
 from fusionconv.study.settings import AFTERWARDS, Settings, differences
+from fusionconv.study.written_tables import read_predictions
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Run", "control_rows_of", "do_run", "read_predictions", "run_folder", "run_seed", "run_settings"]
+__all__ = ["Run", "control_rows_of", "do_run", "run_folder", "run_seed", "run_settings"]
 
 log = logging.getLogger("fusionconv.study")
 
@@ -357,24 +358,6 @@ def _memory_errors(settings: Settings) -> Iterator[None]:
             f"{' x '.join(map(str, settings.size))}, got none left; give a smaller --batch-size or --image-size, or "
             "--trainer.precision bf16-mixed"
         ) from error
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """A run's predictions; every number as it was written (pandas' own parser may be off in the last bit)."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    texts = ["id", "control", "part", "subject"]
-    if "target" in frame and not {"probability", "prediction"} & set(frame.columns):
-        texts += ["target", "decision"]  # names of classes, also where they are numbers
-    for name in frame.columns.difference(texts):
-        try:
-            numbers = frame[name].replace("", "nan").to_numpy(dtype=np.float64)
-        except ValueError:  # names of classes
-            continue
-        whole = name.startswith(("decision", "event")) or (name.startswith("target") and bool((numbers % 1 == 0).all()))
-        frame[name] = numbers.astype(np.int64) if whole and not name.startswith("target") else numbers
-        if name.startswith("target_") or (name == "target" and "probability" in frame):
-            frame[name] = numbers.astype(np.int64)
-    return frame
 
 
 def _move(source: Path, target: Path) -> None:

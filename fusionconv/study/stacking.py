@@ -12,9 +12,10 @@ from fusionconv.study.arms import Arm, parse_arm
 from fusionconv.study.files import read_json, write_csv, write_json
 from fusionconv.study.folds import FoldData
 from fusionconv.study.plain_models import stack
-from fusionconv.study.runs import choose_threshold, control_rows_of, read_predictions, run_folder, run_seed
+from fusionconv.study.runs import choose_threshold, control_rows_of, run_folder, run_seed
 from fusionconv.study.settings import Settings
 from fusionconv.study.tasks.base import Array
+from fusionconv.study.written_tables import read_predictions
 
 if TYPE_CHECKING:
     from fusionconv.study.study import Study

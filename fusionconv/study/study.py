@@ -25,6 +25,7 @@ from fusionconv.study.plan import parse_arms, plan_runs
 from fusionconv.study.rows import Rows, read_rows
 from fusionconv.study.runs import Run, do_run
 from fusionconv.study.settings import Settings, make_settings
+from fusionconv.study.written_tables import column_types
 
 if TYPE_CHECKING:
     from fusionconv.study.images import ImageStore
@@ -231,18 +232,24 @@ class Study:
         if minutes is not None and store is not None:
             self.settings = replace(self.settings, epochs=self._epochs_within(minutes, arms, out))
         require_same_study(out, self.settings, arms)
+        plan = self.plan(arms, out)
+        for run in plan:
+            _ = run.done  # raises where a result is of other rows; before their tables are written over
         write_study(out, self.settings, arms)
         log.info("%s", "\n".join(self.describe()))
         for text in warned:
             log.warning("%s", text)
+        stores = (store, None if self.target_store is None else self.target_store.store)
+        remarks = [remark for one in stores if one is not None for remark in one.remarks]  # warned of by `prepare`
         write_json(out / "notes.json", {
-            "notes": list(self.rows.notes), "warnings": warned, "task": self.rows.task.settings,
+            "notes": list(self.rows.notes), "warnings": warned + remarks, "task": self.rows.task.settings,
             "flow": self.rows.flow.lines, "encoding": self.encoding,
+            "types": column_types(self.rows.frame),
         })  # fmt: skip
         self.rows.frame.to_csv(out / "rows.csv", index=False)
         self.rows.frame[["id", "subject"]].join(self.folds).to_csv(out / "folds.csv", index=False)
         self._draw_inputs(arms, out / "figures/inputs.png")
-        return self.plan(arms, out)
+        return plan
 
     def _draw_inputs(self, arms: Sequence[Arm], path: Path) -> None:
         """Some training images of the first fold, as the first arm with an image sees them."""

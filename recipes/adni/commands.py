@@ -17,6 +17,7 @@ from fusionconv.study.arms import find_arm, parse_arm
 from fusionconv.study.files import read_json, write_csv
 from fusionconv.study.folder import claim
 from fusionconv.study.folds import FoldData, fold_data
+from fusionconv.study.plan import require_same_rows
 from fusionconv.study.predict import Predictor, load_predictor, predict_table
 from fusionconv.tabular.images import NIFTI
 from recipes.adni.table import Source, as_list, make_table, require_same
@@ -89,8 +90,9 @@ def test(own: dict[str, Any], settings: dict[str, Any]) -> None:
     out = Path(own["out"])
     study, arms = Study.open(out)
     _ = study.store  # first: it may leave rows out
-    lines = []
-    for arm in arms if own["arm"] is None else [find_arm(own["arm"], arms)]:
+    lines, chosen = [], arms if own["arm"] is None else [find_arm(own["arm"], arms)]
+    require_same_rows(study, [arm for arm in chosen if arm.has_network], out)
+    for arm in chosen:
         for model in sorted((out / "runs" / arm.name).glob("*/model")) if arm.has_network else []:
             result, predictor = read_json(model.parent / "result.json"), load_predictor(model)
             if result is None:

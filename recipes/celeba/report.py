@@ -114,7 +114,7 @@ def read_mode(folder: Path) -> dict[str, Seeds]:
         StudyError: a run of other images than another.
     """
     from fusionconv.study.files import read_json
-    from fusionconv.study.runs import read_predictions
+    from fusionconv.study.written_tables import read_predictions
 
     if not (folder / "rows.csv").is_file():
         return {}

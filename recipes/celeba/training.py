@@ -149,9 +149,9 @@ def judge(words: list[str], command: str) -> None:
     """Print and write ``validate.csv`` or ``test.csv``: a row per network; several attributes: also a row for each."""
     from fusionconv.study.arms import find_arm
     from fusionconv.study.files import read_json
-    from fusionconv.study.runs import read_predictions
     from fusionconv.study.study import Study
     from fusionconv.study.tasks import make_task
+    from fusionconv.study.written_tables import read_predictions
 
     own = parse(command, words, JUDGE, settings=False, program=PROGRAM).own
     out = Path(own["study"])

@@ -82,7 +82,9 @@ def test_folds_that_lack_a_class_are_left_out_and_others_count_by_their_rows():
 
 def test_subgroups_rank_within_folds_too():
     predictions = shifted(3)
-    rows = predictions[predictions["arm"] == "image"][["id", "subject"]].assign(sex=lambda f: np.where(f.index % 2, "F", "M"))
+    rows = predictions[predictions["arm"] == "image"][["id", "subject"]].assign(
+        sex=lambda f: np.where(f.index % 2, "F", "M")
+    )
     task = make_task(BINARY)
     table = by_group(predictions, rows, task, task.metric(None), Settings(subgroups=["sex"], resamples=100))
     women = set(rows.loc[rows["sex"] == "F", "id"])

@@ -12,9 +12,10 @@ from fusionconv.study.plain_models import fit_estimator
 from fusionconv.study.predict import predict_table
 from fusionconv.study.results import by_group
 from fusionconv.study.rows import read_rows
-from fusionconv.study.runs import _move, read_predictions
+from fusionconv.study.runs import _move
 from fusionconv.study.settings import make_settings
 from fusionconv.study.tasks import make_task
+from fusionconv.study.written_tables import read_predictions
 from tests.study.conftest import NETWORK, write_pictures
 
 

@@ -15,7 +15,8 @@ from fusionconv.study import Study, load_predictor
 from fusionconv.study.command import main
 from fusionconv.study.folds import FoldData
 from fusionconv.study.predict import predict_table
-from fusionconv.study.runs import do_run, read_predictions
+from fusionconv.study.runs import do_run
+from fusionconv.study.written_tables import read_predictions
 from tests.study.conftest import write_pictures
 from tests.study.tiny import network as network_of_tests
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,19 +14,18 @@ from torch import Tensor
 
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import Arm, find_arm
-from fusionconv.study.files import read_json
+from fusionconv.study.plan import require_same_rows
 from fusionconv.study.predict import load_predictor
-from fusionconv.study.runs import read_predictions
 from fusionconv.study.saved import finished_networks
 from fusionconv.study.sequences import flag_columns
 from fusionconv.study.study import Study
 from fusionconv.study.tasks import ImageTask
 from fusionconv.study.what_if.answers import Answer, Effect, Network, Said
 from fusionconv.study.what_if.controls import Control, Seen, common, make_control
+from fusionconv.study.written_tables import read_predictions
 
 __all__ = ["WhatIf"]
 
-log = logging.getLogger("fusionconv.study")
 _MUCH = 2**21  # numbers of an image: beyond, an effect is drawn by one network only
 
 
@@ -46,11 +44,10 @@ class WhatIf:
 
     def __init__(self, study: Study, out: Path, arms: Sequence[Arm]) -> None:
         self.study, self.out, self.arms = study, out, {arm.name: arm for arm in arms}
-        self.store = study.store  # first: it may leave rows out
-        self.rows = study.rows
+        require_same_rows(study, arms, out)
+        self.store, self.rows = study.store, study.rows
         self.task = self.rows.task
         self.frame = self.rows.frame.set_index("id", drop=False)
-        self._require_same_rows()
 
     @classmethod
     def open(cls, out: str | Path) -> WhatIf:
@@ -73,32 +70,6 @@ class WhatIf:
                 f"{', '.join(arm.name for arm in arms)}; run the comparison to its end, with --keep best"
             )
         return cls(study, Path(out), able)
-
-    def _require_same_rows(self) -> None:
-        """The rows and their folds are those that the networks were trained on; else what is called unseen may not be.
-
-        Raises:
-            StudyError: they changed.
-        """
-        try:
-            runs = self.study.plan(list(self.arms.values()), self.out)
-        except OSError as error:
-            raise StudyError(f"{self.out}: expected the files of the study, got none at {error.filename}") from error
-        changed = False
-        for run in runs:
-            result, now = read_json(run.folder / "result.json"), run.facts
-            if result is None:
-                continue
-            then = result["facts"]
-            if then["rows"] != now["rows"] or then["split"] != now["split"]:
-                raise StudyError(
-                    f"{self.out}: expected the table as it was when {run.arm.name} was trained, got one with other "
-                    "rows, covariates or targets; which rows a network has not seen is not known then: bring the table "
-                    "back, or run the comparison again"
-                )
-            changed |= then["images"] != now["images"]
-        if changed:
-            log.warning("the images, or the libraries that read them, changed since the study was trained")
 
     # ---- networks ----
 
