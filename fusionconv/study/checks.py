@@ -23,7 +23,7 @@ from fusionconv.tabular.sides import left_right_columns, mirroring_note
 if TYPE_CHECKING:
     from fusionconv.study.images import ImageStore
 
-__all__ = ["check_arms", "check_images", "check_options", "check_rows"]
+__all__ = ["check_arms", "check_images", "check_options", "check_parts", "check_rows"]
 
 _TELLING = ("defining covariate", "telling covariate", "telling missingness")
 
@@ -50,6 +50,35 @@ def check_options(arms: Sequence[tuple[Arm, Settings]], rows: Rows) -> None:
             )
         if settings.trainer:
             _require_trainer_options(settings.trainer)
+
+
+def check_parts(arms: Sequence[tuple[Arm, Settings]], folds: pd.DataFrame, rows: Rows) -> None:
+    """Look whether every fold has the rows that something is chosen on, fitted to or exchanged with.
+
+    Raises:
+        StudyError: no validation part for a threshold, for --tune or for `stacked`; one subject in a test part, whose
+            covariates have nobody's to be exchanged with.
+    """
+    unvalidated = [str(fold) for fold in folds if not (folds[fold] == "val").any()]
+    people = {str(fold): rows.frame["subject"][folds[fold] == "test"].nunique() for fold in folds}
+    lonely = [fold for fold, count in people.items() if count < 2]
+    for arm, settings in arms:
+        what = ""
+        if unvalidated and settings.threshold == "validation" and rows.task.NAME == "binary":
+            what, other = "threshold: expected a validation part to choose it on", "--threshold 0.5"
+        elif unvalidated and len(arm.trials(settings.tune)) > 1:
+            what, other = "tune: expected a validation part to choose on", "no --tune"
+        elif unvalidated and arm.kind == "stacked" and len(folds.columns) == 1:
+            what = "arm stacked: expected a validation part or several folds, whose answers it is fitted to"
+            other = "no such arm"
+        if what:
+            raise StudyError(f"{what}, got none in {unvalidated[0]}; give --val-size 0.2, or {other}")
+        if lonely and settings.controls and arm.takes_covariates:
+            raise StudyError(
+                f"controls: expected at least two subjects in every test part, whose covariates are exchanged, got one "
+                f"in {len(lonely)} of {len(folds.columns)} folds, such as {lonely[0]}; give fewer --folds, or "
+                "--controls 0"
+            )
 
 
 def _require_trainer_options(given: Mapping[str, Any]) -> None:
@@ -95,7 +124,10 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
                 said[key] = said.get(key, 0) + count
         for part in ("val", "test"):
             if len(data.frames[part]) and (gone := rows.task.absent(data.targets[part])):
-                said[f"{fold}: no {' and no '.join(gone)} in {part}; some metrics are not defined there"] = 1
+                so = "some metrics are not defined there"
+                if part == "val" and settings.threshold == "validation" and rows.task.NAME == "binary":
+                    so += ", and its threshold stays 0.5"
+                said[f"{fold}: no {' and no '.join(gone)} in {part}; {so}"] = 1
         _refuse_leaks(rows, folds[fold], settings, [*settings.covariates, *of_arms])
     for name, where in flat.items():
         told = f"{', '.join(where[:3])}{f' and {len(where) - 3} more' if len(where) > 3 else ''}"
@@ -108,37 +140,44 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
 
 def _refuse_leaks(rows: Rows, split: pd.Series, settings: Settings, covariates: Sequence[str]) -> None:
     covariates = [*covariates, *(name for name in flag_columns(settings) if rows.frame[name].nunique() > 1)]
+    found: list[pd.DataFrame] = []
     target = "_target"
-    answers = rows.frame.assign(**({} if rows.task.IMAGE_OUT else {target: _answers(rows)}))
-    train, others = answers[split == "train"], answers[split.isin(PARTS[1:])]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
-        report = check_leakage(
-            train, others, covariates=list(dict.fromkeys(covariates)),
-            target=None if rows.task.IMAGE_OUT else target, allow=settings.allow_leaks,
-            image=None, raise_on="never",
-        )  # fmt: skip
-    found = report.findings
-    telling = found[found["kind"].isin(_TELLING) & ~found["name"].isin(settings.allow_leaks)]
+    for said, answer in _answers(rows).items():
+        answers = rows.frame if answer is None else rows.frame.assign(**{target: answer})
+        train, others = answers[split == "train"], answers[split.isin(PARTS[1:])]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
+            report = check_leakage(
+                train, others, covariates=list(dict.fromkeys(covariates)), target=None if answer is None else target,
+                allow=settings.allow_leaks, image=None, raise_on="never",
+            )  # fmt: skip
+        details = report.findings["detail"].str.replace(f"'{target}'", target).str.replace(target, said)
+        found.append(report.findings.assign(detail=details))
+    every = pd.concat(found)
+    telling = every[every["kind"].isin(_TELLING) & ~every["name"].isin(settings.allow_leaks)]
     if len(telling):
         names = list(dict.fromkeys(telling["name"]))
         what = "; ".join(dict.fromkeys(f"{r['name']}: {r['detail']}" for _, r in telling.iterrows()))
         raise TableError(
-            f"covariates: expected columns that do not give the target away, got {what.replace(target, 'the target')}; "
-            f"leave out {', '.join(names)}, or say that it is meant: --allow-leaks {' '.join(names)}"
+            f"covariates: expected columns that do not give the target away, got {what}; leave out {', '.join(names)}, "
+            f"or say that it is meant: --allow-leaks {' '.join(names)}"
         )
-    errors = found[found["severity"] == "error"]
+    errors = every[every["severity"] == "error"]
     if len(errors):
         raise TableError(f"fold {split.name}: {errors.iloc[0]['kind']}: {errors.iloc[0]['detail']}")
 
 
-def _answers(rows: Rows) -> pd.Series:
-    """The answer as `check_leakage` takes it: the class's name, the number, or whether the event was seen."""
-    if rows.task.NAME == "multilabel":
-        return pd.Series(rows.targets[:, 0], index=rows.frame.index)
-    values = rows.targets[:, 1] if rows.task.NAME == "survival" else rows.targets
-    names = getattr(rows.task, "names", None)
-    return pd.Series([names[int(v)] for v in values] if names else values, index=rows.frame.index)
+def _answers(rows: Rows) -> dict[str, pd.Series | None]:
+    """Every answer as `check_leakage` takes it, by what messages call it; None where the answers are images."""
+    task, index = rows.task, rows.frame.index
+    if task.IMAGE_OUT:
+        return {"the target": None}
+    if rows.targets.ndim == 2:  # labels, or time and event
+        of_columns = zip(task.columns, rows.targets.T, strict=True)
+        return {f"the target {name}": pd.Series(values, index=index).convert_dtypes() for name, values in of_columns}
+    names = getattr(task, "names", None)
+    values = [names[int(v)] for v in rows.targets] if names else rows.targets
+    return {"the target": pd.Series(values, index=index)}
 
 
 def check_images(rows: Rows, folds: pd.DataFrame, store: ImageStore) -> list[str]:

@@ -153,7 +153,8 @@ def predict_table(
         table: rows with the study's image column and covariates; a target is not needed.
         images: folder of the images.
         out: CSV file to write: id, the answers (means over the networks), of a task with classes ``decided`` (the
-            class's name), ``<answer> sd``, ``networks``, ``problem``.
+            class's name), ``<answer> sd``, ``networks``, ``note`` (covariates that are missing or a category that
+            training does not have: the answer does without them), ``problem``.
             Where the answers are images: ``file``, in a folder beside ``out`` and called as it is without its ending.
         batch_size: images at once.
         decimal: mark of the table's numbers, ``.`` or ``,``; default: the study's.
@@ -203,12 +204,12 @@ def predict_table(
             first_problem = next(iter(problems.values()), "the table is empty")
             raise StudyError(f"{table}: expected at least one row that can be predicted, got none: {first_problem}")
         lost |= {rows.places[i]: (i, reason) for i, reason in problems.items()}
-        places = [rows.places[i] for i in good]
+        places, gaps = [rows.places[i] for i in good], _gaps(predictors, frame.loc[good])
         if first.task.IMAGE_OUT:
             from fusionconv.study.predict_images import predict_images
 
             result = predict_images(predictors, store, frame.loc[good], Path(out).with_suffix(""))
-            return _written(result, places, lost, len(predictors), out)
+            return _written(result, places, lost, gaps, len(predictors), out)
         answers, there = [], store.there(good)
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):
             covariates = predictor.encode(frame.loc[good])
@@ -220,25 +221,39 @@ def predict_table(
             answers.append(pd.concat(parts, ignore_index=True))
     result = _averaged(first, answers, [p.about["threshold"] for p in predictors])
     result.insert(0, "id", good)
-    return _written(result, places, lost, len(predictors), out)
+    return _written(result, places, lost, gaps, len(predictors), out)
+
+
+def _gaps(predictors: Sequence[Predictor], frame: pd.DataFrame) -> pd.DataFrame:
+    """What the networks are not told of rows that they answer: id, column, reason; of several networks the first's."""
+    found = [gap for p in predictors if p.encoder is not None for gap in p.encoder.gaps(frame)]
+    return pd.DataFrame(found, columns=["id", "column", "reason"]).drop_duplicates(["id", "column"])
 
 
 def _written(
-    result: pd.DataFrame, places: Sequence[int], lost: Mapping[int, tuple[str, str]], networks: int, out: str
-) -> pd.DataFrame:
+    result: pd.DataFrame, places: Sequence[int], lost: Mapping[int, tuple[str, str]], gaps: pd.DataFrame,
+    networks: int, out: str,
+) -> pd.DataFrame:  # fmt: skip
     """The answers and the rows that could not be predicted, in the table's order; in the file too."""
-    result = result.assign(networks=networks, problem="").set_axis(list(places))
+    notes = (gaps["column"] + ": " + gaps["reason"]).groupby(gaps["id"]).agg("; ".join)
+    note = [str(notes.get(name, "")) for name in result["id"]]
+    result = result.assign(networks=networks, note=note, problem="").set_axis(list(places))
     whole = {name: "Int64" for name, kind in result.dtypes.items() if pd.api.types.is_integer_dtype(kind)}
     order = sorted([*places, *lost])
     result = result.astype(whole).reindex(order)
     if lost:
         result.loc[list(lost), ["id", "problem"]] = list(lost.values())
+        result["note"] = result["note"].fillna("")
     result = result.reset_index(drop=True)
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_csv(target, result)
     print(f"wrote {len(result)} rows to {out}, means of {networks} networks" +
           (f"; {len(lost)} of them could not be predicted (column problem)" if lost else ""))  # fmt: skip
+    for (column, missing), rows in gaps.groupby(["column", gaps["reason"] == "missing"], sort=False):
+        what = "missing" if missing else f"no category of training ({rows['reason'].iloc[0].partition(' is no ')[0]})"
+        ask = "; is it coded as in the study's table?" if len(rows) > len(places) / 2 else ""
+        print(f"look at {column}: {what} in {len(rows)} of {len(places)} rows (column note){ask}")
     return result
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import StudyError, TableError
+from fusionconv.evaluation.missing import NO_TEXT
 from fusionconv.study.flow import Flow
 from fusionconv.study.row_images import with_images, with_target_files
 from fusionconv.study.row_targets import with_targets
@@ -96,9 +97,10 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     text = [*settings.image_column, *([settings.subject] if settings.subject else [])]
     where = str(settings.table)
     stay = settings.text
-    if stay and not with_target:  # rows to predict need not have the columns that nothing asks for
-        columns = set(read_table(where, numbers=False, sheet=settings.sheet))
-        stay = [name for name in stay if name in columns]
+    if not with_target:  # rows to predict need not have the columns that nothing asks for, nor numbers in them
+        asked = {*settings.covariates, *_read_beside(settings)}
+        columns = [str(name) for name in read_table(where, numbers=False, sheet=settings.sheet)]
+        stay = [name for name in columns if name not in asked or name in settings.text]
     try:
         frame = read_table(
             where, text=list(dict.fromkeys([*text, *stay])), sheet=settings.sheet, decimal=settings.decimal
@@ -113,6 +115,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     pixels = [settings.pixel_size] if settings.pixel_size else []
     needed = [*text, *targets, *settings.covariates, *pixels, *split, *settings.subgroups, *settings.stratify]
     require_columns(frame, list(dict.fromkeys(needed)), where)
+    _refuse_own_names(settings, targets, pixels, split)
     answers = [name for name in settings.covariates if name in settings.target]
     if answers:
         raise StudyError(f"covariates: expected columns beside the target, got {answers}, the answer; leave it out")
@@ -173,6 +176,29 @@ def _require_columns(where: str, settings: Settings, names: Sequence[str]) -> No
             )
 
 
+def _read_beside(settings: Settings) -> list[str]:
+    """The columns that kinds read beside their own, such as the date of the exam for an age."""
+    return [str(kind["at"]) for kind in settings.kinds.values() if isinstance(kind, dict) and "at" in kind]
+
+
+def _refuse_own_names(settings: Settings, *others: Sequence[str]) -> None:
+    """Raise where an option names a column ``id`` or ``subject`` of the table, which the rows have of their own.
+
+    ``--subject`` and ``--image-column`` may: they are what these are made from.
+    """
+    options = {
+        "target": others[0], "covariates": settings.covariates, "pixel-size": others[1], "split-column": others[2],
+        "stratify": settings.stratify, "subgroups": settings.subgroups, "kinds": _read_beside(settings),
+    }  # fmt: skip
+    for option, names in options.items():
+        for name in names:
+            if name in ("id", "subject"):
+                raise StudyError(
+                    f"--{option}: expected a column with a name of its own, got {name!r}, which in a study is the "
+                    f"{'image' if name == 'id' else 'person'} of a row; rename the column in the table"
+                )
+
+
 def _query(frame: pd.DataFrame, query: str | None, flow: Flow) -> pd.DataFrame:
     if query is None:
         return frame
@@ -192,15 +218,22 @@ def _query(frame: pd.DataFrame, query: str | None, flow: Flow) -> pd.DataFrame:
 def _with_subjects(frame: pd.DataFrame, settings: Settings, notes: list[str]) -> pd.DataFrame:
     if settings.subject is None:
         notes.append("no --subject was given: every row counts as a subject of its own")
+        if "subject" in frame:
+            frame = frame.rename(columns={"subject": "subject (table)"})
         return frame.assign(subject=frame["id"])
     column = settings.subject
+    if column != "subject" and "subject" in frame:
+        frame = frame.rename(columns={"subject": "subject (table)"})
     if column == "id" and "id (table)" in frame:  # `with_images` made room for its own
         column = "id (table)"
-    lost = frame[column].isna()
+    texts = frame[column].map(lambda value: value.strip() if isinstance(value, str) else "-")
+    lost = frame[column].isna() | texts.isin(NO_TEXT)
     if lost.any():
+        said = frame.loc[lost, column].iloc[0]
         raise TableError(
             f"subject: expected a value of {settings.subject!r} in every row, got {int(lost.sum())} without, such as "
-            f"{frame.loc[lost, 'id'].iloc[0]}; fill them in, or leave these rows out with --rows"
+            f"{frame.loc[lost, 'id'].iloc[0]}{f' ({said!r})' if isinstance(said, str) else ''}; fill them in, or leave "
+            "these rows out with --rows"
         )
     return frame.assign(subject=frame[column].map(str))
 

@@ -160,8 +160,6 @@ def do_run(run: Run, data: FoldData, settings: Settings, *, progress: bool = Tru
 def _train(run: Run, data: FoldData, settings: Settings, progress: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Train the trials (one without --tune), keep the best on validation, judge it on the test part."""
     trials = run.arm.trials(settings.tune)
-    if len(trials) > 1 and not len(data.frames["val"]):
-        raise StudyError("tune: expected a validation part to choose on, got val_size 0; give --val-size 0.2")
     tried: list[dict[str, Any]] = []
     best: tuple[float, dict[str, Any]] | None = None
     chooser, greater = data.task.chooses(settings.select)

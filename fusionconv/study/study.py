@@ -16,7 +16,7 @@ import pandas as pd
 from fusionconv.errors import StudyError
 from fusionconv.study.arms import Arm, head_of_all, parse_arm
 from fusionconv.study.board import require_tensorboard
-from fusionconv.study.checks import check_arms, check_images, check_options, check_rows
+from fusionconv.study.checks import check_arms, check_images, check_options, check_parts, check_rows
 from fusionconv.study.comparison import Comparison
 from fusionconv.study.files import read_json, write_json
 from fusionconv.study.folder import claim, logging_to, read_study, require_same_study, write_study
@@ -223,7 +223,9 @@ class Study:
         """Check everything, write study.yaml, rows.csv and folds.csv, and list the runs, fold by fold."""
         if self.settings.tensorboard:
             require_tensorboard()
-        check_options([(arm, self.of_arm(arm)) for arm in arms], self.rows)
+        with_settings = [(arm, self.of_arm(arm)) for arm in arms]
+        check_options(with_settings, self.rows)
+        check_parts(with_settings, self.folds, self.rows)
         warned = self.check(arms)
         store = self.store if any(arm.takes_image for arm in arms) else None
         if store is not None:

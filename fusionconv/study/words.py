@@ -52,10 +52,11 @@ def with_underscores(words: Sequence[str], lists: Iterable[str], pairs: Iterable
 
 
 def _several(text: str) -> Any:
-    """``a,b`` is a list, ``{...}`` YAML, everything else one word."""
+    """``a,b`` is a list, ``{...}`` YAML, everything else one word, a lone comma too."""
     if text[:1] in "{[":
         return read_yaml(text)
-    return [value_of(v) for v in text.split(",")] if "," in text else value_of(text)
+    parts = text.split(",")
+    return [value_of(v) for v in parts] if len(parts) > 1 and all(parts) else value_of(text)
 
 
 def value_of(text: str) -> Any:

@@ -127,6 +127,32 @@ class EncoderFacts(ABC):
         found = sorted((at, place, name, why) for place, c in enumerate(fitted) for at, name, why in c.bad_rows(frame))
         return [(frame.index[at], name, why) for at, _, name, why in found]
 
+    def gaps(self, frame: pd.DataFrame) -> list[tuple[Any, str, str]]:
+        """The values that say nothing to :meth:`transform`, which takes them: ``(row, column, reason)`` for each.
+
+        They are missing (the fill and its flag stand in), or categories that no training row had (zeros). ``row`` is
+        the row's label in the index; the order is that of the columns, then of the rows.
+
+        Raises:
+            TableError: not fitted, an absent or doubled column, or a value that is neither text nor a number.
+
+        >>> from fusionconv.tabular import CovariateEncoder
+        >>> train = pd.DataFrame({"age": [60, 70, 80], "site": ["A", "B", "C"]})
+        >>> encoder = CovariateEncoder(["age", "site"], missing="mean", unknown="ignore").fit(train)
+        >>> encoder.gaps(pd.DataFrame({"age": [61, None, 75], "site": ["A", "B", "D"]}))
+        [(1, 'age', 'missing'), (2, 'site', "'D' is no category of the training rows")]
+        """
+        fitted = self._require_fitted()
+        self._require_rows(frame)
+        found: list[tuple[Any, str, str]] = []
+        for column in fitted:
+            missing, unknown = column.missing(frame), column.unknown(frame)
+            found += [(row, column.name, "missing") for row in frame.index[missing]]
+            if unknown is not None:
+                values = zip(frame.index[unknown], frame[column.name][unknown], strict=True)
+                found += [(row, column.name, f"{v!r} is no category of the training rows") for row, v in values]
+        return found
+
     def unknown_counts(self, frame: pd.DataFrame) -> dict[str, int]:
         """For each column of categories, how many rows of ``frame`` have a value that no training row had.
 

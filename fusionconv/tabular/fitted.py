@@ -158,6 +158,11 @@ class FittedColumn:
                 break
         return found
 
+    def missing(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Which rows have no value."""
+        column = _column(frame, self.name, self.kind.missing_codes or (), self.kind.beside)
+        return np.asarray(~column.present)
+
     def unknown(self, frame: pd.DataFrame) -> npt.NDArray[np.bool_] | None:
         """Which rows have a value that is none of the categories; None for a column without categories."""
         labels = self.learnt.labels
