@@ -12,7 +12,7 @@ from fusionconv.errors import CovariateError, CovariateTypeError, FusionError
 from fusionconv.strategies.rows import tie_rows
 from fusionconv.strategies.running import can_read, carries_more, is_recorded
 
-__all__ = ["check_covariates", "is_finite", "largest_magnitude", "ready_covariates", "refuse_fx"]
+__all__ = ["check_covariates", "check_range", "is_finite", "largest_magnitude", "ready_covariates", "refuse_fx"]
 
 
 def ready_covariates(
@@ -23,11 +23,12 @@ def ready_covariates(
     Raises:
         CovariateError, CovariateTypeError, FusionError: as `check_covariates`; a value beyond ``dtype``.
     """
-    s = check_covariates(covariates, num_covariates, x, check_finite)
+    s = check_covariates(covariates, num_covariates, x, check_finite=False)
+    if check_finite:
+        check_range(s, largest_magnitude(s), dtype)
     if carries_more(s):  # its metadata are not the image's
         s = s.as_subclass(Tensor)
-    if s.dtype != dtype:
-        s = check_covariates(s.to(dtype), num_covariates, None, check_finite)  # float16 ends at 65504
+    s = s.to(dtype)
     return tie_rows(s, x) if is_recorded() else s
 
 
@@ -49,6 +50,12 @@ def check_covariates(
         raise CovariateTypeError(
             f"covariates must be a floating-point torch.Tensor of shape (N, {num_covariates}), got "
             f"{type(covariates).__name__}; use torch.as_tensor(covariates, dtype=torch.float32)"
+        )
+    if covariates.is_nested or covariates.layout is not torch.strided:
+        got = "a nested one" if covariates.is_nested else f"one of layout {covariates.layout}"
+        do = "torch.stack(list(covariates))" if covariates.is_nested else "covariates.to_dense()"
+        raise CovariateTypeError(
+            f"covariates must be a dense tensor of shape (N, {num_covariates}), got {got}; use {do}"
         )
     if not covariates.is_floating_point():
         raise CovariateTypeError(
@@ -94,6 +101,20 @@ def largest_magnitude(covariates: Tensor) -> float | None:
             "missing values must be imputed before they reach the network"
         )
     return largest
+
+
+def check_range(covariates: Tensor, largest: float | None, dtype: torch.dtype) -> None:
+    """Raise a CovariateError where ``dtype`` would make infinity of a number; ``largest`` as of `largest_magnitude`."""
+    end = torch.finfo(dtype).max
+    if largest is None or largest <= end:
+        return
+    rows = covariates.detach().to(dtype).isinf().any(1).nonzero()[:, 0]
+    if len(rows):  # a little above the end is rounded to it
+        first = ", ".join(str(int(r)) for r in rows[:5])
+        raise CovariateError(
+            f"covariates must be within {dtype}, got up to {largest:g} in row(s) {first}, where it ends at {end:g}; "
+            "standardise them (fusionconv.tabular.CovariateEncoder does)"
+        )
 
 
 def refuse_fx(*values: object) -> None:

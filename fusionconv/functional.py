@@ -13,7 +13,7 @@ from torch.overrides import handle_torch_function
 from fusionconv.covariate_checks import ready_covariates, refuse_fx
 from fusionconv.strategies import STRATEGIES, Geometry, choose
 from fusionconv.strategies.geometry import IntOrInts
-from fusionconv.strategies.layout import keep_layout
+from fusionconv.strategies.layout import keep_layout, own
 from fusionconv.strategies.running import carries_more
 
 __all__ = ["hybrid_conv", "hybrid_conv_transpose", "hybrid_linear"]
@@ -169,7 +169,7 @@ def hybrid_linear(
         positions.transpose(1, 2), covariates, weight[..., None], covariate_weight[..., None], bias, covariate_bias,
         strategy=strategy, check_finite=check_finite,
     )  # fmt: skip
-    return y.transpose(1, 2).reshape(*x.shape[:-1], weight.shape[0])
+    return own(y.transpose(1, 2).reshape(*x.shape[:-1], weight.shape[0]))
 
 
 def _run(

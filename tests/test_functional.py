@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from fusionconv.errors import CovariateError, CovariateTypeError
-from fusionconv.functional import hybrid_conv, hybrid_conv_transpose
+from fusionconv.functional import hybrid_conv, hybrid_conv_transpose, hybrid_linear
 from fusionconv.strategies import STRATEGIES
 from tests.helpers.hybrid_cases import CASES, Case, reference
 
@@ -159,6 +159,69 @@ def test_images_of_another_precision_than_the_weights_are_refused_as_by_torch(st
             run(Case("dtype", 2, n=3, k=2), strategy, tensors)
 
 
+@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_changed_in_place_behind_the_layer(case: Case, strategy: str) -> None:
+    """nn.ReLU(inplace=True), or y += 1: as with a plain convolution, where the output is no view of anything."""
+    tensors = case.tensors()
+    if case.dims == 2:
+        tensors["x"] = tensors["x"].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = run(case, strategy, tensors).mul_(3).relu_()
+    expected = (3 * reference(**tensors, transposed=case.transposed, **case.options)).relu()
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
+    wanted = gradients(expected, tensors)
+    for name, gradient in gradients(y, tensors).items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-10, atol=1e-10)
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():  # a frozen network, and a parameter behind it
+        y = run(case, strategy, tensors)
+        plain = y.clone()
+    y.mul_(factor).sum().backward()
+    torch.testing.assert_close(factor.grad, plain.sum())
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_linear_changed_in_place(strategy: str) -> None:
+    x, s, w = (torch.randn(*shape, dtype=torch.float64) for shape in ((3, 5, 4), (3, 2), (6, 4)))
+    v = torch.randn(2, 6, 4, dtype=torch.float64, requires_grad=True)
+    expected = torch.stack([F.linear(x[i], w + s[i, 0] * v[0] + s[i, 1] * v[1]) for i in range(3)]).relu()
+    y = hybrid_linear(x, s, w, v, strategy=strategy).relu_()
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
+    for got, wanted in zip(torch.autograd.grad(y.sum(), v), torch.autograd.grad(expected.sum(), v), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        y = hybrid_linear(x, s, w, v, strategy=strategy)
+    y.mul_(factor).relu().sum().backward()
+    torch.testing.assert_close(factor.grad, expected.sum().detach())
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_many_gradients_at_once(strategy: str, autocast: bool) -> None:
+    """jacobian(vectorize=True) (is_grads_batched=True), and vmap, give what one gradient after the other gives."""
+    case = Case("jacobian", 2, n=3, k=2, c_in=2, c_out=2, size=4)
+    tensors = case.tensors(torch.float32)
+
+    def f(*leaves: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            return run(case, strategy, dict(zip(tensors, leaves, strict=True))).float().sum(3)
+
+    leaves = tuple(tensors.values())
+    at_once = torch.autograd.functional.jacobian(f, leaves, vectorize=True)
+    one_by_one = torch.autograd.functional.jacobian(f, leaves)
+    for got, wanted in zip(at_once, one_by_one, strict=True):
+        assert got.shape == wanted.shape
+        assert (got - wanted).abs().max() <= (2e-2 if autocast else 1e-5) * wanted.abs().max()
+        assert wanted.any()
+    y = f(*leaves)
+    of_each = torch.eye(y.numel()).reshape(-1, *y.shape)
+    at_once = torch.func.vmap(lambda dy: torch.autograd.grad(y, leaves, dy, retain_graph=True))(of_each)
+    for got, wanted in zip(at_once, one_by_one, strict=True):
+        error = (got.reshape(wanted.shape) - wanted).abs().max()
+        assert error <= (2e-2 if autocast else 1e-5) * wanted.abs().max()
+
+
 ROUNDS_EACH_TERM = pytest.mark.xfail(strict=True, reason="forms no per-sample kernel: see docs/limits.md, Numbers")
 
 
@@ -245,6 +308,16 @@ def inputs(n: int = 4, k: int = 2) -> dict[str, torch.Tensor]:
         (torch.zeros(4, 2, dtype=torch.long), CovariateTypeError, r"int64.*\.float\(\)"),
         (torch.zeros(4, 2, dtype=torch.bool), CovariateTypeError, "bool"),
         (torch.zeros(4, 2, dtype=torch.complex64), CovariateTypeError, "complex"),
+        (
+            torch.ones(4, 2).to_sparse(),
+            CovariateTypeError,
+            r"dense.*got one of layout torch.sparse_coo; use .*to_dense",
+        ),
+        (torch.ones(4, 2).to_sparse_csr(), CovariateTypeError, r"layout torch.sparse_csr; use covariates.to_dense\(\)"),
+        (torch.ones(4, 2).to_sparse_csc(), CovariateTypeError, r"layout torch.sparse_csc; use covariates.to_dense\(\)"),
+        (torch.ones(4, 2).to_sparse_bsr((2, 2)), CovariateTypeError, "layout torch.sparse_bsr"),
+        (torch.ones(4, 2).to_mkldnn(), CovariateTypeError, "layout torch._mkldnn"),
+        (torch.nested.nested_tensor([torch.ones(2)] * 4), CovariateTypeError, "got a nested one; use torch.stack"),
         ([[0.0, 1.0]] * 4, CovariateTypeError, "list.*as_tensor"),
         (None, CovariateTypeError, "NoneType"),
         (

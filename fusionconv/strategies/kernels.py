@@ -78,7 +78,7 @@ class _Rounded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         covariates, basis = ctx.saved_tensors
         needs_base, needs_covariates, needs_basis, _ = ctx.needs_input_grad
-        flat = gradients[0].flatten(1)
+        flat = gradients[0].reshape(len(covariates), -1)  # flatten has no rule for many gradients that come as one
         dbasis, dcovariates = basis.new_zeros(basis.flatten(1).shape), []
         with full_precision(covariates):
             for rows in _blocks(*flat.shape):

@@ -1,4 +1,4 @@
-"""Memory format: an output in channels_last where the input is, as torch's own convolutions give it."""
+"""An output as torch's own convolutions give it: in channels_last where the input is, and open to in-place changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fusionconv.strategies.running import is_recorded, is_transformed
 
-__all__ = ["is_channels_last", "keep_layout"]
+__all__ = ["is_channels_last", "keep_layout", "own"]
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -25,4 +25,16 @@ def keep_layout(y: Tensor, x: Tensor) -> Tensor:
 
     Left to the compiler where one is at work.
     """
-    return y.contiguous(memory_format=_LAST[x.ndim]) if is_channels_last(x) else y
+    return own(y.contiguous(memory_format=_LAST[x.ndim]) if is_channels_last(x) else y)
+
+
+def own(y: Tensor) -> Tensor:
+    """``y`` with the same memory and no view, where autograd would refuse to let it be changed in place.
+
+    It does so with a view that was made without gradients (a frozen network) or in an autograd.Function.
+    """
+    elsewhere = torch.compiler.is_compiling() or is_recorded() or is_transformed()
+    if torch.is_grad_enabled() or elsewhere or not y._is_view():
+        return y
+    alone: Tensor = torch.ops.aten._unsafe_view(y, y.shape)
+    return alone

@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from fusionconv.strategies.geometry import Geometry
 from fusionconv.strategies.grouped import grouped
 from fusionconv.strategies.kernels import compute_dtype, is_rounded, per_sample
+from fusionconv.strategies.layout import own
 from fusionconv.strategies.running import is_batched, is_traced, is_transformed
 
 __all__ = ["Needs", "Way", "is_ordinary", "run"]
@@ -86,7 +87,7 @@ class _OwnBackward(torch.autograd.Function):
             biases = None
             if bias is not None or covariate_bias is not None:
                 biases = per_sample(bias, covariates, covariate_bias).to(dtype)
-            return way.output(x, covariates, weight, covariate_weight, biases, geometry, dtype)
+            return own(way.output(x, covariates, weight, covariate_weight, biases, geometry, dtype))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

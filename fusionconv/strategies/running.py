@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
-from torch.fx import Proxy
+from torch.fx import Proxy, _symbolic_trace
 
 __all__ = [
     "can_read",
     "carries_more",
     "has_tangent",
+    "is_baked",
     "is_batched",
     "is_recorded",
     "is_traced",
@@ -38,8 +39,9 @@ def has_tangent(tensor: Tensor) -> bool:
 
 
 def is_batched(gradient: Tensor) -> bool:
-    """Whether many gradients come as one: ``torch.autograd.grad(..., is_grads_batched=True)``."""
-    return bool(torch._C._functorch.is_legacy_batchedtensor(gradient))
+    """Whether many gradients come as one: ``torch.autograd.grad(..., is_grads_batched=True)``, torch.func's vmap."""
+    functorch = torch._C._functorch
+    return bool(functorch.is_legacy_batchedtensor(gradient) or functorch.is_functorch_wrapped_tensor(gradient))
 
 
 def can_read(tensor: Tensor) -> bool:
@@ -74,6 +76,15 @@ def is_traced() -> bool:
 def is_recorded() -> bool:
     """Whether operations are being recorded to run later without Python: torch.export, ONNX, torch.jit.trace."""
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or is_traced()
+
+
+# torch < 2.9 has the second only
+_is_traced_by_fx = getattr(_symbolic_trace, "is_fx_symbolic_tracing", _symbolic_trace.is_fx_tracing)
+
+
+def is_baked() -> bool:
+    """Whether tensors from outside become constants of a program: `is_recorded`, torch.fx, or its make_fx."""
+    return is_recorded() or (not torch.compiler.is_compiling() and _is_traced_by_fx())
 
 
 def is_transformed() -> bool:
