@@ -21,8 +21,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from fusionconv.covariate_checks import largest_magnitude
+from fusionconv.covariate_checks import check_range, largest_magnitude
 from fusionconv.errors import CovariateError
+from fusionconv.strategies.running import is_baked
 from fusionconv.surgery import recompute
 from fusionconv.surgery.recompute import in_backward, noted, noting
 
@@ -40,6 +41,7 @@ class Owner:
         self.model_name = model_name
         self.check_finite = check_finite
         self.layers: tuple[str, ...] = ()  # the names that the layers had when they were fused
+        self.by_name = False  # whether its forward takes covariates=... only, and none by position
 
 
 class _Stack(threading.local):
@@ -70,6 +72,7 @@ class Frame:
         self.graph_task = -1  # the backward pass that it was opened in
         self.reinstated = False
         self.traced = False
+        self.recorded = is_baked()  # opened inside a recording, whose program opens it too
         self.version: int | None = None
         self.task: object = None  # the asyncio task that opened it; None outside of one
         self.recorder: AbstractContextManager[object] = nullcontext()
@@ -128,9 +131,7 @@ class Frame:
 
     def check_values(self, dtype: torch.dtype) -> None:
         """Raise a CovariateError if a layer of this ``dtype`` cannot hold them (float16 ends at 65504)."""
-        largest = self.look_again()
-        if largest is not None and largest > torch.finfo(dtype).max:
-            largest_magnitude(self.covariates.to(dtype))
+        check_range(self.covariates, self.look_again(), dtype)
 
     def refuse_changes(self) -> None:
         """Raise a CovariateError if the covariates are no longer those that the call was made with."""
@@ -147,10 +148,21 @@ class Frame:
 
 
 def current_frame(owner: Owner) -> Frame | None:
-    """The frame of the innermost call of ``owner``'s model in this thread, or None outside any."""
-    if torch.compiler.is_compiling():
-        return _frame_in_a_trace(owner)
-    return _frame_in_eager_mode(owner)
+    """The frame of the innermost call of ``owner``'s model in this thread, or None outside any.
+
+    Raises:
+        CovariateError: a program is being recorded, and would keep the covariates of a frame that it does not open.
+    """
+    frame = _frame_in_a_trace(owner) if torch.compiler.is_compiling() else _frame_in_eager_mode(owner)
+    if frame is not None and not frame.recorded and is_baked():
+        raise CovariateError(
+            f"{owner.model_name} is recorded (torch.export, ONNX, torch.jit.trace, torch.fx) inside a `with "
+            "fusionconv.covariates(...)` block, whose covariates would become constants of the program, the same for "
+            "all images; give the covariates as an argument of the recorded call: torch.export.export(model, "
+            + ('(images,), {"covariates": s})' if owner.by_name else "(images, covariates))")
+            + ", or open the block in the forward that is recorded. For one covariate vector: fusionconv.merge"
+        )
+    return frame
 
 
 def _frame_in_eager_mode(owner: Owner) -> Frame | None:
@@ -234,7 +246,8 @@ def missing_covariates(owner: Owner) -> CovariateError:
         )
     return CovariateError(
         f"{name} was fused with {owner.num_covariates} covariate(s) and needs them in every call: "
-        f"model(images, covariates), or covariates=..., of shape (N, {owner.num_covariates}); for other methods of the "
-        "model use `with fusionconv.covariates(model, s): ...`"
+        + ("by name, model(images, covariates=s)" if owner.by_name else "model(images, covariates), or covariates=...")
+        + f", of shape (N, {owner.num_covariates}); for other methods of the model use "
+        "`with fusionconv.covariates(model, s): ...`"
         + (f". A copy of a part of it belongs to no call. {OF_ITS_OWN}" if _stack.frames else "")
     )

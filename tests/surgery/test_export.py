@@ -9,8 +9,10 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import fusionconv
+from fusionconv.errors import CovariateError, FusionError
 from tests.helpers.networks import data, small_net
 from tests.helpers.recorded import FEW, expected, inputs, many_convs, randomise
 
@@ -125,3 +127,92 @@ def test_torchvision_resnet() -> None:
     with torch.no_grad():
         torch.testing.assert_close(program(x, s), model(x, s), rtol=1e-4, atol=1e-4)
         assert (program(x, s) - program(x, -s)).abs().max() > 1e-2
+
+
+# ---------------------------------------------------------------- inside `with covariates(...)`
+
+
+class Calls(nn.Module):
+    """A network that knows nothing of covariates and calls another, or one layer of it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)
+
+
+RECORDERS = {
+    "export": lambda model, x: torch.export.export(model, (x,)),
+    "export strict": lambda model, x: torch.export.export(model, (x,), strict=True),
+    "trace": lambda model, x: torch.jit.trace(model, (x,)),
+    "onnx": lambda model, x: torch.onnx.export(model, (x,), dynamo=True, verbose=False),
+    "onnx by trace": lambda model, x: torch.onnx.export(model, (x,), io.BytesIO(), dynamo=False),
+    "make_fx": lambda model, x: make_fx(model)(x),
+    "make_fx symbolic": lambda model, x: make_fx(model, tracing_mode="symbolic", _allow_non_fake_inputs=True)(x),
+}
+
+
+@pytest.mark.parametrize("recorder", RECORDERS)
+@pytest.mark.parametrize("what", ["root", "around", "layer", "around a layer"])
+@pytest.mark.filterwarnings("ignore")
+def test_no_covariates_of_a_block_become_constants(recorder, what) -> None:
+    if recorder.startswith("onnx"):
+        pytest.importorskip("onnxscript")
+    model = randomise(fusionconv.fuse_into(small_net().eval(), [0, 1], 2))
+    x, s = torch.randn(3, 3, 8, 8), torch.randn(3, 2)
+    recorded = model[0] if "layer" in what else model
+    recorded = Calls(recorded) if what.startswith("around") else recorded
+    words = r"would become constants of the program.*give the covariates as an argument of the recorded call"
+    with fusionconv.covariates(model, s), pytest.raises(Exception, match=words) as caught:
+        RECORDERS[recorder](recorded, x)
+    if recorder not in ("export strict", "onnx"):  # these two wrap what a model raises in errors of their own
+        assert isinstance(caught.value, CovariateError)
+    expected = model(x, s)
+    with fusionconv.covariates(model, s):  # the block goes on as before
+        torch.testing.assert_close(model(x), expected)
+        torch.testing.assert_close(torch.compile(model, backend="eager")(x), expected)
+        torch.testing.assert_close(torch.compile(Calls(model), backend="eager", fullgraph=True)(x), expected)
+
+
+@pytest.mark.parametrize("recorder", ["export", "export strict", "trace"])
+@side_effects
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_inside_a_block_with_covariates_of_its_own(recorder) -> None:
+    """Given to the call, or to a block that the recorded forward opens, they stay free whatever block is around."""
+
+    class Opens(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x, s):
+            with fusionconv.covariates(self.model, s):
+                for module in self.model:
+                    x = module(x)
+            return x
+
+    record = {
+        "export": lambda model, args: torch.export.export(model, args).module(),
+        "export strict": lambda model, args: torch.export.export(model, args, strict=True).module(),
+        "trace": torch.jit.trace,
+    }[recorder]
+    model = randomise(fusionconv.fuse_into(small_net().eval(), [0, 1], 2, strategy="scaled"))
+    x, s = torch.randn(3, 3, 8, 8), torch.randn(3, 2)
+    for recorded in (model, Opens(model)):
+        with fusionconv.covariates(model, 0 * s), torch.no_grad():
+            program = record(recorded, (x, s))
+            torch.testing.assert_close(program(x, -s), model(x, -s), rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(program(x, s), program(x, -s))
+
+
+def test_fx_in_a_block_says_so_too() -> None:
+    model = fusionconv.fuse_into(small_net(), [0, 1], 2)
+    with fusionconv.covariates(model, torch.randn(3, 2)):
+        for recorded, words in (
+            (model, "torch.fx cannot trace"),
+            (Calls(model), "cannot trace|constants of the program"),
+        ):
+            with pytest.raises(FusionError, match=words):
+                torch.fx.symbolic_trace(recorded)

@@ -6,6 +6,7 @@ A look is a number that Python reads from a tensor: on a GPU each is a wait. The
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -202,8 +203,27 @@ def test_values_that_a_layer_cannot_hold(given, dtype, way) -> None:
         WAYS[way](model, x.to(dtype), s)
     assert reads.count == 1
     s[2, 0] = given
-    with pytest.raises(CovariateError, match=r"1 value\(s\), first in row\(s\) 2;"):
+    end = "65504" if dtype == torch.float16 else r"3\.40282e\+38"
+    words = rf"within {dtype}, got up to {re.escape(f'{abs(given):g}')} in row\(s\) 2, where it ends at {end}; standard"
+    with pytest.raises(CovariateError, match=words):
         WAYS[way](model, x.to(dtype), s)
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_values_that_a_layer_called_by_hand_cannot_hold(rank) -> None:
+    layer = fusionconv.HybridConv2d(3, 4, 3, K, rank=rank).half()
+    x, s = batch()
+    s[[1, 3], 0] = torch.tensor([-7e4, 65_510.0])  # the second is rounded to 65504
+    with Reads() as reads:
+        layer(x.half(), batch()[1])
+    assert reads.count == (1 if rank is None else 2)  # what the map has made is looked at too
+    with pytest.raises(CovariateError, match=r"got up to 70000 in row\(s\) 1, where it ends at 65504; standard"):
+        layer(x.half(), s)
+    s[1] = 0
+    assert layer(x.half(), s).isfinite().all()
+    s[2, 0] = float("inf")
+    with pytest.raises(CovariateError, match=r"got NaN or infinity in 1 value\(s\), first in row\(s\) 2;"):
+        layer(x.half(), s)
 
 
 def test_the_setting_is_the_models() -> None:
