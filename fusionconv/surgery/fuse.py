@@ -11,7 +11,7 @@ from fusionconv.layers import method_class
 from fusionconv.layers.base import whole_number
 from fusionconv.surgery.frames import OF_ITS_OWN, Owner
 from fusionconv.surgery.fused_layers import FUSED_CLASSES, FusedLayer
-from fusionconv.surgery.root import base_class, fused_class, is_fused_root, owner_of
+from fusionconv.surgery.root import base_class, fused_class, is_fused_root, owner_of, takes_covariates_by_name
 from fusionconv.surgery.select import LayerIndex, resolve
 from fusionconv.surgery.wrappers import class_of_its_own, drop_own_methods, own_methods, refuse_wrapped_root
 
@@ -100,15 +100,17 @@ def fuse_into(
             fused.append(layer)
             layer.attach_covariates(num_covariates, **layer_options)
             layer.fusion_owner, layer.fusion_name = owner, name
-    except BaseException:  # out of memory, an interrupt: as if nothing had happened
+        if not is_fused_root(model):
+            root = fused_class(type(model))
+            owner.by_name = takes_covariates_by_name(root)
+            drop_own_methods(model)
+            model.__class__ = root  # type: ignore[assignment]
+    except BaseException:  # out of memory, an interrupt, a class that refuses: as if nothing had happened
         for layer in fused:
             _unfuse_layer(layer)
         raise
-    drop_own_methods(model)
     owner.layers += tuple(names)
     model.__dict__["fusion_owner"] = owner
-    if not is_fused_root(model):
-        model.__class__ = fused_class(type(model))  # type: ignore[assignment]
     return model
 
 

@@ -6,6 +6,7 @@ forward, and copying or pickling rebuilds from the original class (the subclass 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from typing import Any
@@ -20,7 +21,7 @@ from fusionconv.surgery.frames import Frame, Owner, current_frame, missing_covar
 from fusionconv.surgery.fused_layers import FusedLayer
 from fusionconv.surgery.window_guard import check_windows
 
-__all__ = ["base_class", "covariates", "fused_class", "is_fused_root", "owner_of"]
+__all__ = ["base_class", "covariates", "fused_class", "is_fused_root", "owner_of", "takes_covariates_by_name"]
 
 P = inspect.Parameter
 
@@ -150,12 +151,18 @@ def fused_class(base: type[nn.Module]) -> type[nn.Module]:
     ``forward`` is written out with ``base``'s own parameters (torch.export and torch.compile read its signature) and
     ``covariates`` behind the required positional ones: ``forward(x, mask=None)`` becomes
     ``forward(x, covariates=None, mask=None)``. A forward that has a parameter of that name keeps its signature, and
-    both the fused layers and the forward itself get the value.
+    both the fused layers and the forward itself get the value. One that names no required positional parameter, such
+    as a decorated ``forward(*args, **kwargs)``, does not tell where its own arguments end: ``covariates=...`` only.
+
+    Raises:
+        SurgeryError: the class refuses to have subclasses.
     """
     forward_of_base = base.forward
     if (base, forward_of_base) in _classes:
         return _classes[base, forward_of_base]
-    parameters = list(inspect.signature(forward_of_base).parameters.values())[1:]
+    parameters = list(inspect.signature(forward_of_base).parameters.values())
+    if parameters and parameters[0].kind is not P.VAR_POSITIONAL:  # self; a decorator may take it in *args
+        parameters = parameters[1:]
     taken = "covariates" in [p.name for p in parameters]
     signature = parameters if taken else _with_covariates(parameters)
     defaults = {f"_default_{p.name}": p.default for p in signature if p.default is not P.empty}
@@ -181,22 +188,37 @@ def fused_class(base: type[nn.Module]) -> type[nn.Module]:
         state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
         return _rebuild, (base,), state
 
-    def __new__(cls: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:  # noqa: N807
+    @functools.wraps(base.__init__)
+    def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         # Code that builds another of its own kind, such as a slice of an nn.Sequential, gets the original class: its
-        # fused layers still belong to the model that they were taken from. Without arguments: torch, making a replica.
-        return base(*args, **kwargs) if args or kwargs else base.__new__(cls)
+        # fused layers still belong to the model that they were taken from. A replica by torch is made without this.
+        if "fusion_owner" not in vars(self):
+            self.__class__ = base
+        base.__init__(self, *args, **kwargs)
 
     body = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
         "_fusion_base": base,
         "forward": forward,
-        "__new__": __new__,
+        "__init__": __init__,
         "__reduce_ex__": __reduce_ex__,
     }
     name = base.__name__ if issubclass(base, FusedLayer) else f"Fused{base.__name__}"  # a single layer as the root
-    _classes[base, forward_of_base] = type(name, (base,), body)
+    try:
+        _classes[base, forward_of_base] = type(name, (base,), body)
+    except Exception as error:
+        raise SurgeryError(
+            f"{base.__name__}: expected a class that can have a subclass, got {type(error).__name__}: {error}; put the "
+            "model into a module of another class and fuse that: fuse_into(torch.nn.Sequential(model), ...), where the "
+            "names of the layers begin with '0.'"
+        ) from error
     return _classes[base, forward_of_base]
+
+
+def takes_covariates_by_name(root: type[nn.Module]) -> bool:
+    """Whether models of this `fused_class` take ``covariates=...`` only, and none by position."""
+    return inspect.signature(root.forward).parameters["covariates"].kind is P.KEYWORD_ONLY
 
 
 def _rebuild(base: type[nn.Module]) -> nn.Module:

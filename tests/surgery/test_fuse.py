@@ -15,7 +15,7 @@ from torch import nn
 
 import fusionconv
 from fusionconv.errors import CovariateError, CovariateTypeError, SurgeryError
-from tests.helpers.networks import Body, data, fused_body, small_net
+from tests.helpers.networks import Body, data, fused_body, small_net, with_covariates_that_matter
 
 
 def hybrid_by_hand(model: nn.Sequential, plain: nn.Sequential, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
@@ -202,6 +202,166 @@ def test_a_forward_that_takes_covariates_itself() -> None:
     model = fusionconv.fuse_into(plain, 0, 1)
     assert str(inspect.signature(model.forward)) == "(x, covariates)"
     torch.testing.assert_close(model(x, s), before)
+
+
+def decorated(forward):
+    """Without functools.wraps: all that can be told of the arguments is (*args, **kwargs)."""
+
+    def wrapper(*args, **kwargs):
+        return forward(*args, **kwargs)
+
+    return wrapper
+
+
+def decorated_self(forward):
+    return lambda module, *args, **kwargs: forward(module, *args, **kwargs)
+
+
+@pytest.mark.parametrize("decorator", [decorated, decorated_self])
+def test_a_decorated_forward_takes_covariates_by_name(decorator) -> None:
+    """Nothing says where its own arguments end, so that a second positional one may be a mask as well."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        @decorator
+        def forward(self, x, scale=1.0):
+            return self.conv(x) * scale
+
+    plain = Net()
+    x, s = torch.randn(2, 3, 8, 8), torch.randn(2, 1)
+    before = plain(x, 3.0)
+    model = with_covariates_that_matter(fusionconv.fuse_into(copy.deepcopy(plain), 0, 1))
+    torch.testing.assert_close(model(x, 3.0, covariates=0 * s), before)
+    expected = before + 3 * s[:, :, None, None] * torch.nn.functional.conv2d(x, model.conv.covariate_weight[0])
+    for call in (
+        lambda: model(x, 3.0, covariates=s),
+        lambda: model(x, scale=3.0, covariates=s),
+        lambda: copy.deepcopy(model)(x=x, covariates=s, scale=3.0),
+        lambda: torch.compile(model, backend="eager", fullgraph=True)(x, 3.0, covariates=s),
+    ):
+        torch.testing.assert_close(call(), expected, rtol=1e-4, atol=1e-5)
+    with fusionconv.covariates(model, s):
+        torch.testing.assert_close(model(x, 3.0), expected, rtol=1e-4, atol=1e-5)
+    for call in (lambda: model(x), lambda: model(x, s), lambda: model(x, 3.0), lambda: model.conv(x)):
+        with pytest.raises(CovariateError, match=r"by name, model\(images, covariates=s\), of shape \(N, 1\)"):
+            call()
+    torch.testing.assert_close(fusionconv.unfuse(model)(x, 3.0), before)
+
+
+def test_the_error_says_how_this_model_takes_them() -> None:
+    class ByName(nn.Sequential):
+        def forward(self, *, x):
+            return super().forward(x)
+
+    x = torch.randn(2, 3, 8, 8)
+    layers = [nn.Conv2d(3, 4, 3)]
+    for model, words in (
+        (fusionconv.fuse_into(ByName(*layers), 0, 1), r"call: by name, model\(images, covariates=s\), of shape"),
+        (fusionconv.fuse_into(small_net(), 0, 1), r"call: model\(images, covariates\), or covariates=\.\.\., of shape"),
+    ):
+        with pytest.raises(CovariateError, match=words):
+            model(x=x) if isinstance(model, ByName) else model(x)
+        with pytest.raises(CovariateError, match=words):
+            copy.deepcopy(model)[0](x)
+
+
+class Without(nn.Sequential):
+    """A class that can be built without arguments; timm and torchvision write ``self.__class__()``."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(nn.Conv2d(3, width, 3))
+
+    def twin(self) -> nn.Module:
+        twin = self.__class__()
+        twin.load_state_dict(self.state_dict(), strict=False)
+        return twin
+
+
+def test_another_of_its_class_is_of_the_original_class() -> None:
+    """With arguments or without; a replica by torch, which is made without __init__, stays a fused one."""
+    model = with_covariates_that_matter(fusionconv.fuse_into(Without(), 0, 1))
+    x, s = torch.randn(2, 3, 8, 8), torch.randn(2, 1)
+    assert inspect.signature(type(model)) == inspect.signature(Without)
+    for twin in (type(model)(), type(model)(4), type(model)(width=4), model.twin()):
+        assert type(twin) is Without
+        assert type(twin[0]) is nn.Conv2d
+        assert twin(x).shape == (2, 4, 6, 6)
+        assert type(copy.deepcopy(twin)) is Without
+        assert fusionconv.fuse_into(twin, 0, 1)(x, s).shape == (2, 4, 6, 6)
+    torch.testing.assert_close(model.twin()(x), model(x, 0 * s))
+    replica = model._replicate_for_data_parallel()
+    assert type(replica) is type(model)
+    assert torch.equal(replica(x, s), model(x, s))
+
+
+class Refuses(nn.Sequential):
+    def __init_subclass__(cls, **kwargs) -> None:
+        raise TypeError("final: no subclasses, please")
+
+
+class Final(type):
+    def __new__(cls, name, bases, namespace):
+        if any(isinstance(base, Final) for base in bases):
+            raise RuntimeError(f"type {bases[0].__name__} is final")
+        return super().__new__(cls, name, bases, namespace)
+
+
+class OfMetaclass(nn.Sequential, metaclass=Final):
+    pass
+
+
+class WantsAnOption(nn.Sequential):
+    def __init_subclass__(cls, *, option) -> None:
+        pass
+
+
+class Frozen(nn.Sequential):
+    def __setattr__(self, name, value) -> None:
+        if name == "__class__":
+            raise AttributeError("the class of this model is fixed")
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        (Refuses, SurgeryError, r"Refuses: expected a class that can have.*final: no subclasses.*Sequential\(model\)"),
+        (OfMetaclass, SurgeryError, r"RuntimeError: type OfMetaclass is final; .*Sequential\(model\)"),
+        (WantsAnOption, SurgeryError, r"option.*Sequential\(model\)"),
+        (Frozen, AttributeError, "is fixed"),
+    ],
+)
+def test_a_root_that_refuses_another_class_stays_as_it_was(kind, error, words) -> None:
+    model = kind(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    x = torch.randn(2, 3, 8, 8)
+    before, attributes, y = list(model.state_dict()), set(vars(model)), model(x)
+    with pytest.raises(error, match=words):
+        fusionconv.fuse_into(model, [0, 1], 2)
+    assert type(model) is kind
+    assert {type(layer) for layer in model} == {nn.Conv2d}
+    assert (list(model.state_dict()), set(vars(model))) == (before, attributes)
+    assert not [k for layer in model for k in vars(layer) if "fusion" in k or "covariate" in k]
+    assert torch.equal(model(x), y)
+    inside = fusionconv.fuse_into(nn.Sequential(model), "0.1", 2)  # what the error says
+    torch.testing.assert_close(inside(x, torch.randn(2, 2)), y)
+
+
+@pytest.mark.parametrize("layer", [0, "0"])
+def test_a_failure_of_the_root_is_undone(layer, monkeypatch) -> None:
+    """Also where the root is the layer, which has another class by then."""
+    model = nn.Conv2d(3, 4, 3) if layer == 0 else small_net()
+    before = type(model), list(model.state_dict()), set(vars(model))
+
+    def fails(base):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fusionconv.surgery.fuse.fused_class", fails)
+    with pytest.raises(KeyboardInterrupt):
+        fusionconv.fuse_into(model, layer, 2)
+    assert (type(model), list(model.state_dict()), set(vars(model))) == before
 
 
 def test_a_forward_patched_between_two_surgeries() -> None:
@@ -413,6 +573,7 @@ def test_bad_options(options, error, words) -> None:
         (torch.randn(1, 2), CovariateError, "batch has 4, the covariates have 1"),
         (torch.randn(4, 3), CovariateError, r"\(4, 3\)"),
         (torch.ones(4, 2, dtype=torch.int32), CovariateTypeError, "int32"),
+        (torch.ones(4, 2).to_sparse(), CovariateTypeError, "to_dense"),
         (torch.full((4, 2), float("nan")), CovariateError, "finite"),
         (torch.ones(4, 2, device="meta"), CovariateError, "device"),
     ],
