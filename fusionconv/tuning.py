@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -178,13 +179,16 @@ def _seconds(
 
 def _one_call(layer: Any, arguments: Any, options: Any, backward: bool) -> float:
     device = layer.weight.device
-    x = arguments[0].detach().requires_grad_(backward and arguments[0].requires_grad)  # an image needs no gradient
+    given = inspect.signature(type(layer).forward).bind(layer, *arguments, **options)
+    _, name, *_ = given.arguments  # the layer's input, by position or by name
+    x = given.arguments[name].detach().requires_grad_(backward and given.arguments[name].requires_grad)  # not an image
+    given.arguments[name] = x
     wanted = [p for p in (x, *layer.parameters()) if p.requires_grad]
     _wait(device)
     begun = time.perf_counter()
     # what is saved here is no business of a checkpoint around the layer, which would run again to bring it back
     with torch.set_grad_enabled(backward), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
-        y = layer.forward(x, *arguments[1:], **options)  # not layer(...): its hooks are not to be run here
+        y = layer.forward(*given.args[1:], **given.kwargs)  # not layer(...): its hooks are not to be run here
         if backward and y.requires_grad:
             torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
     _wait(device)

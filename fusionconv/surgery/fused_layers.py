@@ -1,7 +1,8 @@
 """The fusion layers as they are inside a fused network: called with the image alone, covariates from the frame.
 
 Fusing changes the class of the existing module and adds the covariate parameters; nothing else is touched. So
-parameters, hooks, names and every reference to the module (also under a second name) stay what they were.
+parameters, hooks, names and every reference to the module (also under a second name) stay what they were. ``forward``
+names its arguments as torch's own layers do, for networks that call ``self.conv(input=x)``.
 """
 
 from __future__ import annotations
@@ -73,74 +74,74 @@ class FusedLayer(CovariateLayer):
 class FusedConv1d(FusedLayer, HybridConv1d):
     """A `HybridConv1d` inside a fused network."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """``x`` (N, C_in, L) -> (N, C_out, L_out)."""
-        return HybridConv1d.forward(self, x, self.call_covariates())
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+        """``input`` (N, C_in, L) -> (N, C_out, L_out)."""
+        return HybridConv1d.forward(self, input, self.call_covariates())
 
 
 class FusedConv2d(FusedLayer, HybridConv2d):
     """A `HybridConv2d` inside a fused network."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """``x`` (N, C_in, H, W) -> (N, C_out, H_out, W_out)."""
-        return HybridConv2d.forward(self, x, self.call_covariates())
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+        """``input`` (N, C_in, H, W) -> (N, C_out, H_out, W_out)."""
+        return HybridConv2d.forward(self, input, self.call_covariates())
 
 
 class FusedConv3d(FusedLayer, HybridConv3d):
     """A `HybridConv3d` inside a fused network."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """``x`` (N, C_in, D, H, W) -> (N, C_out, D_out, H_out, W_out)."""
-        return HybridConv3d.forward(self, x, self.call_covariates())
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+        """``input`` (N, C_in, D, H, W) -> (N, C_out, D_out, H_out, W_out)."""
+        return HybridConv3d.forward(self, input, self.call_covariates())
 
 
 class FusedConvTranspose1d(FusedLayer, HybridConvTranspose1d):
     """A `HybridConvTranspose1d` inside a fused network."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
-        """``x`` (N, C_in, L) -> (N, C_out, L_out)."""
-        return HybridConvTranspose1d.forward(self, x, self.call_covariates(), output_size)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
+        """``input`` (N, C_in, L) -> (N, C_out, L_out)."""
+        return HybridConvTranspose1d.forward(self, input, self.call_covariates(), output_size)
 
 
 class FusedConvTranspose2d(FusedLayer, HybridConvTranspose2d):
     """A `HybridConvTranspose2d` inside a fused network."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
-        """``x`` (N, C_in, H, W) -> (N, C_out, H_out, W_out)."""
-        return HybridConvTranspose2d.forward(self, x, self.call_covariates(), output_size)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
+        """``input`` (N, C_in, H, W) -> (N, C_out, H_out, W_out)."""
+        return HybridConvTranspose2d.forward(self, input, self.call_covariates(), output_size)
 
 
 class FusedConvTranspose3d(FusedLayer, HybridConvTranspose3d):
     """A `HybridConvTranspose3d` inside a fused network."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
-        """``x`` (N, C_in, D, H, W) -> (N, C_out, D_out, H_out, W_out)."""
-        return HybridConvTranspose3d.forward(self, x, self.call_covariates(), output_size)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # type: ignore[override]
+        """``input`` (N, C_in, D, H, W) -> (N, C_out, D_out, H_out, W_out)."""
+        return HybridConvTranspose3d.forward(self, input, self.call_covariates(), output_size)
 
 
 class FusedLinear(FusedLayer, HybridLinear):  # type: ignore[misc]  # torch does not annotate Linear.bias
     """A `HybridLinear` inside a fused network."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        r"""``x`` (N, \*, in_features) -> (N, \*, out_features)."""
-        return HybridLinear.forward(self, x, self.call_covariates())
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+        r"""``input`` (N, \*, in_features) -> (N, \*, out_features)."""
+        return HybridLinear.forward(self, input, self.call_covariates())
 
 
 class _FusedCall(FusedLayer):
     """The forward of a fused layer of any other method."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` as the plain layer takes it."""
-        result: Tensor = super().forward(x, self.call_covariates())
+    def forward(self, input: Tensor) -> Tensor:
+        """``input`` as the plain layer takes it."""
+        result: Tensor = super().forward(input, self.call_covariates())
         return result
 
 
 class _FusedTransposedCall(FusedLayer):
     """The same for a transposed convolution, which may be told its output's size."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """``x`` as the plain layer takes it."""
-        result: Tensor = super().forward(x, self.call_covariates(), output_size)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """``input`` as the plain layer takes it."""
+        result: Tensor = super().forward(input, self.call_covariates(), output_size)
         return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -219,11 +220,12 @@ def _count(
         before.append(counter.get_total_flops())
 
     def leave(name: str) -> Any:
-        def hook(module: Any, given: Any, output: Tensor) -> None:
+        def hook(module: Any, given: Any, named: Any, output: Tensor) -> None:
             nonlocal counted
             counted += counter.get_total_flops() - before.pop()
             linear = isinstance(module, nn.Linear)
-            sizes = positions(given[0].shape, linear), positions(output.shape, linear)
+            _, x, *_ = inspect.signature(type(module).forward).bind(module, *given, **named).arguments.values()
+            sizes = positions(x.shape, linear), positions(output.shape, linear)
             own[name] += plain_flops(module, *sizes)
             extra[name] += added_flops(module, *sizes)
 
@@ -231,7 +233,7 @@ def _count(
 
     s = covariates[:1] if covariates is not None else zero_covariates(model, image)
     handles = [m.register_forward_pre_hook(enter) for m in layers.values()]
-    handles += [m.register_forward_hook(leave(name)) for name, m in layers.items()]
+    handles += [m.register_forward_hook(leave(name), with_kwargs=True) for name, m in layers.items()]
     try:
         with in_eval_mode(model), torch.no_grad(), counter:
             call(model, image, s)

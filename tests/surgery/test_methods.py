@@ -19,7 +19,10 @@ from fusionconv.surgery.recompute import CAN_RECOMPUTE
 from tests.helpers.methods import (
     CASES,
     IDS,
+    KINDS,
     ONE_EACH,
+    PAIR_IDS,
+    PAIRS,
     by_hand,
     depends_on_image,
     fuse,
@@ -60,6 +63,59 @@ def test_values_in_a_network_and_a_call_without_covariates(method, options) -> N
             net(*wrong)
     if method != "condconv":
         assert not torch.allclose(net(x, s), net(x, s.flip(0)))
+
+
+class ByName(nn.Module):
+    """A network that calls its layer by the name that torch gives the argument."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, size=None):
+        return self.layer(input=x) if size is None else self.layer(input=x, output_size=size)
+
+
+@pytest.mark.parametrize(("method", "options", "kind"), PAIRS, ids=PAIR_IDS)
+def test_a_layer_that_is_called_by_keyword(method, options, kind) -> None:
+    plain = ByName(plain_layer(kind))
+    x, s = torch.randn(3, *KINDS[kind][1], dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
+    size = list(plain(x).shape[2:]) if "Transpose" in kind else None
+    model = fusionconv.fuse_into(plain, "layer", 2, method, **options)
+    randomise(model.layer)
+    expected = by_hand(model.layer, method, options, plain_layer(kind), x, s)
+    same(model(x, s, size), expected)
+    same(model(x, s), expected)
+    same(model(x=x, covariates=s), expected)
+    if method == "hybrid" and not options:  # the root itself
+        root = fusionconv.fuse_into(copy.deepcopy(plain_layer(kind)), "", 2)
+        root.load_state_dict(model.layer.state_dict())
+        same(root(input=x, covariates=s), expected)
+
+
+@one_each
+def test_tools_that_look_at_a_layer_which_is_called_by_keyword(method, options) -> None:
+    """summary and autotune, as of one that is called by position; also a layer by hand, with its own names."""
+    kind = "Linear" if method == "concat" else "Conv2d"
+    by_name, by_position = ByName(plain_layer(kind)), nn.Sequential(plain_layer(kind))
+    x, s = torch.randn(3, *KINDS[kind][1], dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
+    fusionconv.fuse_into(by_name, "layer", 2, method, **options)
+    fusionconv.fuse_into(by_position, "0", 2, method, **options)
+    found, expected = (fusionconv.summary(model, x=x, covariates=s) for model in (by_name, by_position))
+    assert found.flops == expected.flops > 0
+    assert found.added_flops == expected.added_flops > 0
+    if by_name.layer.strategies():
+        tuned = fusionconv.autotune(by_name.train(), (x.requires_grad_(), s), repeats=1)
+        assert [layer.name for layer in tuned] == ["layer"]
+
+    class ByHand(ByName):
+        def forward(self, x, covariates):
+            return self.layer(covariates=covariates, x=x)
+
+    made = ByHand(METHODS[method].VARIANTS[getattr(nn, kind)].from_plain(plain_layer(kind), 2, **options))
+    assert fusionconv.summary(made, x=x.detach(), covariates=s).added_flops == expected.added_flops
+    if made.layer.strategies():
+        assert fusionconv.autotune(made, (x, s), repeats=1)[0].name == "layer"
 
 
 @cases
