@@ -11,6 +11,7 @@ import math
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from fusionconv.layers import CovariateLayer
 
 __all__ = ["param_groups"]
 
-_ROWS = 10_000  # of `covariates` that are looked at
+_BLOCK = 10_000  # rows of `covariates` that are looked at together
 
 
 def param_groups(
@@ -76,8 +77,8 @@ def param_groups(
         covariate_lr: learning rate of all the covariate parameters; None: ``lr / F`` or ``lr``, as above. With
             ``covariate_lr=lr`` all parameters have one rate.
         covariate_weight_decay: of the covariate parameters.
-        covariates: training rows (N, K) as the network gets them, array or tensor; None: F counts the numbers. The
-            first 10,000 rows are looked at. All layers get the same covariates.
+        covariates: training rows (N, K) as the network gets them, tensor, array or DataFrame; None: F counts the
+            numbers. All layers get the same covariates.
 
     Returns:
         Dicts with "params", "lr", "weight_decay" and "name" (which learning-rate monitors show): "backbone", and
@@ -133,10 +134,19 @@ def param_groups(
 
 
 def _rows(covariates: Any) -> Tensor | None:
-    """Some rows of the covariates, in float64."""
+    """The covariates in float64."""
     if covariates is None:
         return None
-    rows = torch.as_tensor(covariates)[:_ROWS].detach().to("cpu", torch.float64)
+    if isinstance(covariates, Tensor):
+        rows = covariates.detach().to_dense().to("cpu", torch.float64)
+    else:
+        try:
+            rows = torch.from_numpy(np.array(covariates, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"covariates: expected training rows (N, K) of numbers, got {type(covariates).__name__} with others "
+                f"({error}); give them as the encoder makes them"
+            ) from error
     if rows.ndim != 2 or len(rows) == 0 or not rows.isfinite().all():
         got = "NaN or infinity among them" if rows.ndim == 2 and len(rows) else f"shape {tuple(rows.shape)}"
         raise ValueError(f"covariates: expected finite training rows (N, K), got {got}; give them as the encoder makes "
@@ -171,13 +181,19 @@ def _covariate_parameters(model: nn.Module, rows: Tensor | None, scaled: bool) -
 
 
 def _divisors(layer: CovariateLayer, own: dict[str, nn.Parameter], rows: Tensor | None) -> dict[str, float]:
-    """F of those of a layer's own parameters that have one."""
-    found = {}
-    for known, numbers in layer.multipliers(rows).items():
-        names = [name for name in own if _is_of_covariates(name, (known,))]
-        size = numbers if isinstance(numbers, int) else numbers.abs().sum(1).mean()
-        found.update(dict.fromkeys(names, max(1.0, float(size))))
-    return found
+    """F of those of a layer's own parameters that have one: with rows, the mean over all of them."""
+    sums: dict[str, float] = {}
+    for block in [None] if rows is None else rows.split(_BLOCK):
+        count = 1 if block is None else len(block)
+        for known, numbers in layer.multipliers(block).items():
+            size = numbers * count if isinstance(numbers, int) else float(numbers.abs().sum())
+            sums[known] = sums.get(known, 0) + size
+    return {
+        name: max(1.0, total / (1 if rows is None else len(rows)))
+        for known, total in sums.items()
+        for name in own
+        if _is_of_covariates(name, (known,))
+    }
 
 
 def _is_of_covariates(name: str, added: tuple[str, ...]) -> bool:

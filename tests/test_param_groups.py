@@ -165,6 +165,39 @@ def test_rows_of_the_covariates_divide_the_rate() -> None:
     assert groups == {"backbone": 1, "covariates/1": 1, f"covariates/{units:.4g}": pytest.approx(1 / units)}
 
 
+@pytest.mark.parametrize("method", ["hybrid", "hyper", "film", "condconv"])
+def test_every_row_counts(method) -> None:
+    """A table that is sorted, or whose every second row is of another kind, has the F of the same rows in any order."""
+    options = {"ignore_covariates": True} if method == "condconv" else {}
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 2, method, **options)
+    first = torch.arange(25_001.0)
+    tables = {"sorted": first, "every second": torch.where(first % 2 == 0, 0, 9.0)}
+    for column in tables.values():
+        rows = torch.stack([column / 1000, torch.ones_like(column)], 1)
+        shuffled = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+        rates = [sorted(g["lr"] for g in param_groups(model, 1.0, 0.0, covariates=r)) for r in (rows, shuffled)]
+        assert rates[0] == pytest.approx(rates[1], rel=1e-9)
+        if method == "hybrid":
+            assert rates[0][0] == pytest.approx(1 / (float(rows.double()[:, 0].mean()) + 1))
+    rows[-1, 0] = math.nan
+    with pytest.raises(ValueError, match="got NaN or infinity"):
+        param_groups(model, 1.0, 0.0, covariates=rows)
+
+
+def test_rows_of_every_kind_of_table() -> None:
+    import pandas as pd
+
+    model = fusionconv.fuse_into(nn.Sequential(nn.Conv2d(3, 8, 3)), 0, 2)
+    frame = pd.DataFrame({"age": [3.0, -2.5, 7.0], "female": [True, False, True]}, index=["a", "b", "c"])
+    rows = torch.tensor([[3, 1], [-2.5, 0], [7, 1]])
+    of_another_type = (frame.astype({"age": "Float64", "female": "boolean"}), frame[::-1], frame.to_numpy(dtype="f4"))
+    for given in (rows, frame, *of_another_type, rows.tolist(), rows.to_sparse(), rows.half().requires_grad_()):
+        assert param_groups(model, 1.0, 0.0, covariates=given)[1]["lr"] == pytest.approx(1 / (14.5 / 3))
+    for bad in (frame.assign(age=["old", "young", "old"]), frame.astype("Float64").mask(frame > 5), [[1, 2], [3]]):
+        with pytest.raises(ValueError, match=r"covariates: expected .*give them as the encoder makes them"):
+            param_groups(model, 1.0, 0.0, covariates=bad)
+
+
 @pytest.mark.parametrize(("rule", "times"), [(None, 2), (0.01, 1 + 5)])
 def test_a_kernel_moves_as_a_plain_layers_would(rule, times) -> None:
     """Where all covariates are 1 and one rate holds, Adam's first step moves a sample's kernel 1 + K times lr."""
