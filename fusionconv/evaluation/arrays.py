@@ -11,6 +11,7 @@ import pandas as pd
 
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.missing import NO_TEXT, as_array, refuse_mask, require_no_missing
+from fusionconv.tabular.ids import id_text
 
 __all__ = [
     "Floats",
@@ -217,6 +218,11 @@ def require_count(value: int, what: str, least: int = 1) -> int:
     return int(value)
 
 
+def _one_id(value: Any) -> Any:
+    text = id_text(value)
+    return value if text is None else text.strip()
+
+
 def group_numbers(groups: Any, rows: int, what: str = "groups") -> Ints:
     """The number of each row's group (subject), 0, 1, ... in order of first appearance; without groups, of each row.
 
@@ -234,6 +240,8 @@ def group_numbers(groups: Any, rows: int, what: str = "groups") -> Ints:
     elif isinstance(groups, (list, tuple)):  # one-number tensors of a loader: two that are equal are two objects
         groups = [id.item() if hasattr(id, "item") and np.ndim(id) == 0 else id for id in groups]
     array = np.asarray(groups, dtype=object)
+    if what == "groups" and array.ndim == 1:  # as splits take them: 1, 1.0, "1" and "1 " are one person
+        array = np.array([_one_id(value) for value in array], dtype=object)
     if array.ndim != 1:
         raise EvaluationError(f"{what}: expected one id (a text or a number) for each row, got shape {array.shape}")
     require_rows(rows, what, array)

@@ -19,6 +19,7 @@ from fusionconv.evaluation.arrays import (
 )
 from fusionconv.evaluation.bounds import bounded_interval
 from fusionconv.evaluation.result import Estimate
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["delong", "placements"]
 
@@ -26,6 +27,7 @@ LEAST = 10  # rows of a class
 _NONE = 1e-12  # rounding, not a variance
 
 
+@in_one_order
 def delong(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 0.95) -> Estimate:
     r"""AUC of scores ``a`` minus AUC of scores ``b`` on the same rows, by DeLong, DeLong & Clarke-Pearson 1988.
 
@@ -83,17 +85,18 @@ def delong(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 
     difference = area_a - area_b
     variance = (above_a - above_b).var(ddof=1) / m + (below_a - below_b).var(ddof=1) / n
     stats, method = importable_stats(), "DeLong's test, n = rows"
-    if variance <= _NONE**2:
-        if abs(difference) <= _NONE:
+    errors = [math.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n) for above, below in
+              ((above_a, below_a), (above_b, below_b))]  # fmt: skip
+    if variance <= _NONE**2 and abs(difference) <= _NONE:
+        if max(errors) > _NONE or (stats.rankdata(scores[0]) == stats.rankdata(scores[1])).all():
             return Estimate(0.0, 0.0, 0.0, len(y), method + ", the same order", 1.0, confidence)
+    elif variance <= _NONE**2:
         raise EvaluationError(
             f"expected scores whose difference has a variance, got AUCs {difference:+.3f} apart without any; "
             "one of them separates the classes fully and the other in no row: say so instead of a p value"
         )
     error = math.sqrt(variance)
-    p = float(2 * stats.norm.sf(abs(difference) / error))
-    errors = [math.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n) for above, below in
-              ((above_a, below_a), (above_b, below_b))]  # fmt: skip
+    p = float(2 * stats.norm.sf(abs(difference) / error)) if error > _NONE else 1.0
     # Var(A - B) = Var(A) + Var(B) - 2 r sd(A) sd(B)
     product = errors[0] * errors[1]
     r = (errors[0] ** 2 + errors[1] ** 2 - variance) / (2 * product) if product > _NONE**2 else 0.0

@@ -19,10 +19,12 @@ from fusionconv.evaluation.arrays import (
 )
 from fusionconv.evaluation.intervals import wilson
 from fusionconv.evaluation.missing import as_array, require_no_missing
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["expected_calibration_error", "reliability_table"]
 
 
+@in_one_order
 def reliability_table(target: Any, probability: Any, bins: int = 10, confidence: float = 0.95) -> pd.DataFrame:
     """A row for each of ``bins`` bins of equal width: mean probability and observed frequency with Wilson's interval.
 
@@ -63,6 +65,7 @@ def reliability_table(target: Any, probability: Any, bins: int = 10, confidence:
     return pd.DataFrame(rows, columns=names)
 
 
+@in_one_order
 def expected_calibration_error(target: Any, probability: Any, bins: int = 15) -> float:
     r"""The mean gap between probability and observed frequency, over bins by their share of rows.
 

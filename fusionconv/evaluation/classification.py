@@ -12,10 +12,12 @@ from fusionconv.evaluation.arrays import (
     require_rows,
     require_vector,
 )
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["balanced_accuracy", "f1_macro", "roc_auc"]
 
 
+@in_one_order
 def roc_auc(target: Any, score: Any) -> float:
     """The area under the ROC curve: the share of (positive, negative) pairs that the score puts right, ties half.
 
@@ -41,6 +43,7 @@ def roc_auc(target: Any, score: Any) -> float:
     return float((ranks[y].sum() - m * (m + 1) / 2) / (m * (len(y) - m)))
 
 
+@in_one_order
 def balanced_accuracy(target: Any, prediction: Any, classes: Sequence[Any] = (0, 1)) -> float:
     """The mean over ``classes`` of the share of its rows that are predicted right; a constant has 1 / len(classes).
 
@@ -64,6 +67,7 @@ def balanced_accuracy(target: Any, prediction: Any, classes: Sequence[Any] = (0,
     return sum(rates) / len(rates)
 
 
+@in_one_order
 def f1_macro(target: Any, prediction: Any, classes: Sequence[Any] = (0, 1)) -> float:
     r"""The mean over ``classes`` of F1, each class against all others.
 

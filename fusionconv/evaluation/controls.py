@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import Ints, group_numbers, require_count, require_finite
 from fusionconv.evaluation.missing import as_array
+from fusionconv.evaluation.row_order import in_one_order
 from fusionconv.tabular.encoder import CovariateEncoder
 
 __all__ = ["Control", "control_inputs", "control_rows", "wrong_rows"]
@@ -71,6 +72,7 @@ def wrong_rows(rows: int, groups: Any = None, seed: Any = 0) -> Ints:
     return taken
 
 
+@in_one_order
 def control_rows(
     covariates: Any,
     kind: Kind,

@@ -9,6 +9,7 @@ from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import importable_stats, require_confidence, require_count
 from fusionconv.evaluation.bootstrap import Interval, bootstrap, require_arms
 from fusionconv.evaluation.result import Estimate
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["bootstrap_interval", "wilson"]
 
@@ -38,6 +39,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(successes / n, float(ends.low), float(ends.high), int(n), "Wilson's interval", None, confidence)
 
 
+@in_one_order
 def bootstrap_interval(
     metric: Callable[[Any, Any], float],
     target: Any,

@@ -12,10 +12,12 @@ from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import require_probabilities, require_rows
 from fusionconv.evaluation.classification import roc_auc
 from fusionconv.evaluation.missing import as_array, require_no_missing
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["multiclass_roc_auc"]
 
 
+@in_one_order
 def multiclass_roc_auc(
     target: Any,
     probability: Any,

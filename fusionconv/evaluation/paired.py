@@ -18,6 +18,7 @@ from fusionconv.evaluation.arrays import (
 )
 from fusionconv.evaluation.bootstrap import Interval, bootstrap, require_arms
 from fusionconv.evaluation.result import Estimate
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["McNemar", "mcnemar", "paired_bootstrap", "paired_bootstrap_scores"]
 
@@ -43,6 +44,7 @@ class McNemar(Estimate):
     neither: int = 0
 
 
+@in_one_order
 def mcnemar(target: Any, a: Any, b: Any, groups: Any = None, confidence: float = 0.95) -> McNemar:
     """McNemar's exact test: is A right more often than B on the same rows?
 
@@ -97,6 +99,7 @@ def mcnemar(target: Any, a: Any, b: Any, groups: Any = None, confidence: float =
     )
 
 
+@in_one_order
 def paired_bootstrap(
     metric: Callable[[Any, Any], float],
     target: Any,
@@ -160,6 +163,7 @@ def paired_bootstrap(
     )
 
 
+@in_one_order
 def paired_bootstrap_scores(
     score_a: Any,
     score_b: Any,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import Floats, require_rows, require_vector
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["AgeBias", "RegressionSummary", "age_bias", "correct_age_bias", "regression_summary"]
 
@@ -46,6 +47,7 @@ class RegressionSummary:
         )
 
 
+@in_one_order
 def regression_summary(target: Any, prediction: Any) -> RegressionSummary:
     """Mean absolute error, root mean squared error, mean error, R^2 and Pearson's r.
 
@@ -64,7 +66,7 @@ def regression_summary(target: Any, prediction: Any) -> RegressionSummary:
     y, p = _pair(target, prediction)
     error, around = p - y, y - y.mean()
     spread = p.std() * y.std()
-    r = float(((p - p.mean()) * around).mean() / spread) if np.ptp(p) else float("nan")
+    r = float(((p - p.mean()) * around).mean() / spread) if np.ptp(p) > 1e-6 * np.ptp(y) else float("nan")
     return RegressionSummary(
         mae=float(np.abs(error).mean()),
         rmse=float(np.sqrt((error**2).mean())),
@@ -104,6 +106,7 @@ class AgeBias:
         return f"predicted - age = {self.slope:+.3f} * age {self.intercept:+.3f} (fitted on {self.n} rows)"
 
 
+@in_one_order
 def age_bias(target: Any, prediction: Any) -> AgeBias:
     """Least squares of the predicted-age difference on age.
 
@@ -128,6 +131,7 @@ def age_bias(target: Any, prediction: Any) -> AgeBias:
     return AgeBias(slope, float(difference.mean() - slope * y.mean()), len(y))
 
 
+@in_one_order
 def correct_age_bias(
     target: Any, prediction: Any, bias: AgeBias, method: Literal["de_lange", "cole"] = "de_lange"
 ) -> Floats:

@@ -80,6 +80,8 @@ def subgroup_table(
     require_count(n_resamples, "n_resamples", LEAST)
     require_confidence(confidence)
     edges = dict(edges or {})
+    if "all" in names:
+        raise EvaluationError("expected another column than 'all', which is what all rows are called; rename it")
     if not metrics or not len(frame) or not names or set(edges) - set(names):
         raise EvaluationError(
             f"expected at least one row, column and metric, and edges of these columns only, got {len(frame)} rows, "
@@ -187,7 +189,11 @@ def _groups(column: pd.Series[Any], name: str, edges: Sequence[float] | None) ->
                 f"numbers; give edges={{{name!r}: [...]}}"
             )
         values = sorted(present.unique().tolist(), key=lambda v: v if numbers else str(v))
-        groups = [(str(v), np.flatnonzero((column == v).to_numpy(dtype=bool, na_value=False))) for v in values]
+        labels = column.map(lambda v: str(v).strip(), na_action="ignore")  # 1 and "1" are one group
+        missing |= labels.isin(["", "missing"]).to_numpy(dtype=bool)
+        names = dict.fromkeys(str(v).strip() for v in values)
+        groups = [(text, np.flatnonzero((labels == text).to_numpy(dtype=bool) & ~missing)) for text in names]
+        groups = [(text, rows) for text, rows in groups if len(rows)]
     if missing.any():
         groups.append(("missing", np.flatnonzero(missing)))
     return groups

@@ -8,12 +8,14 @@ import numpy as np
 
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.arrays import require_labels, require_rows, require_vector
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["concordance_index"]
 
 _PAIRS = 4_000_000  # pairs compared at a time: a few tens of MB
 
 
+@in_one_order
 def concordance_index(time: Any, event: Any, risk: Any) -> float:
     r"""The share of comparable pairs in which the one who had the event first has the higher risk.
 

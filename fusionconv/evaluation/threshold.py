@@ -21,10 +21,12 @@ from fusionconv.evaluation.arrays import (
 )
 from fusionconv.evaluation.intervals import wilson
 from fusionconv.evaluation.result import Estimate
+from fusionconv.evaluation.row_order import in_one_order
 
 __all__ = ["confusion", "sensitivity", "specificity", "youden_threshold"]
 
 
+@in_one_order
 def confusion(target: Any, prediction: Any, classes: Sequence[Any] = (0, 1)) -> pd.DataFrame:
     """The confusion matrix: how many rows of each class (lines) were predicted as each class (columns).
 
@@ -47,6 +49,7 @@ def confusion(target: Any, prediction: Any, classes: Sequence[Any] = (0, 1)) -> 
     )
 
 
+@in_one_order
 def sensitivity(target: Any, score: Any, threshold: float, groups: Any = None, confidence: float = 0.95) -> Estimate:
     """The share of the rows of class 1 whose score is at least ``threshold``, with Wilson's interval.
 
@@ -73,6 +76,7 @@ def sensitivity(target: Any, score: Any, threshold: float, groups: Any = None, c
     return _share(s[y] >= threshold, 1, f"sensitivity at {threshold:g}", confidence)
 
 
+@in_one_order
 def specificity(target: Any, score: Any, threshold: float, groups: Any = None, confidence: float = 0.95) -> Estimate:
     """The share of the rows of class 0 whose score is below ``threshold``, with Wilson's interval.
 
@@ -85,6 +89,7 @@ def specificity(target: Any, score: Any, threshold: float, groups: Any = None, c
     return _share(s[~y] < threshold, 0, f"specificity at {threshold:g}", confidence)
 
 
+@in_one_order
 def youden_threshold(target: Any, score: Any) -> float:
     r"""The threshold at which sensitivity + specificity is greatest: choose it on validation rows, never on test rows.
 
