@@ -190,7 +190,7 @@ def _groups(column: pd.Series[Any], name: str, edges: Sequence[float] | None) ->
             )
         values = sorted(present.unique().tolist(), key=lambda v: v if numbers else str(v))
         labels = column.map(lambda v: str(v).strip(), na_action="ignore")  # 1 and "1" are one group
-        missing |= labels.isin(["", "missing"]).to_numpy(dtype=bool)
+        missing = missing | labels.isin(["", "missing"]).to_numpy(dtype=bool)
         names = dict.fromkeys(str(v).strip() for v in values)
         groups = [(text, np.flatnonzero((labels == text).to_numpy(dtype=bool) & ~missing)) for text in names]
         groups = [(text, rows) for text, rows in groups if len(rows)]
