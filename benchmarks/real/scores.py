@@ -1,6 +1,6 @@
 """What is kept of a study, and every figure of its page recomputed from it.
 
-    python -m benchmarks.real.scores keep NAME OUT [OUT ...] [--score mae] [--exp] [--where blur=unseen]
+    python -m benchmarks.real.scores keep NAME OUT [OUT ...] [--score mae] [--exp] [--where blur=unseen] [--add]
     python -m benchmarks.real.scores show NAME [--reference ARM] [--markdown]
 
 `keep` reads finished studies of ``fusionconv compare`` (several: the same split with other seeds) and writes
@@ -9,6 +9,9 @@ a score for each arm; no image, no label. NAME.json has how the study was made. 
 
 Scores of a row: ``mae`` the absolute error, ``accuracy`` 1 where the decision is right, ``auc`` a pseudo-value of the
 area under the curve (a fold's mean is its AUC; `_pseudo_values`), or a column of the task's own such as ``psnr``.
+``--add``: the arms of these studies join those that NAME has, which were run on the same rows and folds before; both
+processors are in NAME.json.
+
 ``--exp``: the target is a natural logarithm; errors are of its exponential. ``--where COLUMN=VALUE`` keeps the rows of
 the table that have this value.
 """
@@ -41,12 +44,14 @@ DECIMALS = {"mae": 3, "accuracy": 0, "psnr": 4}
 
 
 def keep(
-    name: str, studies: Sequence[Path], score: str = "mae", exp: bool = False, where: str = "", folder: Path = FOLDER
-) -> Path:
+    name: str, studies: Sequence[Path], score: str = "mae", exp: bool = False, where: str = "", folder: Path = FOLDER,
+    add: bool = False,
+) -> Path:  # fmt: skip
     """Write NAME.csv.gz and NAME.json.
 
     Raises:
-        ValueError: a study that is not finished, or studies whose rows differ.
+        ValueError: a study that is not finished, or studies whose rows differ; with ``add`` also from those kept, or
+            an arm that is kept already.
     """
     frames, controls = [], []
     for study in studies:
@@ -73,7 +78,7 @@ def keep(
     wide.insert(2, "row", pd.factorize(wide["id"])[0])
     wide["subject"] = pd.factorize(wide["subject"])[0]
     folder.mkdir(parents=True, exist_ok=True)
-    wide[["fold", "subject", "row", *arms]].round(DECIMALS.get(score, 4)).to_csv(folder / f"{name}.csv.gz", index=False)
+    wide = wide[["fold", "subject", "row", *arms]].round(DECIMALS.get(score, 4))
     runs = pd.read_csv(studies[0] / "runs.csv")
     said = yaml.safe_load((studies[0] / "study.yaml").read_text())
     settings = {k: v for k, v in said["settings"].items() if v is not None and k not in _PLACES}
@@ -85,8 +90,31 @@ def keep(
         "settings": settings, "arms": said["arms"], "versions": versions("torch", "lightning", "monai", "fusionconv"),
         "hardware": hardware(torch.device("cpu")),
     }  # fmt: skip
+    if add:
+        wide, about = _joined(*read(name, folder), wide, about)
+    wide.to_csv(folder / f"{name}.csv.gz", index=False)
     (folder / f"{name}.json").write_text(json.dumps(about, indent=1, default=str) + "\n")
     return folder / f"{name}.csv.gz"
+
+
+def _joined(
+    kept: pd.DataFrame, before: dict[str, Any], wide: pd.DataFrame, about: dict[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The arms of both, and how both were made."""
+    rows = ["fold", "subject", "row"]
+    if not kept[rows].equals(wide[rows]):
+        raise ValueError(f"expected the rows and folds that are kept, {len(kept)} lines, got {len(wide)} others")
+    if both := sorted(set(kept.columns[3:]) & set(wide.columns[3:])):
+        raise ValueError(f"expected arms that are not kept yet, got {', '.join(both)}")
+    own = [k for k, v in about["settings"].items() if before["settings"].get(k, v) != v]
+    if own:
+        raise ValueError(f"expected the settings of those kept, got others: {', '.join(own)}")
+    added = {"arms": list(wide.columns[3:]), "versions": about["versions"], "hardware": about["hardware"]}
+    joined = {
+        **before, "controls": before["controls"] | about["controls"], "arms": before["arms"] + about["arms"],
+        "added": [*before.get("added", []), added],
+    }  # fmt: skip
+    return kept.join(wide.drop(columns=rows)), joined
 
 
 def _score(predictions: pd.DataFrame, score: str) -> Any:
@@ -195,12 +223,13 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--score", default="mae")
     parser.add_argument("--exp", action="store_true")
     parser.add_argument("--where", default="")
+    parser.add_argument("--add", action="store_true", help="to what is kept under this name")
     parser.add_argument("--reference", default="", help="the arm that the others are compared with")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--decimals", type=int, default=1)
     given = parser.parse_args(words)
     if given.command == "keep":
-        print(keep(given.name, given.studies, given.score, given.exp, given.where))
+        print(keep(given.name, given.studies, given.score, given.exp, given.where, add=given.add))
     scores, about = read(given.name)
     made = table(scores, about, reference=given.reference)
     shown = markdown(made, about["settings"]["head"], given.decimals)

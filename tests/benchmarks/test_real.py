@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from scipy import ndimage, stats
 from sklearn.metrics import roc_auc_score
@@ -259,6 +261,36 @@ def test_seeds_on_one_split_are_no_folds(studies, tmp_path):
     assert table.loc["image", ["mean", "least", "most"]].tolist() == pytest.approx(
         [np.mean(means), min(means), max(means)], abs=2e-3
     )
+
+
+def test_arms_that_are_run_later_join_those_that_are_kept(studies, tmp_path):
+    """As if all had been kept at once; and nothing joins what has other rows, or the arm already."""
+    scores.keep("once", [studies / "cv"], folder=tmp_path)
+    once, told = scores.read("once", tmp_path)
+    rows, arms = ["fold", "subject", "row"], ["image", "covariates", "hybrid-first"]
+    first = told | {
+        "controls": {k: v for k, v in told["controls"].items() if "hybrid" not in k},
+        "arms": told["arms"][:2],
+    }
+    (tmp_path / "twice.json").write_text(json.dumps(first))
+    once[[*rows, *arms[:2]]].to_csv(tmp_path / "twice.csv.gz", index=False)
+    later = tmp_path / "later"
+    shutil.copytree(studies / "cv", later)
+    predictions = pd.read_csv(later / "predictions.csv")
+    predictions[predictions["arm"] == "hybrid-first"].to_csv(later / "predictions.csv", index=False)
+    said = yaml.safe_load((later / "study.yaml").read_text())
+    (later / "study.yaml").write_text(yaml.safe_dump(said | {"arms": said["arms"][2:]}))
+    scores.keep("twice", [later], folder=tmp_path, add=True)
+    twice, joined = scores.read("twice", tmp_path)
+    pd.testing.assert_frame_equal(twice, once)
+    assert {k: joined[k] for k in ("controls", "arms", "settings", "reference")} == {
+        k: told[k] for k in ("controls", "arms", "settings", "reference")
+    }
+    assert [part["arms"] for part in joined["added"]] == [["hybrid-first"]]
+    with pytest.raises(ValueError, match="expected arms that are not kept yet, got hybrid-first"):
+        scores.keep("twice", [later], folder=tmp_path, add=True)
+    with pytest.raises(ValueError, match="expected the rows and folds that are kept"):
+        scores.keep("twice", [studies / "seed0"], folder=tmp_path, add=True)
 
 
 def test_logarithms_are_judged_in_the_units_of_the_target(studies, tmp_path):
