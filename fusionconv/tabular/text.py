@@ -83,7 +83,8 @@ Jahr Monate Tage ans mois jours años
 _ONE_UNIT = "|".join(re.escape(u) for u in sorted(_UNITS, key=len, reverse=True))
 _UNIT = re.compile(
     rf"(?:{NUMBER}|[+-]?[0-9]+,[0-9]+)\s*(?:{_ONE_UNIT})\.?(?:\s*[/·]\s*(?:[0-9.]+\s*)?(?:{_ONE_UNIT}))*(?:\s*old)?"
-    rf"|[$€£]\s*[0-9][0-9.,]*|[~≈±(]\s*{NUMBER}\)?|{NUMBER}\s*[*?†!#]+|{NUMBER}\s*(?:±|\+/?-)\s*{NUMBER}"
+    rf"|[$€£]\s*[0-9][0-9.,]*|[~≈±(]\s*{NUMBER}\)?|{NUMBER}\s*(?:±|\+/?-)\s*{NUMBER}"
+    rf"|{NUMBER}\s*[*?†‡§!#ªº¹²³\u2070-\u209c\u2460-\u24ff]+"  # also a small 1 as of a footnote, or a circled one
 )
 _RANGE = re.compile(
     rf"({_AMOUNT})\s*(?:-|–|—|to|bis|\.\.\.?|…)\s*({_AMOUNT})(?:\s*(?:{_ONE_UNIT}))?"
@@ -102,6 +103,8 @@ _OTHER_DATE = re.compile(
     r"|[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:\s*[ap]\.?m\.?)?",
     re.IGNORECASE,
 )
+# Compatibility characters that say what their plain form says; not <super>, <sub>, <circle> and <fraction>
+_SAME_MEANING = frozenset({"<wide>", "<narrow>", "<small>", "<noBreak>", "<font>", "<compat>", "<square>"})
 # Spellings of one word; f is female beside m, and false beside t
 _SAME = [
     set(words.split())
@@ -127,9 +130,24 @@ class Reading(NamedTuple):
 
 
 def tidy_cell(text: str) -> str:
-    """``text`` without outer spaces; wide digits are digits, and the minus sign of typesetters (U+2212) is a hyphen."""
+    """``text`` without outer spaces; wide digits are digits, and the minus sign of typesetters (U+2212) is a hyphen.
+
+    A sign with a meaning of its own stays: 61¹ is not 611, and ① and ½ are not 1 and 1/2. Accents are one with their letter.
+
+    >>> [tidy_cell(t) for t in (" ６１．５", "\u22124", "10³", "½")]
+    ['61.5', '-4', '10³', '½']
+    """
     text = text.strip()
-    return text if text.isascii() else unicodedata.normalize("NFKC", text).replace("\u2212", "-").strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", "".join(map(_plain, text))).strip()
+
+
+def _plain(sign: str) -> str:
+    """The plain form of a wide, narrow or compatibility character; others, and those that hide a digit, as they are."""
+    tag = unicodedata.decomposition(sign).partition(" ")[0]
+    plain = unicodedata.normalize("NFKC", sign) if tag in _SAME_MEANING else sign
+    if tag in ("<compat>", "<square>") and any(c.isdigit() for c in plain):
+        return sign
+    return plain.replace("\u2212", "-")
 
 
 def read_cell(text: str) -> Reading:

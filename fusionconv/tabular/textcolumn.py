@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import TableError, TableWarning
-from fusionconv.tabular.text import ISO_DATE, NUMBER, advice, shape_of, tidy_cell
+from fusionconv.tabular.text import ISO_DATE, NUMBER, ODD_SHAPES, advice, shape_of, tidy_cell
 
 __all__ = ["few_rows", "infer_numbers", "is_text", "require_codes", "require_dates", "require_numbers", "settle"]
 
@@ -50,7 +50,8 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
     * ``"10E2"``, which is 1000 or an id, and whole numbers in several spellings (``"1"`` and ``"1.0"``, ``"1000"`` and
       ``"+1000"``), which would become one: with a :class:`TableWarning`;
     * a bound (``">1700"``, ``"<8"``, ``"89+"``) or an age (``"045Y"``): the encoder reads them;
-    * other text beside the numbers: with a :class:`TableWarning` where most values are numbers.
+    * other text beside the numbers: with a :class:`TableWarning` where half of the values or more are numbers, or look
+      like one (``"61¹"``, ``"5 mg"``).
 
     With ``decimal=","`` the numbers and bounds of such a column get a decimal point, so that they are read as they were
     meant; a column that is mostly other text, or ids, stays as it is.
@@ -78,10 +79,11 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
             continue
         _refuse_marks(column, odd, where, decimal, "; if it is no number, read it as text=[...]")
         readable = int(np.isfinite(numbers).sum())
-        bounds = column[odd].map(lambda v: isinstance(v, str) and shape_of(_swapped(v, decimal)) == "bound")
-        if bounds.all():
+        shapes = column[odd].map(lambda v: shape_of(_swapped(v, decimal)) if isinstance(v, str) else "text")
+        like = readable + int(shapes.isin(list(ODD_SHAPES)).sum())
+        if (shapes == "bound").all():
             columns[name] = _with_points(column, decimal)
-        elif readable > odd.sum():
+        elif readable and 2 * like >= readable + odd.sum():
             columns[name] = _with_points(column, decimal)
             _warn(
                 f"{where}: column {str(name)!r} mixes {readable} numbers with text {few_rows(column, odd)}; it stays "

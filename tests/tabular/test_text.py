@@ -277,6 +277,30 @@ def test_dates_of_any_writing_are_read_where_the_format_is_stated():
         np.testing.assert_allclose(years, np.array(days) / 365.25, rtol=1e-6)
 
 
+@pytest.mark.parametrize("cell", ["61¹", "10³", "①", "<8²", "8⁺", "⒈", "½", "61½", "10⁻³", "2₁", "７¹"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_a_small_or_circled_digit_is_no_digit_of_the_number(tmp_path, cell, decimal):
+    cells = [cell, "70", "82"]
+    with pytest.warns(TableWarning, match=r"column 'x' mixes 2 numbers with text in 1 of 3 rows, first at 0: "):
+        assert written(tmp_path, cells, decimal=decimal)["x"].tolist() == cells
+    for kind in ("numeric", "censored"):
+        with pytest.raises(TableError, match=rf"column 'x': expected .*in 1 of 3 rows, first at 0: '{cell}'"):
+            encode(cells, kind)
+    codes = Numeric("none", missing="zero", missing_codes=[61, 10, 1, 8, 611, 103])
+    with pytest.raises(TableError, match=rf"first at 0: '{cell}'"):  # it is not found among the codes either
+        encode(cells, codes)
+
+
+def test_footnotes_are_told_where_few_numbers_are_without_one(tmp_path):
+    for cells in (["61¹", "70", "82²"], ["1.5", "low", "2.5", "high"], ["5 mg", "10 mg", "10"]):
+        with pytest.warns(TableWarning, match=r"column 'x' mixes . numbers with text"):
+            assert written(tmp_path, cells)["x"].tolist() == cells
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for cells in (["A", "B", "2"], ["1 a", "2 b", "3"], ["12%", "13%"]):
+            assert written(tmp_path, cells)["x"].tolist() == cells
+
+
 @given(
     st.lists(st.decimals(-9999, 9999, places=2), min_size=2, max_size=8, unique=True),
     st.sampled_from(["{}", " {}", "<{}", "< {}", "<={}", "≤{}", ">{}", ">= {}", "≥{}", "{}+", "{} +"]),
