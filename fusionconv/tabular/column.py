@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import RowsError, TableError
-from fusionconv.tabular.labels import Label, is_label, plain_label, positions
+from fusionconv.tabular.labels import Label, is_label, plain_label, same_positions
 from fusionconv.tabular.missing import is_code, is_date_code
 from fusionconv.tabular.text import advice, read_cell, shape_of
 
@@ -200,10 +200,10 @@ class Column:
         return list(dict.fromkeys(plain_label(v) for v in self.distinct))
 
     def positions(self, labels: Sequence[Label]) -> npt.NDArray[np.intp]:
-        """For each row the position of its value in ``labels``; -1 where it is none of them or missing.
+        """For each row the position of its value in ``labels``, however stored; -1 where it is none of them or missing.
 
         Raises:
             TableError: as :meth:`labels`.
         """
         self.labels()
-        return self.rows_of(positions(self.factors[1], labels), -1)
+        return self.rows_of(same_positions(self.factors[1], labels), -1)

@@ -12,10 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import TableError
+from fusionconv.tabular.text import read_cell, tidy_cell
 
-__all__ = ["Label", "is_label", "listed", "plain_label", "plain_labels", "positions", "refuse_blank"]
+__all__ = ["Label", "is_label", "listed", "plain_label", "plain_labels", "positions", "refuse_blank", "same_positions"]
 
 Label: TypeAlias = str | int | float | bool
+_TRUTH = {"true": True, "false": False}  # as spreadsheets write them
 
 
 def is_label(value: Any) -> bool:
@@ -78,3 +80,32 @@ def positions(values: npt.NDArray[np.object_], labels: Sequence[Label]) -> npt.N
         values = values.copy()
         values[~hashable] = None
         return positions(values, labels)
+
+
+def same_positions(values: npt.NDArray[np.object_], labels: Sequence[Label]) -> npt.NDArray[np.intp]:
+    """:func:`positions`, and where a value is no label as it is stored, that of the only label which is written alike.
+
+    >>> same_positions(np.array([1.0, "1", "1.0 ", "01", "A ", True], dtype=object), [1, "A", "True"]).tolist()
+    [0, 0, 0, -1, 1, 2]
+    >>> same_positions(np.array([1, "1"], dtype=object), ["1.0", "1"]).tolist()  # two labels are written so
+    [-1, 1]
+    """
+    at = positions(values, labels)
+    if not (left := np.flatnonzero(at < 0)).size:
+        return at
+    written: dict[str, int] = {}
+    for place, label in enumerate(labels):
+        key = _written(label)
+        written[key] = -1 if key in written else place
+    at[left] = [written.get(_written(v), -1) if is_label(v) else -1 for v in values[left]]
+    return at
+
+
+def _written(label: Any) -> str:
+    """A label as text, however it is stored: 1, 1.0, "1" and " 1.00" are one, so are "A " and "A", an accent is one."""
+    text = tidy_cell(label) if isinstance(label, str) else ""
+    if text:
+        cell = read_cell(text)
+        label = cell.number if cell.shape == "number" else _TRUTH.get(text.casefold(), text)
+    label = plain_label(label)
+    return f"{label:.7g}" if isinstance(label, float) else str(label)  # as float32 keeps it

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import TableError
-from fusionconv.tabular.labels import Label, plain_label, plain_labels, positions
+from fusionconv.tabular.labels import Label, plain_label, plain_labels, same_positions
 from fusionconv.tabular.text import ISO_DATE, read_cell
 
 __all__ = ["Indicator", "Missing", "as_codes", "as_indicator", "as_missing", "is_code", "is_date_code"]
@@ -93,7 +93,7 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
         found[~truth] = is_code(values[~truth], codes)
         return found
     codes = tuple(c for c in codes if not isinstance(c, bool))
-    found = positions(values, list(dict.fromkeys([*codes, *numbers]))) >= 0
+    found = same_positions(values, list(dict.fromkeys([*codes, *numbers]))) >= 0
     dates = _dates_of(codes)
     if not numbers and not dates:
         return found

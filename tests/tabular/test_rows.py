@@ -114,6 +114,64 @@ def test_a_column_s_own_option_goes_before_the_encoder_s():
         CovariateEncoder(["site"], unknown="zeros")
 
 
+STORED = {  # the training rows, the same rows as another program stored them
+    "text, then whole numbers": (["1", "2", "3A"], [1, 2, 1], ["1", "2", "1"]),
+    "text, then numbers with gaps": (["1", "2", "3A"], [1.0, np.nan, 2.0], ["1", None, "2"]),
+    "text of such numbers": (["1.0", "2.0", "3A"], [1, 2, 2], ["1.0", "2.0", "2.0"]),
+    "whole numbers, then text": ([1, 2, 3], ["1", "3", "2"], [1, 3, 2]),
+    "whole numbers, then text of floats": ([1, 2, 3], ["1.0", "3.0", "2.0"], [1, 3, 2]),
+    "fractions, then text": ([1.5, 3.0, 7.0], ["3", "1.5", "7.0"], [3, 1.5, 7]),
+    "fractions, then float32": ([0.55, 1.5, 3.0], np.array([0.55, 3, 1.5], "float32"), [0.55, 3, 1.5]),
+    "fractions as float32, then text": (np.array([0.55, 1.5, 3], "float32"), ["0.55", "3", "1.50"], [0.55, 3, 1.5]),
+    "outer spaces": (["A", "B", "C"], ["A ", " C", "\N{NO-BREAK SPACE}B"], ["A", "C", "B"]),
+    "accents of macOS": (["Zürich", "Köln", "Bern"], ["Zu\u0308rich", "Ko\u0308ln", "Bern"], ["Zürich", "Köln", "Bern"]),
+    "truth values": (["True", "False", "unclear"], [True, False, True], ["True", "False", "True"]),
+    "truth values of a spreadsheet": (["True", "False", "unclear"], ["TRUE", "false", "TRUE"], ["True", "False", "True"]),
+    "wide digits": (["１", "２", "A"], [1, 2, 1], ["１", "２", "１"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("learnt", "new", "meant"), STORED.values(), ids=list(STORED))
+@pytest.mark.parametrize("dtype", [None, object, "category"])
+@pytest.mark.parametrize("unknown", ["error", "ignore"])
+def test_a_category_is_known_however_its_column_is_stored(learnt, new, meant, dtype, unknown):
+    kinds = {"x": "categorical"}
+    encoder = CovariateEncoder(["x"], kinds, missing="zero", indicator="always", unknown=unknown)
+    encoder.fit(pd.DataFrame({"x": learnt}))
+    expected = encoder.transform(pd.DataFrame({"x": pd.Series(meant, dtype=object)}))
+    assert (expected.sum(axis=1) == 1).all()
+    frame = pd.DataFrame({"x": pd.Series(new, dtype=dtype)})
+    for one in (encoder, CovariateEncoder.from_dict(encoder.to_dict())):  # a saved one too
+        np.testing.assert_array_equal(one.transform(frame), expected)
+        assert one.unknown_counts(frame) == {"x": 0}
+    levels = Ordinal(list(dict.fromkeys(pd.Series(learnt).tolist())), missing="zero", indicator="always")
+    ranks = CovariateEncoder(["x"], {"x": levels}).fit(pd.DataFrame({"x": learnt}))
+    np.testing.assert_array_equal(ranks.transform(frame), ranks.transform(pd.DataFrame({"x": pd.Series(meant, dtype=object)})))
+
+
+@pytest.mark.parametrize("stored", [[1, 2, 2], ["1", "2", "2"], [1.0, 2.0, 2.0], ["1.0", " 2", "2"]])
+@pytest.mark.parametrize("codes", [{1: 0, 2: 1}, {"1": 0, "2": 1}, {1.0: 0, "2.0": 1}])
+def test_codes_are_found_however_they_and_the_column_are_stored(stored, codes):
+    train = pd.DataFrame({"x": [1, 2, 2, 1]})
+    for learnt in (train, train.astype(str), train.astype(float)):
+        encoder = CovariateEncoder(["x"], {"x": Binary(codes)}, unknown="ignore").fit(learnt)
+        assert encoder.transform(pd.DataFrame({"x": stored}))[:, 0].tolist() == [0, 1, 1]
+
+
+def test_what_could_be_two_categories_stays_unknown():
+    encoder = CovariateEncoder(["x"], {"x": "categorical"}).fit(pd.DataFrame({"x": ["1", "1.0", "01", "a"]}))
+    for value in (1, 1.0, "1.00"):  # "1", or "1.0"?
+        with pytest.raises(TableError, match="expected one of '01', '1', '1.0', 'a', got others in 1 of 1 rows"):
+            encoder.transform(pd.DataFrame({"x": [value]}))
+    assert encoder.transform(pd.DataFrame({"x": ["1"]})).tolist() == [[0, 1, 0, 0]]
+    names = CovariateEncoder(["x"], {"x": "categorical"}).fit(pd.DataFrame({"x": ["007", "A", "B"]}))
+    for value in (7, "7", "a", 7.5, True):  # leading zeros are part of a name, and so are capitals
+        with pytest.raises(TableError, match="expected one of '007', 'A', 'B'"):
+            names.transform(pd.DataFrame({"x": [value]}))
+    with pytest.raises(TableError, match="text or numbers, not both in one column, got others in 1 of 3 rows, first at 2"):
+        CovariateEncoder(["x"], {"x": "categorical"}).fit(pd.DataFrame({"x": pd.Series([1, 2, "1"], dtype=object)}))
+
+
 def test_a_number_that_may_count_is_never_an_unknown_category():
     encoder = CovariateEncoder(["n"], unknown="ignore").fit(pd.DataFrame({"n": [0, 1, 1]}))
     with pytest.raises(TableError, match="expected 0 or 1"):

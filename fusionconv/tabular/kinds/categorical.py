@@ -14,7 +14,7 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.column import Column
 from fusionconv.tabular.columns import did_you_mean
 from fusionconv.tabular.kinds.base import Block, Kind, Learnt
-from fusionconv.tabular.labels import Label, listed, plain_labels, refuse_blank
+from fusionconv.tabular.labels import Label, listed, plain_labels, positions, refuse_blank
 from fusionconv.tabular.text import same_word
 
 __all__ = ["Categorical", "LearntCategorical", "Unknown", "as_unknown", "refuse_unknown", "require_tidy"]
@@ -118,7 +118,8 @@ class Categorical(Kind):
         texts = [v for v in found if isinstance(v, str)]
         if texts and len(texts) < len(found):
             fewer = texts if 2 * len(texts) < len(found) else [v for v in found if not isinstance(v, str)]
-            column.refuse(column.positions(fewer) >= 0, "text or numbers, not both in one column")
+            mixed = column.rows_of(positions(column.factors[1], fewer) >= 0, False)
+            column.refuse(mixed, "text or numbers, not both in one column")
         require_tidy(found, column)
         if len(found) < 2:
             column.fail(
