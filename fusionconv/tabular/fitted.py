@@ -268,8 +268,23 @@ def fit_column(frame: pd.DataFrame, name: str, declared: Kind | None, defaults: 
     indicator = kind.indicator == "always" or (kind.indicator == "auto" and bool(missing.any()))
     suspects, notes = doubts(column, kind, learnt, declared is None)
     looked = declared is not None and declared.missing_codes is not None  # its own list of codes, maybe an empty one
-    if looked:
-        suspects = []
+    if looked and suspects:
+        suspects = _missed(frame[name], suspects, codes)
     return FittedColumn(
         name, kind, learnt, declared is None, int(missing.sum()), fill, indicator, tuple(suspects), tuple(notes), looked
     )
+
+
+def _missed(values: pd.Series[Any], suspects: list[Suspicion], codes: tuple[Label, ...]) -> list[Suspicion]:
+    """The suspects that ``codes``, declared for this column, fail to name; the others were looked at, and are values.
+
+    They are all, where no row has any of the codes, and else one that is a code but for its spelling.
+    """
+    if not codes:
+        return []
+    if (Column("", values, codes).present == Column("", values).present).all():
+        why = f"; none of the declared missing_codes ({listed(codes, 5)}) is in a training row"
+        return [s._replace(reason=s.reason + why) for s in suspects]
+    folded = {str(c).casefold() for c in codes}
+    why = "; a declared code is spelled otherwise"
+    return [s._replace(reason=s.reason + why) for s in suspects if str(s.value).casefold() in folded]

@@ -85,7 +85,7 @@ def positions(values: npt.NDArray[np.object_], labels: Sequence[Label]) -> npt.N
 def same_positions(values: npt.NDArray[np.object_], labels: Sequence[Label]) -> npt.NDArray[np.intp]:
     """:func:`positions`, and where a value is no label as it is stored, that of the only label which is written alike.
 
-    >>> same_positions(np.array([1.0, "1", "1.0 ", "01", "A ", True], dtype=object), [1, "A", "True"]).tolist()
+    >>> same_positions(np.array([1.0, "1", "1.0 ", "01", "A ", False], dtype=object), [1, "A", "False"]).tolist()
     [0, 0, 0, -1, 1, 2]
     >>> same_positions(np.array([1, "1"], dtype=object), ["1.0", "1"]).tolist()  # two labels are written so
     [-1, 1]

@@ -66,8 +66,8 @@ def as_codes(codes: Iterable[Any]) -> tuple[Label, ...]:
 def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[np.bool_]:
     """Where a value, one of an array of floats or of objects, is among the declared codes.
 
-    A number among the codes is found in text too, and the other way round: -4, -4.0, "-4" and " -4.00" are one code.
-    Text with leading zeros ("04") is no number here, but a name; True and False are no numbers either. Floats are
+    A number among the codes is found in text too, and the other way round: -4, -4.0, "-4" and " -4.00" are one code,
+    and so are 0 and "000Y", an age of three digits as DICOM writes it. Text with leading zeros ("04") is no number here, but a name; True and False are no numbers either. Floats are
     compared in their own precision: -9.9 is a code in float32 too. Dates among the codes ("1900-01-01") are found as
     date objects and with a time of 00:00.
 
@@ -75,6 +75,8 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
     [False, True]
     >>> is_code(np.array(["", "NA", "-4", "F", -4], dtype=object), ("NA", -4)).tolist()
     [False, True, True, False, True]
+    >>> is_code(np.array(["045Y", "000Y", "999Y", "9M"], dtype=object), (0, 999, 0.75)).tolist()
+    [False, True, True, False]
     >>> is_code(np.array([1.5, -9.9], dtype="float32"), (-9.9,)).tolist()
     [False, True]
     >>> is_code(np.array([0, False, True, "0"], dtype=object), (0,)).tolist()
@@ -103,9 +105,12 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
 
 
 def _number(value: Any) -> float | None:
-    """The number that a text spells; None for other text, and for other objects."""
-    reading = read_cell(value) if isinstance(value, str) else None
-    return reading.number if reading is not None and reading.shape == "number" else None
+    """The number that a text spells, or the years of an age as 045Y; None for other text, and for other objects."""
+    if not isinstance(value, str):
+        return None
+    reading = read_cell(value)
+    dicom = reading.shape == "age" and value.strip()[:3].isdecimal()  # 9M may be a name
+    return reading.number if reading.shape == "number" or dicom else None
 
 
 def _date(value: Any) -> Any:

@@ -342,3 +342,51 @@ def test_a_code_that_only_new_rows_have_is_warned_of_by_transform(code, scaling)
         encoder.transform(pd.DataFrame({"score": [25, 40, 12, 5000]}))  # far, and no code's shape
         looked = CovariateEncoder(["score"], {"score": Numeric(scaling, missing_codes=[])})
         looked.fit(pd.DataFrame({"score": range(20, 32)})).transform(pd.DataFrame({"score": [code]}))
+
+
+AGES = ["045Y", "060Y", "000Y", "050Y"] * 5
+
+
+def test_a_code_is_found_in_ages_as_dicom_writes_them():
+    frame = pd.DataFrame({"PatientAge": AGES})
+    with pytest.warns(TableWarning, match="0 in 5 rows is impossible under this name"):
+        CovariateEncoder(["PatientAge"]).fit(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for codes in ([0], ["000Y"], [0.0, 999], ["0"]):
+            own = CovariateEncoder(["PatientAge"], {"PatientAge": Numeric("none", missing="mean", missing_codes=codes)})
+            wide = CovariateEncoder(["PatientAge"], {"PatientAge": Numeric("none")}, missing="mean", missing_codes=codes)
+            for encoder in (own, wide):
+                values = encoder.fit_transform(frame)
+                np.testing.assert_allclose(values[:4], [[45, 0], [60, 0], [155 / 3, 1], [50, 0]], rtol=1e-6)
+        words = pd.DataFrame({"visit": ["0M", "9M", "3M"] * 3})  # visits after so many months: names
+        encoder = CovariateEncoder(["visit"], {"visit": "categorical"}, missing_codes=[0, 9, 0.25]).fit(words)
+        assert encoder.num_covariates == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "codes", "says"),
+    [
+        (AGES, [-4], r"0 in 5 rows is impossible under this name; none of the declared missing_codes \(-4\) is in"),
+        (["45Y", "60Y", "0Y", "50Y"] * 5, [0], r"0 in 5 rows is impossible .* missing_codes \(0\) is in"),
+        ([61.0, 70, 82, -4] * 5, ["NA"], r"-4 in 5 rows is apart from the others .* missing_codes \('NA'\) is in"),
+        (["A", "B", "n/a", "C"] * 5, ["NA"], r"'n/a' in 5 rows often means a missing value; none of the declared"),
+        (["A", "B", "n/a", "NA", "C"] * 5, ["NA", "N/A"], r"'n/a' in 5 rows .*; a declared code is spelled otherwise"),
+    ],
+)
+def test_declared_codes_that_name_nothing_do_not_silence_the_doubt(values, codes, says):
+    frame = pd.DataFrame({"age": values})
+    kind = {"kind": "numeric" if values[0] != "A" else "categorical", "missing": "mean", "missing_codes": codes}
+    with pytest.warns(TableWarning, match=says):
+        encoder = CovariateEncoder(["age"], {"age": kind}).fit(frame)
+    assert CovariateEncoder.from_dict(encoder.to_dict()) == encoder
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CovariateEncoder(["age"], {"age": {**kind, "missing_codes": []}}).fit(frame)  # looked at: values
+
+
+def test_a_list_of_codes_of_which_some_occur_still_says_that_the_rest_are_values():
+    frame = pd.DataFrame({"x": [61.0, 70, 82, -4, 999] * 5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CovariateEncoder(["x"], {"x": Numeric(missing="mean", missing_codes=[-4, -8])}).fit(frame)
