@@ -185,6 +185,13 @@ def test_an_unknown_category_is_an_error_with_the_nearest_named():
         encoded(encoder, ["Simens"])
 
 
+@pytest.mark.parametrize("pair", [["Z\u00fcrich", "Zu\u0308rich"], ["P1", "\uff30\uff11"], ["A", "A "]])
+def test_categories_of_one_visible_name_are_refused(pair):
+    for values in (pair * 3, [*pair, "Bern"] * 3):
+        with pytest.raises(TableError, match=r"expected different values, got .*str.normalize\('NFC'\) for accents"):
+            one(values)
+
+
 def test_given_categories_keep_their_order_and_need_not_occur():
     encoder = one(["B", "A"], Categorical(["C", "B", "A"]))
     assert list(encoder.get_feature_names_out()) == ["x_C", "x_B", "x_A"]

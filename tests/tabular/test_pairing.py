@@ -596,3 +596,15 @@ def test_a_target_that_is_no_name_is_refused(target):
     encoder = CovariateEncoder(["sex"]).fit(frame)
     with pytest.raises(TableError, match="target: expected the name of one column"):
         CovariateDataset(frame, encoder, images={"a": 1, "b": 2}, target=target)
+
+
+@pytest.mark.parametrize("stored", ["Mu\u0308ller", " M\u00fcller", "M\u00fcller "])
+def test_ids_meet_whatever_their_outer_spaces_and_accents_are(stored):
+    frame = pd.DataFrame({"subject": ["M\u00fcller", "b"], "sex": [0, 1]})
+    for images in ({"b": "b.nii", stored: "m.nii"}, pd.DataFrame({"subject": ["b", stored], "image": ["b.nii", "m.nii"]})):
+        assert pair_by_id(images, frame)[0]["image"].tolist() == ["m.nii", "b.nii"]
+    other = frame.assign(subject=[stored, "b"])
+    table = CovariateTable(other, CovariateEncoder(["sex"]).fit(frame))
+    assert table.rows(["b", "M\u00fcller", stored]).tolist() == [[1], [0], [0]]
+    with pytest.raises(TableError, match="each id once, got 2 several times"):
+        CovariateTable(pd.concat([frame, other]), CovariateEncoder(["sex"]).fit(frame))

@@ -1,5 +1,6 @@
 """Splits by subject: properties for any table, the promised proportions, scikit-learn beside them, and bad tables."""
 
+import unicodedata
 import warnings
 import zlib
 
@@ -12,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 
 from fusionconv.errors import SplitWarning, TableError
-from fusionconv.tabular.ids import near_identical
+from fusionconv.tabular.ids import id_text, near_identical
+from fusionconv.tabular.leakage import check_leakage
 from fusionconv.tabular.split import holdout, kfold, leave_site_out
 from fusionconv.tabular.split.deal import deal_equal, deal_sizes, whole_numbers
 
@@ -23,8 +25,8 @@ quiet = pytest.mark.filterwarnings("ignore::fusionconv.errors.SplitWarning")
 @st.composite
 def tables(draw, least=10):
     """Any table: ids of any text or numbers, any number of visits each, a class per visit, a measure, rows mixed."""
-    ids = st.text(min_size=1, max_size=6).filter(str.strip) | st.integers(0, 999).map(str)
-    subjects = draw(st.lists(ids, min_size=least, max_size=25, unique=True))
+    ids = st.text(min_size=1, max_size=6).filter(id_text) | st.integers(0, 999).map(str)
+    subjects = draw(st.lists(ids, min_size=least, max_size=25, unique_by=lambda t: unicodedata.normalize("NFC", t.strip())))
     rows = [(s, draw(st.sampled_from(["CN", "MCI", "AD"]))) for s in subjects for _ in range(draw(st.integers(1, 3)))]
     frame = pd.DataFrame(draw(st.permutations(rows)), columns=["subject", "target"])
     frame["age"] = (
@@ -313,13 +315,30 @@ def test_ids_that_may_be_one_persons_are_named():
         (["sub-01 ", "sub-01"], [("sub-01", "sub-01 ")]),
         (["OAS1_0001", "OAS1_0002"], []),
         (["sub", "sub-1"], []),
+        (["P1", "\uff30\uff11", "P2"], [("P1", "\uff30\uff11")]),  # wide letters
+        (["M\u00fcller", "Mu\u0308ller"], [("Mu\u0308ller", "M\u00fcller")]),
     ],
 )
 def test_near_identical_ids(ids, alike):
     assert near_identical(ids) == alike
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, "", "  ", pd.NA])
+@pytest.mark.parametrize("other", [" {}", "{}\t", "{}\N{NO-BREAK SPACE}", "nfd"])
+@pytest.mark.parametrize("name", ["M\u00fcller", "Nguy\u1ec5n", "\uac15"])
+def test_outer_spaces_and_the_way_an_accent_is_stored_make_no_other_person(other, name):
+    same = unicodedata.normalize("NFD", name) if other == "nfd" else other.format(name)
+    people = [f"p{i}" for i in range(9)]
+    frame = pd.DataFrame({"subject": [name, *people, same, *people]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(5):
+            for split in (holdout(frame, seed=seed).to_frame(), kfold(frame, 5, seed=seed)):
+                assert (split.iloc[0] == split.iloc[10]).all()
+    with pytest.raises(TableError, match=r"1 error:\nerror: shared subject"):
+        check_leakage(frame.iloc[:10], pd.DataFrame({"subject": [same, "x"]}))
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, "", "  ", pd.NA, "nan", "None", "NA", "NaT", "<NA>", " n/a ", "9.00719925474099E+16"])
 def test_a_row_of_nobody_is_refused_with_its_label(missing):
     frame = cohort().set_axis([f"row{i}" for i in range(len(cohort()))])
     frame["subject"] = frame["subject"].astype(object)

@@ -15,7 +15,7 @@ from fusionconv.tabular.column import Column
 from fusionconv.tabular.columns import did_you_mean
 from fusionconv.tabular.kinds.base import Block, Kind, Learnt
 from fusionconv.tabular.labels import Label, listed, plain_labels, positions, refuse_blank
-from fusionconv.tabular.text import same_word
+from fusionconv.tabular.text import same_word, tidy_cell
 
 __all__ = ["Categorical", "LearntCategorical", "Unknown", "as_unknown", "refuse_unknown", "require_tidy"]
 
@@ -34,7 +34,7 @@ def as_unknown(unknown: Any) -> Unknown:
 
 
 def require_tidy(labels: Sequence[Label], column: Column) -> None:
-    """Raise where learnt labels differ only in case or outer spaces, or are spellings of one word (M, male).
+    """Raise where learnt labels differ only in case, outer spaces or how an accent is stored, or spell one word (M, male).
 
     Raises:
         TableError: naming them.
@@ -43,12 +43,12 @@ def require_tidy(labels: Sequence[Label], column: Column) -> None:
     for label in labels:
         if not isinstance(label, str):
             continue
-        key = label.strip().casefold()
+        key = tidy_cell(label).casefold()
         if label != label.strip() or key in spelled:
             column.fail(
                 "different values",
                 listed([spelled[key], label] if key in spelled else [label]),
-                f"make them one (frame[{column.name!r}].str.strip()), or give the categories if they are meant",
+                f"make them one (frame[{column.name!r}].str.strip(), and .str.normalize('NFC') for accents), or give the categories if they are meant",
             )
         if same := next((other for other in spelled.values() if same_word(label, str(other))), None):
             column.fail(

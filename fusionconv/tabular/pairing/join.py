@@ -9,7 +9,7 @@ import pandas as pd
 
 from fusionconv.errors import TableError
 from fusionconv.tabular.columns import require_columns
-from fusionconv.tabular.ids import first_few, id_text
+from fusionconv.tabular.ids import first_few, id_text, one_spelling
 from fusionconv.tabular.pairing.table import id_parts, joined, row_ids
 
 __all__ = ["images_by_id", "pair_by_id"]
@@ -85,7 +85,7 @@ def pair_by_id(
     if unmatched not in ("error", "report"):
         raise TableError(f"expected unmatched to be 'error' or 'report', got {unmatched!r}")
     by_parts = isinstance(images, pd.DataFrame)
-    names: list[Any] = id_parts(frame, id) if by_parts else row_ids(frame, id)
+    names: list[Any] = [_key(name) for name in (id_parts(frame, id) if by_parts else row_ids(frame, id))]
     if image in frame.columns and frame[image].notna().any():
         raise TableError(
             f"expected a table without images, got one whose column {image!r} has {int(frame[image].notna().sum())}; "
@@ -93,7 +93,7 @@ def pair_by_id(
         )
     files: dict[Any, list[Any]] = {}
     for name, file in _named(images, id, image):
-        files.setdefault(name, []).append(file)
+        files.setdefault(_key(name), []).append(file)
     rows: dict[Any, list[int]] = {}
     for place, name in enumerate(names):
         rows.setdefault(name, []).append(place)
@@ -137,6 +137,11 @@ def pair_by_id(
     paired = frame.iloc[good].copy()
     paired[image] = pd.Series([files[names[p]][0] for p in good], index=paired.index, dtype=object)
     return paired, table
+
+
+def _key(name: Any) -> Any:
+    """An id, or the parts of one, as ids are compared."""
+    return one_spelling(name) if isinstance(name, str) else tuple(t if t is None else one_spelling(t) for t in name)
 
 
 def _named(images: Any, id: str | list[str] | None, image: str) -> list[tuple[Any, Any]]:

@@ -14,7 +14,7 @@ import torch
 
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import did_you_mean, require_columns
-from fusionconv.tabular.ids import column_ids, first_few
+from fusionconv.tabular.ids import column_ids, first_few, one_spelling
 from fusionconv.tabular.labels import is_label, plain_label
 from fusionconv.tabular.suspicious import suspicious_numbers
 
@@ -52,7 +52,7 @@ def id_parts(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[tuple[
     if absent:
         rows = [frame.index[i] for i in sorted(set(absent))]
         raise TableError(
-            f"expected an id (text, or a whole number; a float below 2**53) in {' and '.join(map(repr, columns))} of "
+            f"expected an id (text other than 'NA' or 'nan', or a whole number; a float below 2**53) in {' and '.join(map(repr, columns))} of "
             f"every row, got {len(rows)} without: rows {first_few(rows)}; fill them in or drop these rows, and read "
             "long ids as text"
         )
@@ -115,9 +115,9 @@ class CovariateTable:
                 "the answer would go in with the question: leave it out of the encoder's columns"
             )
         ids = row_ids(frame, id)
-        self._place = {name: i for i, name in enumerate(ids)}
+        self._place = {one_spelling(name): i for i, name in enumerate(ids)}
         if len(self._place) < len(ids):
-            counts = Counter(ids)
+            counts = Counter(map(one_spelling, ids))
             twice = [name for name, count in counts.items() if count > 1]
             raise TableError(
                 f"expected each id once, got {len(twice)} several times: {first_few(twice)}; name what tells the rows "
@@ -148,13 +148,14 @@ class CovariateTable:
             TableError: ids that are not in the table.
         """
         ids = list(ids)
-        unknown = [name for name in ids if name not in self._place]
+        places = [self._place.get(one_spelling(name)) for name in ids]
+        unknown = [name for name, place in zip(ids, places, strict=True) if place is None]
         if unknown:
             raise TableError(
                 f"expected ids of the table ({len(self)} rows, such as {first_few(self.ids)}), got {len(unknown)} "
                 f"others: {first_few(unknown)}{did_you_mean(str(unknown[0]), self.ids[:10_000])}"
             )
-        return [self._place[name] for name in ids]
+        return [place for place in places if place is not None]
 
     def rows(self, ids: Iterable[str]) -> torch.Tensor:
         """The covariates of these ids, float32 (len(ids), K), in this order."""
