@@ -608,3 +608,17 @@ def test_ids_meet_whatever_their_outer_spaces_and_accents_are(stored):
     assert table.rows(["b", "M\u00fcller", stored]).tolist() == [[1], [0], [0]]
     with pytest.raises(TableError, match="each id once, got 2 several times"):
         CovariateTable(pd.concat([frame, other]), CovariateEncoder(["sex"]).fit(frame))
+
+
+@pytest.mark.parametrize("subjects", [[1, 2, 3], ["1", "2", "3"], [1.0, 2.0, 3.0]])
+@pytest.mark.parametrize("keys", [[3, 1, 2], ["3", "1 ", "2"], [3.0, 1.0, 2.0], np.array([3, 1, 2]), list(torch.tensor([3, 1, 2]))])
+def test_images_by_whole_numbers_are_those_of_the_rows(subjects, keys):
+    frame = pd.DataFrame({"subject": subjects, "sex": [0, 1, 1]})
+    encoder = CovariateEncoder(["sex"]).fit(frame)
+    dataset = CovariateDataset(frame, encoder, images={key: f"{int(key)}.nii" for key in keys})
+    assert [dataset[i]["image"] for i in range(3)] == ["1.nii", "2.nii", "3.nii"]
+    assert [dataset[i]["id"] for i in range(3)] == ["1", "2", "3"]
+    with pytest.raises(TableError, match=r"one image for each id, got 1 and '1'; keep one"):
+        CovariateDataset(frame, encoder, images={1: "a", "1": "b", 2: "c", 3: "d"})
+    with pytest.raises(TableError, match=r"got 1 rows without an image: '3' and 1 images without a row: '3.5'"):
+        CovariateDataset(frame, encoder, images={1: "a", 2: "c", 3.5: "d"})

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from fusionconv.errors import TableError
-from fusionconv.tabular.ids import first_few
+from fusionconv.tabular.ids import first_few, id_text, one_spelling
 from fusionconv.tabular.pairing.table import CovariateTable
 
 __all__ = ["CovariateDataset", "covariate_items"]
@@ -30,7 +30,7 @@ class CovariateDataset(Dataset[dict[str, Any]]):
             ``lambda p: PIL.Image.open(p).convert("RGB")``. None: ``"image"`` is the path itself.
         transform: ``transform(image) -> image``, after ``load``.
         images: images (or paths for ``load``) by id, in place of the column ``image``; see :func:`images_by_id`. Its
-            ids must be exactly those of the rows.
+            ids, text or whole numbers, must be exactly those of the rows.
         id, target, classes, image, root: as for :class:`CovariateTable`.
 
     Attributes:
@@ -55,7 +55,7 @@ class CovariateDataset(Dataset[dict[str, Any]]):
         *,
         load: Callable[[Any], Any] | None = None,
         transform: Callable[[Any], Any] | None = None,
-        images: Mapping[str, Any] | None = None,
+        images: Mapping[Any, Any] | None = None,
         id: str | Sequence[str] | None = None,
         target: str | None = None,
         classes: Sequence[Any] | None = None,
@@ -65,7 +65,7 @@ class CovariateDataset(Dataset[dict[str, Any]]):
         self.table = CovariateTable(frame, encoder, id=id, target=target, classes=classes, image=image, root=root)
         self.load, self.transform, self.images = load, transform, images
         if images is not None:
-            _require_the_same(self.table.ids, images)
+            self._keys = _require_the_same(self.table.ids, images)
         else:
             _require_images(self.table, image)
 
@@ -75,7 +75,7 @@ class CovariateDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = _item(self.table, range(len(self))[index])
         if self.images is not None:
-            item["image"] = self.images[item["id"]]
+            item["image"] = self.images[self._keys[item["id"]]]
             if self.load is not None or self.transform is not None:  # which may work in place
                 item["image"] = _copied(item["image"])
         if self.load is not None:
@@ -146,17 +146,25 @@ def _require_images(table: CovariateTable, image: str) -> None:
         )
 
 
-def _require_the_same(ids: Sequence[str], images: Mapping[str, Any]) -> None:
+def _require_the_same(ids: Sequence[str], images: Mapping[Any, Any]) -> dict[str, Any]:
+    """The key of each id's image, once they are exactly those of the rows: 1 and "1" are one id."""
     if not isinstance(images, Mapping):
         raise TableError(
             f"expected images by id (a dict), got {type(images).__name__}; the order of a list cannot be checked: use "
             "images_by_id(ids, images)"
         )
-    known = set(ids)
-    without, extra = [i for i in ids if i not in images], [str(i) for i in images if i not in known]
+    keys: dict[str, Any] = {}
+    for key in images:
+        name = id_text(key.item() if hasattr(key, "item") else key)
+        first = keys.setdefault(str(key) if name is None else one_spelling(name), key)
+        if first is not key:
+            raise TableError(f"expected one image for each id, got {first!r} and {key!r}; keep one of them")
+    wanted = {one_spelling(i): i for i in ids}
+    without, extra = [i for key, i in wanted.items() if key not in keys], [k for k in keys if k not in wanted]
     if without or extra:
         raise TableError(
             f"expected exactly one image for each row, got {len(without)} rows without an image"
             f"{': ' + first_few(without) if without else ''} and {len(extra)} images without a row"
             f"{': ' + first_few(extra) if extra else ''}; pair_by_id(..., unmatched='report') lists and leaves them out"
         )
+    return {i: keys[key] for key, i in wanted.items()}
