@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import io
 import itertools
 import math
 import os
 import warnings
-import zipfile
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ import pandas as pd
 from fusionconv.errors import TableError, TableWarning
 from fusionconv.tabular.columns import require_names
 from fusionconv.tabular.datafile import decode_text, read_data
+from fusionconv.tabular.excel import excel_rows, typed
 from fusionconv.tabular.textcolumn import infer_numbers, is_text, settle
 
 __all__ = ["MISSING", "read_table"]
@@ -68,7 +67,8 @@ def read_table(
         FileNotFoundError: there is no such file.
         TableError: the file is empty or is none of these (a web page, an archive, a Git LFS pointer, ...), a row has
             more or fewer values than the header, a column name is there twice or an absent one is in ``text``, or
-            numbers have decimal commas or were changed by a spreadsheet.
+            numbers have decimal commas or were changed by a spreadsheet, or a number in Excel has more digits than the 15
+            that Excel keeps.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def read_table(
     if data[:4] == b"PAR1":
         frame = _parquet(data, where)
     elif data[:4] == b"PK\x03\x04" or data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
-        frame = _from_rows(_excel_rows(data, where, sheet, decimal), where)
+        frame = _from_rows(excel_rows(data, where, _EXPECTED, sheet, decimal, text if numbers else None), where)
     else:
         frame = _from_rows(_text_rows(_decode(data, where, encoding), where, sep), where)
     require_names(text, list(frame.columns), "column", where)
@@ -94,10 +94,10 @@ def read_table(
         column = frame[name]
         if pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column):
             values = [math.nan if v is None or v != v or v in gone else v for v in column.astype(object).tolist()]
-            frame[name] = pd.Series(values if numbers else [_as_text(v) for v in values], dtype=object)
+            frame[name] = pd.Series(values if numbers else [typed(v) for v in values], dtype=object)
         elif not numbers or name in text:
             values = column.astype(object).where(column.notna(), math.nan).tolist()
-            frame[name] = pd.Series([_as_text(v) for v in values], dtype=object)
+            frame[name] = pd.Series([typed(v) for v in values], dtype=object)
     if numbers:
         frame = infer_numbers(frame, where, text=text, decimal=decimal)
     return settle(frame)
@@ -199,47 +199,6 @@ def _refuse_swallowed(lines: list[str], first: int, last: int, sep: str, row: li
             )
 
 
-def _excel_rows(data: bytes, where: str, sheet: str | None, decimal: str) -> list[list[Any]]:
-    if data[:2] == b"PK":
-        names = zipfile.ZipFile(io.BytesIO(data)).namelist() if zipfile.is_zipfile(io.BytesIO(data)) else []
-        if "xl/workbook.xml" not in names:
-            came = f"a zip archive{f' of {names[:3]}' if names else ', cut off'}"
-            raise TableError(f"{where}: expected {_EXPECTED}, got {came}; unpack it and give the path of the table")
-    try:
-        sheets = pd.read_excel(
-            io.BytesIO(data), sheet_name=None, header=None, dtype=object, keep_default_na=False, na_values=[]
-        )
-    except ImportError as error:
-        package = '"fusionconv[tabular]"' if data[:2] == b"PK" else "xlrd"
-        raise TableError(
-            f"{where}: expected the package that reads this kind of Excel file, got none; pip install {package}, or "
-            "save the table as CSV"
-        ) from error
-    except Exception as error:
-        raise TableError(
-            f"{where}: expected an Excel file, got a damaged one ({type(error).__name__}: {error}); save it again"
-        ) from error
-    filled = {str(name): table for name, table in sheets.items() if table.size}
-    if sheet is not None:
-        require_names([sheet], list(filled), "sheet", where)
-    elif len(filled) > 1:
-        raise TableError(
-            f"{where}: expected one sheet with something in it, got {len(filled)}: {', '.join(map(repr, filled))}; "
-            "say which with sheet=..."
-        )
-    if not filled:
-        raise TableError(f"{where}: expected {_EXPECTED}, got an Excel file with nothing in it; give the right file")
-    values = next(iter(filled.values())) if sheet is None else filled[sheet]
-
-    def cell(value: object) -> str:
-        if value is None or value != value:
-            return ""
-        text = str(_as_text(value))
-        return text.replace(".", decimal) if isinstance(value, float) else text
-
-    return [[cell(v) for v in row] for row in values.to_numpy(object).tolist()]
-
-
 def _parquet(data: bytes, where: str) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(io.BytesIO(data))
@@ -290,17 +249,6 @@ def _from_rows(rows: list[list[Any]], where: str) -> pd.DataFrame:
 
 def _counts(rows: int) -> tuple[list[str], list[str]]:
     return [str(n) for n in range(rows)], [str(n + 1) for n in range(rows)]
-
-
-def _as_text(value: Any) -> Any:
-    """A cell of Excel or Parquet as a person would type it: 61 for 61.0, 2005-09-08 for a day; NaN stays NaN."""
-    if isinstance(value, str) or value != value:
-        return value
-    if isinstance(value, (datetime.datetime, pd.Timestamp)):
-        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(sep=" ")
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return str(value)
 
 
 def _short(row: Sequence[Any]) -> str:

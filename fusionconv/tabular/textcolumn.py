@@ -80,7 +80,8 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
         _refuse_marks(column, odd, where, decimal, "; if it is no number, read it as text=[...]")
         readable = int(np.isfinite(numbers).sum())
         shapes = column[odd].map(lambda v: shape_of(_swapped(v, decimal)) if isinstance(v, str) else "text")
-        like = readable + int(shapes.isin(list(ODD_SHAPES)).sum())
+        errors = column[odd].map(lambda v: isinstance(v, str) and v.startswith("#"))  # #DIV/0! of a spreadsheet
+        like = readable + int((shapes.isin(list(ODD_SHAPES)) | errors).sum())
         if (shapes == "bound").all():
             columns[name] = _with_points(column, decimal)
         elif readable and 2 * like >= readable + odd.sum():

@@ -485,5 +485,54 @@ def test_without_the_package_that_reads_an_excel_file_the_right_one_is_named(
         raise ImportError("Missing optional dependency 'openpyxl' or 'xlrd'")
 
     monkeypatch.setattr(pd, "read_excel", absent)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(TableError, match=rf"pip install {re.escape(package)}, or save"):
         read_table(tmp_path / name)
+
+
+LONG = [90071992547409931, 90071992547409932, 90071992547409933]
+
+
+@pytest.mark.parametrize("ids", [LONG, [float(i) for i in LONG], [1234567890123456, 7, 8], [-(10**15) - 1, 7, 8]])
+@pytest.mark.parametrize("options", [{"text": ["subject"]}, {}, {"numbers": False}, {"decimal": ","}])
+def test_a_number_with_more_digits_than_excel_keeps_is_refused(tmp_path, ids, options):
+    pd.DataFrame({"age": [61.5, 70, 82], "subject": ids}).to_excel(tmp_path / "t.xlsx", index=False)
+    with pytest.raises(TableError, match=r"column 'subject', row 2 of the sheet: .*Excel keeps 15 digits.*store the column as text"):
+        read_table(tmp_path / "t.xlsx", **options)
+    pd.DataFrame({"subject": [str(int(i)) for i in ids]}).to_excel(tmp_path / "t.xlsx", index=False)
+    assert read_table(tmp_path / "t.xlsx", **options)["subject"].map(str).tolist() == [str(int(i)) for i in ids]
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_a_large_measure_in_excel_is_a_number_unless_the_column_stays_text(tmp_path, decimal):
+    counts = [6.022e23, 2.0, 1e15, 0.5, -1.25e30, 999999999999999]
+    pd.DataFrame({"n": counts}).to_excel(tmp_path / "t.xlsx", index=False)
+    assert read_table(tmp_path / "t.xlsx", decimal=decimal)["n"].tolist() == counts
+    with pytest.raises(TableError, match=r"column 'n', row 2 of the sheet"):
+        read_table(tmp_path / "t.xlsx", text=["n"])
+
+
+@pytest.mark.parametrize("error", ["#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"])
+@pytest.mark.parametrize("count", [1, 5])
+def test_errors_of_excel_are_read_as_in_csv(tmp_path, error, count):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in [["id", "x", "y"], *([n, error if n < count else n + 0.5, "#N/A" if n else 3] for n in range(7))]:
+        book.active.append(row)
+    assert book.active["B2"].data_type == "e"
+    book.save(tmp_path / "t.xlsx")
+    (tmp_path / "t.csv").write_text("id,x,y\n" + "".join(f"{n},{error if n < count else n + 0.5},{'#N/A' if n else 3}\n" for n in range(7)))
+    for name in ("t.xlsx", "t.csv"):
+        with pytest.warns(TableWarning, match=rf"'x' mixes {7 - count} numbers with text in {count} of 7 rows, first at 0: '{re.escape(error)}'"):
+            frame = read_table(tmp_path / name)
+        assert frame["x"].tolist() == [error if n < count else str(n + 0.5) for n in range(7)]
+        assert values(frame)["y"] == [3, *[None] * 6]
+        with pytest.raises(TableError, match=re.escape(error)):
+            CovariateEncoder(["x"], {"x": "numeric"}).fit(frame)
+        assert values(read_table(tmp_path / name, missing=["", "#N/A", error]))["x"][:count] == [None] * count
+
+
+def test_an_excel_file_of_one_column_keeps_its_blank_rows(tmp_path):
+    pd.DataFrame({"x": [1.5, None, 2.5]}).to_excel(tmp_path / "t.xlsx", index=False)
+    assert values(read_table(tmp_path / "t.xlsx"))["x"] == [1.5, None, 2.5]
