@@ -19,6 +19,7 @@ from fusionconv.tabular.inference import doubts, infer_kind
 from fusionconv.tabular.kinds import Binary, Categorical, Kind, Learnt, LearntNumeric, kind_from_dict, learnt_from_dict
 from fusionconv.tabular.kinds.base import Block
 from fusionconv.tabular.kinds.categorical import Unknown
+from fusionconv.tabular.kinds.dates import OLDEST, LearntAge
 from fusionconv.tabular.labels import Label, listed, plain_label
 from fusionconv.tabular.missing import Indicator, Missing
 from fusionconv.tabular.suspicious import Suspicion, has_code_shape
@@ -121,7 +122,17 @@ class FittedColumn:
         return block
 
     def _warn_of_codes(self, encoded: Block) -> None:
-        """Warn of numbers with the shape of a code that lie far outside the training rows, which fit could not see."""
+        """Warn of what fit could not see: numbers like a code that lie far outside the training rows, impossible ages."""
+        if isinstance(self.learnt, LearntAge) and not (self.looked or self.suspects):
+            years = self.learnt.decode(encoded)
+            if old := int((years > OLDEST).sum()):
+                warnings.warn(
+                    f"column {self.name!r}: {old} rows have an age above {OLDEST}, up to {np.nanmax(years):.5g} years, as "
+                    "no training row has; does one of their dates stand for no date? They are encoded as they are. Fit "
+                    "with missing_codes=[...] if it does",
+                    TableWarning,
+                    stacklevel=4,
+                )
         if self.looked or not isinstance(self.learnt, LearntNumeric) or self.learnt.scale.scaling == "none":
             return
         far = encoded[np.abs(encoded[:, 0]) > _FAR]

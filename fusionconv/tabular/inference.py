@@ -23,7 +23,7 @@ from fusionconv.tabular.kinds import (
 )
 from fusionconv.tabular.kinds.base import Learnt
 from fusionconv.tabular.kinds.censored import LearntCensored
-from fusionconv.tabular.kinds.dates import days_of
+from fusionconv.tabular.kinds.dates import OLDEST, days_of
 from fusionconv.tabular.labels import is_label, listed
 from fusionconv.tabular.missingwords import suspicious_texts
 from fusionconv.tabular.numbercodes import code_note, number_codes
@@ -148,7 +148,7 @@ def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[
     if isinstance(learnt, LearntCensored):
         return suspicious_numbers(learnt.uncut(column), column.name), []
     if isinstance(kind, Age):
-        return suspicious_dates(days_of(column, kind.format)), []
+        return _odd_dates(column, kind, learnt), []
     named = getattr(kind, "categories", None) or getattr(kind, "levels", None) or getattr(kind, "codes", None)
     if named is not None or column.is_dates or (isinstance(learnt, LearntBinary) and learnt.plain):
         return [], []
@@ -157,3 +157,23 @@ def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[
         return suspicious_texts(texts), []
     labels = [float(v) if is_label(v) and abs(v) < _EXACT else np.nan for v in column.factors[1]]
     return suspicious_numbers(column.rows_of(np.array(labels, dtype=np.float64), np.nan), column.name), []
+
+
+def _odd_dates(column: Column, kind: Age, learnt: Learnt) -> list[Suspicion]:
+    """Dates that stand for no date, in the column and in that of the measurement, and what else makes too great an age."""
+    found, told = list[Suspicion](), np.zeros(len(column.values), dtype=bool)
+    for dates in (column, column.beside):
+        if dates is None:
+            continue
+        days = np.floor(days_of(dates, kind.format))
+        odd = suspicious_dates(days)
+        told |= np.isin(days, np.array([s.value for s in odd], dtype="datetime64[D]").astype(float))
+        among = f" (in {dates.name!r})" if dates is column.beside else ""
+        found += [s._replace(reason=s.reason + among) for s in odd]
+    years = learnt.decode(learnt.encode(column))
+    far = (years > OLDEST) & column.present & ~told
+    if far.any():
+        at = int(np.nanargmax(np.where(far, years, np.nan)))
+        born = str(np.datetime64(int(np.floor(days_of(column, kind.format)[at])), "D"))
+        found.append(Suspicion(born, int(far.sum()), f"with an age above {OLDEST} (here {years[at]:.5g} years)"))
+    return found

@@ -15,6 +15,7 @@ __all__ = ["Suspicion", "has_code_shape", "suspicious_dates", "suspicious_number
 _SENTINELS = frozenset({32767.0, 32768.0, 65535.0, 2147483647.0, 2147483648.0, 4294967295.0})
 _DATES = """1600-01-01 1700-01-01 1753-01-01 1800-01-01 1850-01-01 1899-12-30 1899-12-31 1900-01-01 1900-01-02
     1901-01-01 1904-01-01 1911-11-11 1960-01-01 1970-01-01 2099-12-31 2100-01-01 2199-12-31 2200-01-01 9999-12-31"""
+_FILLERS = np.array(_DATES.split(), dtype="datetime64[D]").astype(float)
 _MOST = 6  # so many different codes on one side of the values, and no more
 
 
@@ -193,13 +194,13 @@ def suspicious_dates(days: npt.NDArray[np.float64]) -> list[Suspicion]:
     found = []
     for value, count in zip(values, counts, strict=True):
         name = str(np.datetime64(int(value), "D"))
-        others = values[values != value]
+        others = values[(values != value) & ~np.isin(values, _FILLERS)]  # one does not hide another
         if name not in _DATES or not len(others):
             continue
         gap, end = np.min(np.abs(others - value)), not others[0] < value < others[-1]
         ever = name < "1900-02" or name > "2099"  # nobody's date beside those of today
         alone = end and gap > 5 * 365 and (ever or (len(others) > 2 and gap > others[-1] - others[0]))
-        often = count >= 3 and count >= 3 * np.median(counts[values != value])
+        often = count >= 3 and count >= 3 * np.median(counts[np.isin(values, others)])
         if alone or often:
             found.append(Suspicion(name, int(count), "is a date that stands for no date"))
     return found

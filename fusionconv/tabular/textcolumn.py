@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusionconv.errors import TableError, TableWarning
+from fusionconv.tabular.numberdoubts import number_doubt
 from fusionconv.tabular.text import ISO_DATE, NUMBER, ODD_SHAPES, advice, shape_of, tidy_cell
 
 __all__ = ["few_rows", "infer_numbers", "is_text", "require_codes", "require_dates", "require_numbers", "settle"]
@@ -53,6 +54,9 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
     * other text beside the numbers: with a :class:`TableWarning` where half of the values or more are numbers, or look
       like one (``"61¹"``, ``"5 mg"``).
 
+    Numbers that may mean others (``1.743`` beside ``980``, ``250.1`` beside ``250.10``) are read as they are written, with
+    a :class:`TableWarning`: see :func:`~fusionconv.tabular.numberdoubts.number_doubt`.
+
     With ``decimal=","`` the numbers and bounds of such a column get a decimal point, so that they are read as they were
     meant; a column that is mostly other text, or ids, stays as it is.
 
@@ -76,6 +80,8 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
                 _warn(f"{where}: column {str(name)!r}: {why}")
             else:
                 columns[name] = _narrow(numbers, column)
+                if why := number_doubt(dict.fromkeys(joined.split("\n")), str(name), decimal):
+                    _warn(f"{where}: column {str(name)!r}: {why}")
             continue
         _refuse_marks(column, odd, where, decimal, "; if it is no number, read it as text=[...]")
         readable = int(np.isfinite(numbers).sum())

@@ -536,3 +536,43 @@ def test_errors_of_excel_are_read_as_in_csv(tmp_path, error, count):
 def test_an_excel_file_of_one_column_keeps_its_blank_rows(tmp_path):
     pd.DataFrame({"x": [1.5, None, 2.5]}).to_excel(tmp_path / "t.xlsx", index=False)
     assert values(read_table(tmp_path / "t.xlsx"))["x"] == [1.5, None, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "says"),
+    [
+        ("vol", ["980", "1.743", "12.100", "743"], "980 beside '1.743' and its like, with three decimals each, which may be thousands"),
+        ("vol", ["1.743", "7"], "7 beside '1.743'"),
+        ("vol", ["850.000", "-12", "", "0", "-1.250"], "-12 beside '850.000'"),
+        ("icd", ["250.1", "250.10", "401.9"], r"'250.1' and '250.10' are one number, as which they are read, and may be two codes"),
+        ("v", ["1.100", "1.10", "2", "3.5"], "'1.100' and '1.10' are one number"),
+    ],
+)
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_numbers_that_may_mean_others_are_read_as_written_and_told(write, name, cells, says, decimal):
+    swap = str.maketrans(".", decimal)
+    path = write(f"id;{name}\n" + "".join(f"p{n};{cell.translate(swap)}\n" for n, cell in enumerate(cells)))
+    with pytest.warns(TableWarning, match=f"column '{name}': " + re.sub(r"(?<=[0-9])\.", re.escape(decimal), says)) as caught:
+        frame = read_table(path, sep=";", decimal=decimal)
+    assert len(caught) == 1
+    assert values(frame)[name] == [float(c) if c else None for c in cells]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_table(path, sep=";", decimal=decimal, text=[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("ASF", ["1.306", "1.104", "0.975"]),  # all with three decimals
+        ("vol", ["0", "1.306", "12.104"]),  # nothing, beside volumes
+        ("vol", ["980", "1.743", "12.10"]), ("vol", ["1980", "1.743"]), ("vol", ["980", "0.743"]), ("vol", ["980", "1.5e3"]),
+        ("x", ["1.50", "2.25", "3.00"]), ("x", ["8", "8.0", "8.5"]), ("x", ["1.0", "1.00", "2.5"]),
+        ("weight", ["72.5", "72.50"]), ("age_years", ["61.5", "61.50"]),
+    ],
+)  # fmt: skip
+def test_ordinary_measures_are_read_without_a_word(write, name, cells):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frame = read_table(write(f"id;{name}\n" + "".join(f"p{n};{cell}\n" for n, cell in enumerate(cells))))
+    assert frame[name].tolist() == [float(c) for c in cells]

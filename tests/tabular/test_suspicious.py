@@ -390,3 +390,48 @@ def test_a_list_of_codes_of_which_some_occur_still_says_that_the_rest_are_values
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         CovariateEncoder(["x"], {"x": Numeric(missing="mean", missing_codes=[-4, -8])}).fit(frame)
+
+
+BORN = [f"{1930 + n}-0{n % 9 + 1}-1{n % 9}" for n in range(30)]
+EXAMS = [f"{2008 + n % 9}-0{n % 9 + 1}-2{n % 7}" for n in range(30)]
+
+
+def ages(born=BORN, exams=EXAMS, **options):
+    frame = pd.DataFrame({"born": born, "exam": exams})
+    kind = Age(at="exam", scaling="none", missing="mean", indicator="always", **options)
+    return CovariateEncoder(["born"], {"born": kind}).fit(frame)
+
+
+@pytest.mark.parametrize("date", ["9999-12-31", "2099-12-31", "2100-01-01"])
+@pytest.mark.parametrize("count", [1, 2, 5, 10])
+def test_dates_of_measurement_that_stand_for_no_date_are_told(date, count):
+    exams = [date] * count + EXAMS[count:]
+    rows = f"in {count} row{'s' * (count > 1)}"
+    with pytest.warns(TableWarning, match=rf"born: '{date}' {rows} is a date that stands for no date \(in 'exam'\)\)"):
+        ages(exams=exams)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ages(exams=exams, missing_codes=[])
+        encoder = ages(exams=exams, missing_codes=[date])  # as the warning says
+    assert encoder.transform(pd.DataFrame({"born": BORN, "exam": exams}))[:, 1].sum() == count
+    with pytest.warns(TableWarning, match="'9999-12-31' in 1 row .*'2099-12-31' in 2 rows|'2099-12-31' in 2 rows .*'9999-12-31' in 1 row"):
+        ages(exams=["9999-12-31", "2099-12-31", "2099-12-31", *EXAMS[3:]])  # one does not hide the other
+
+
+def test_the_first_day_of_unix_among_later_exams_is_told():
+    born = ["1950-05-05"] * 10 + BORN[10:]
+    for count in (1, 3, 10):
+        with pytest.warns(TableWarning, match=r"'1970-01-01' in .* is a date that stands for no date \(in 'exam'\)"):
+            ages(born, ["1970-01-01"] * count + EXAMS[count:])
+
+
+@pytest.mark.parametrize(("born", "years"), [("0195-01-01", "1813"), ("1195-01-01", "813.\\d"), ("1880-01-01", "128.\\d")])
+def test_an_age_that_nobody_reaches_is_told_in_training_and_in_new_rows(born, years):
+    with pytest.warns(TableWarning, match=rf"born: '{born}' in 1 row with an age above 123 \(here {years}\S* years\)"):
+        ages([born, *BORN[1:]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder = ages()
+        encoder.transform(pd.DataFrame({"born": ["1895-01-01"], "exam": ["2014-01-01"]}))  # 119 years
+    with pytest.warns(TableWarning, match=rf"column 'born': 1 rows have an age above 123, up to {years}\S* years"):
+        encoder.transform(pd.DataFrame({"born": [born, "1950-01-01"], "exam": ["2008-01-21"] * 2}))

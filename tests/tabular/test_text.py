@@ -301,6 +301,33 @@ def test_footnotes_are_told_where_few_numbers_are_without_one(tmp_path):
             assert written(tmp_path, cells)["x"].tolist() == cells
 
 
+@pytest.mark.parametrize(
+    ("form", "numbers", "dates"),
+    [
+        ("%d%m%Y", [1031950, 12111950], ["1950-03-01", "1950-11-12"]),
+        ("%m%d%Y", [1121950, 12111950], ["1950-01-12", "1950-12-11"]),
+        ("%d%m%y", [10375, 121175], ["1975-03-01", "1975-11-12"]),
+        ("%y%m%d", [301, 50301], ["2000-03-01", "2005-03-01"]),
+        ("%m%Y", [11950, 121950], ["1950-01-01", "1950-12-01"]),
+    ],
+)
+def test_a_number_that_lost_the_zeros_of_its_date_is_that_date(form, numbers, dates):
+    years = [(pd.Timestamp("2010-01-01") - pd.Timestamp(d)).days / 365.25 for d in dates]
+    kind = Age(at="2010-01-01", scaling="none", format=form)
+    full = [pd.Timestamp(d).strftime(form) for d in dates]
+    for cells in (numbers, [float(n) for n in numbers], full, pd.Series(numbers, dtype=object)):
+        np.testing.assert_allclose(encode(cells, kind)[:, 0], years, rtol=1e-6)
+    for odd in (str(numbers[0]), -numbers[0], numbers[0] + 10 ** (len(full[0]) + 1), f"{full[0]}0"):
+        with pytest.raises(TableError, match=rf"expected dates as '{form}' says, got others in 1 of 2 rows"):
+            encode(pd.Series([odd, full[1]], dtype=object), kind)
+
+
+def test_a_year_has_no_zeros_to_lose():
+    for odd in (2011031, 950301, 0, "2011031"):
+        with pytest.raises(TableError, match="expected dates as '%Y%m%d' says, got others in 1 of 2 rows"):
+            encode(pd.Series([odd, 20110301], dtype=object), Age(at="2020-01-01", format="%Y%m%d"))
+
+
 @given(
     st.lists(st.decimals(-9999, 9999, places=2), min_size=2, max_size=8, unique=True),
     st.sampled_from(["{}", " {}", "<{}", "< {}", "<={}", "≤{}", ">{}", ">= {}", "≥{}", "{}+", "{} +"]),

@@ -20,9 +20,13 @@ from fusionconv.tabular.kinds.scaling import Scale, Scaling, as_scaling
 from fusionconv.tabular.labels import Label
 from fusionconv.tabular.text import ISO_DATE
 
-__all__ = ["DAYS_PER_YEAR", "Age", "LearntAge", "days_of"]
+__all__ = ["DAYS_PER_YEAR", "OLDEST", "Age", "LearntAge", "days_of"]
+
+#: Years that nobody has reached (the record is 122): a greater age says that one of its dates stands for no date.
+OLDEST = 123
 
 DAYS_PER_YEAR = 365.25
+_WIDTHS = {"Y": 4, "y": 2, "m": 2, "d": 2, "j": 3, "H": 2, "M": 2, "S": 2}
 _DAY, _EPOCH = pd.Timedelta(days=1), pd.Timestamp("1970-01-01")
 
 
@@ -37,7 +41,8 @@ class Age(Kind):
     Args:
         at: the column with the date of measurement, or one fixed date as ``"2020-01-31"`` or ``datetime.date``.
         scaling: as for :class:`~fusionconv.tabular.kinds.numeric.Numeric`.
-        format: how text dates are written, as for ``datetime.strptime``, such as ``"%m/%d/%Y"``.
+        format: how text dates are written, as for ``datetime.strptime``, such as ``"%m/%d/%Y"``. Where it is digits alone
+            (``"%d%m%Y"``), whole numbers get the zeros back that a number loses (1031950), and other widths are refused.
         missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     Example:
@@ -131,10 +136,7 @@ def _parse(column: Column, form: str | None) -> pd.Series[Any]:
     expected = f"dates as {form!r} says" if form else "dates such as 2011-03-05 (or Age(at=..., format='%m/%d/%Y'))"
     values = column.factors[1]
     if form:
-        whole = [isinstance(v, Real) and float(v).is_integer() for v in values]
-        values = np.array(
-            [str(int(float(v))) if w else v for v, w in zip(values, whole, strict=True)], dtype=np.object_
-        )
+        values = np.array([_spelled(v, form) for v in values], dtype=np.object_)
     good = np.array(
         [isinstance(v, datetime.date) or (isinstance(v, str) and _readable(v, form)) for v in values], dtype=bool
     )
@@ -156,8 +158,25 @@ def _parse(column: Column, form: str | None) -> pd.Series[Any]:
     return dates
 
 
+def _spelled(value: Any, form: str) -> Any:
+    """A whole number as the text that ``form`` says: 1031950 is 01031950 under %d%m%Y. A year has no zeros to lose."""
+    if not (isinstance(value, Real) and float(value).is_integer()):
+        return value
+    text = str(int(float(value)))
+    return text if form.startswith("%Y") else text.zfill(_width(form))
+
+
+def _width(form: str) -> int:
+    """How many digits a format of nothing but digits has; 0 for another."""
+    before, *signs = form.split("%")
+    return sum(map(_WIDTHS.__getitem__, signs)) if not before and set(signs) <= set(_WIDTHS) else 0
+
+
 def _readable(text: str, form: str | None) -> bool:
-    return form is not None or ISO_DATE.fullmatch(text) is not None
+    """Whether to try: strptime would read 1031950 as 10 March under %d%m%Y, with the 0 of 01 March lost."""
+    if form is None:
+        return ISO_DATE.fullmatch(text) is not None
+    return not _width(form) or len(text.strip()) == _width(form)
 
 
 @dataclass(frozen=True)
