@@ -75,7 +75,8 @@ def read_adnimerge(path: str | os.PathLike[str], *, censored: Censored = "text")
     bounded = [c for stem in _BOUNDED for c in (stem, f"{stem}_bl") if c in frame.columns]
     for name in frame.columns:
         if not name.removesuffix("_bl").startswith(_DIFFERENCES) and name not in _TEXT:
-            frame[name] = frame[name].where(~frame[name].isin(["-4", "-4.0"]))
+            codes = [v for v in frame[name].dropna().unique() if re.fullmatch(r"[-\u2212]4(?:\.0*)?", v)]
+            frame[name] = frame[name].where(~frame[name].isin(codes))
     frame = frame.drop_duplicates().reset_index(drop=True)
     require_subjects(frame.rename(columns={"PTID": "subject"}), where)
     require_unique(frame, ["PTID", "VISCODE"], where)

@@ -9,6 +9,7 @@ import math
 import os
 import warnings
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -83,7 +84,7 @@ def read_table(
     where = str(path)
     data = read_data(path, _EXPECTED)
     if data[:4] == b"PAR1":
-        frame = _parquet(data, where)
+        frame = _parquet(data, where, decimal)
     elif data[:4] == b"PK\x03\x04" or data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         frame = _from_rows(excel_rows(data, where, _EXPECTED, sheet, decimal, text if numbers else None), where)
     else:
@@ -199,7 +200,7 @@ def _refuse_swallowed(lines: list[str], first: int, last: int, sep: str, row: li
             )
 
 
-def _parquet(data: bytes, where: str) -> pd.DataFrame:
+def _parquet(data: bytes, where: str, decimal: str) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(io.BytesIO(data))
     except ImportError as error:
@@ -216,6 +217,8 @@ def _parquet(data: bytes, where: str) -> pd.DataFrame:
     for name, dtype in list(zip(frame.columns, frame.dtypes, strict=True)):
         if isinstance(dtype, pd.CategoricalDtype) and not dtype.ordered and is_text(dtype.categories.to_series()):
             frame[name] = frame[name].astype(object)  # how it was stored says nothing of what it is
+        elif is_text(frame[name]) and any(isinstance(v, Decimal) for v in frame[name]):
+            frame[name] = frame[name].map(lambda v: f"{v:f}".replace(".", decimal) if isinstance(v, Decimal) else v)
     if frame.empty:
         raise TableError(f"{where}: expected rows, got none ({len(frame.columns)} columns); give the right file")
     return frame.reset_index(drop=True)

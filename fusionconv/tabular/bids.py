@@ -49,6 +49,7 @@ def read_bids(
     entities: Entities | None = None,
     tables: str | os.PathLike[str] | None = None,
     several: Several = "none",
+    decimal: str = ".",
     target: str | None = None,
     report: Literal[False] = False,
 ) -> pd.DataFrame: ...
@@ -61,6 +62,7 @@ def read_bids(
     entities: Entities | None = None,
     tables: str | os.PathLike[str] | None = None,
     several: Several = "none",
+    decimal: str = ".",
     target: str | None = None,
     report: Literal[True],
 ) -> tuple[pd.DataFrame, pd.DataFrame]: ...
@@ -72,6 +74,7 @@ def read_bids(
     entities: Entities | None = None,
     tables: str | os.PathLike[str] | None = None,
     several: Several = "none",
+    decimal: str = ".",
     target: str | None = None,
     report: bool = False,
 ) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
@@ -85,6 +88,7 @@ def read_bids(
         tables: the folder with ``participants.tsv``, if it is not ``root``.
         several: ``"all"`` for a row for each of several images of a session, see
             :func:`~fusionconv.tabular.images.match_images`.
+        decimal: ``","`` where numbers have decimal commas.
         target: the column to predict; it becomes ``target``.
         report: give ``(frame, report)``, see :mod:`fusionconv.tabular.images`.
 
@@ -115,10 +119,10 @@ def read_bids(
     images = images_folder(root)
     home = Path(root if tables is None else tables)
     files, lines = find_bids(images, suffix=suffix, datatype=datatype, entities=entities)
-    people = _table(home / "participants.tsv", "participant_id", "sub-", "subject")
+    people = _table(home / "participants.tsv", "participant_id", "sub-", "subject", decimal=decimal)
     require_unique(people, ["subject"], str(home / "participants.tsv"))
-    rows = _with_sessions(people, home, files)
-    files, missed = _with_scans(files, images)
+    rows = _with_sessions(people, home, files, decimal)
+    files, missed = _with_scans(files, images, decimal)
     taken = {c: f"{c}_scan" for c in files.columns if c in rows.columns and c not in ("subject", "session", "image")}
     frame, matched = match_images(rows, files.rename(columns=taken), several=several)
     return give(tidy(frame, where, target), make_report([*missed, *lines], matched), where, report)
@@ -181,9 +185,11 @@ def _says(said: str | None, value: str | int | None) -> bool:
     return said == str(value) or (said.isdecimal() and str(value).isdecimal() and int(said) == int(value))
 
 
-def _table(path: Path, column: str, prefix: str, name: str, *, numbers: bool = True) -> pd.DataFrame:
+def _table(
+    path: Path, column: str, prefix: str, name: str, *, numbers: bool = True, decimal: str = "."
+) -> pd.DataFrame:
     """One of BIDS' tables with its id column as ``name``, each id with its prefix."""
-    frame = read_table(path, sep="\t", text=[column] if numbers else [], numbers=numbers)
+    frame = read_table(path, sep="\t", text=[column] if numbers else [], numbers=numbers, decimal=decimal)
     require_columns(frame, [column], str(path))
     taken = [c for c in ("subject", "session", "image") if c in frame.columns]
     if name == "subject":
@@ -197,7 +203,7 @@ def _table(path: Path, column: str, prefix: str, name: str, *, numbers: bool = T
     return frame
 
 
-def _with_sessions(people: pd.DataFrame, home: Path, files: pd.DataFrame) -> pd.DataFrame:
+def _with_sessions(people: pd.DataFrame, home: Path, files: pd.DataFrame, decimal: str) -> pd.DataFrame:
     """A row for each session: those of sessions.tsv, else those that have a folder, else one without a name."""
     tables = []
     for subject in people["subject"]:
@@ -217,12 +223,12 @@ def _with_sessions(people: pd.DataFrame, home: Path, files: pd.DataFrame) -> pd.
     order = {subject: i for i, subject in enumerate(people["subject"])}
     both = pd.concat([listed, rest], ignore_index=True)
     both = both.iloc[both["subject"].map(order).argsort(kind="stable")].reset_index(drop=True)
-    both = infer_numbers(both, f"{home}: the sessions.tsv files", text=["subject", "session"])
+    both = infer_numbers(both, f"{home}: the sessions.tsv files", text=["subject", "session"], decimal=decimal)
     twice = {c: f"{c}_participant" for c in people.columns if c != "subject" and c in both.columns}
     return both.merge(people.rename(columns=twice), on="subject", how="left", sort=False)
 
 
-def _with_scans(files: pd.DataFrame, images: Path) -> tuple[pd.DataFrame, list[Line]]:
+def _with_scans(files: pd.DataFrame, images: Path, decimal: str) -> tuple[pd.DataFrame, list[Line]]:
     """The columns of scans.tsv beside each file, and the files that a scans.tsv lists and that are not there."""
     lines: list[Line] = []
     tables = []
@@ -241,7 +247,8 @@ def _with_scans(files: pd.DataFrame, images: Path) -> tuple[pd.DataFrame, list[L
         tables.append(table)
     if not tables:
         return files, lines
-    scans = infer_numbers(pd.concat(tables, ignore_index=True), f"{images}: the scans.tsv files", text=["image"])
+    every = pd.concat(tables, ignore_index=True)
+    scans = infer_numbers(every, f"{images}: the scans.tsv files", text=["image"], decimal=decimal)
     if taken := [c for c in ("subject", "session") if c in scans.columns]:
         raise TableError(f"{images}: scans.tsv: expected {taken} to be free for the tidy frame; rename the columns")
     return files.merge(scans, on="image", how="left", sort=False), lines

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -44,6 +45,8 @@ class Column:
         if isinstance(dtype, pd.ArrowDtype) and (dtype.kind == "O" or dtype.name.startswith("date")):
             # decimals, dates without a time: pandas does little with these
             object.__setattr__(self, "values", self.values.astype(object))
+        if self.values.dtype == object and any(isinstance(v, Decimal) for v in self.values):
+            object.__setattr__(self, "values", self.values.map(lambda v: float(v) if isinstance(v, Decimal) else v))
 
     @cached_property
     def is_numbers(self) -> bool:

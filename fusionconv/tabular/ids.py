@@ -16,7 +16,15 @@ from fusionconv.errors import TableError
 from fusionconv.tabular.columns import require_columns
 from fusionconv.tabular.text import tidy_cell
 
-__all__ = ["column_ids", "first_few", "id_text", "near_identical", "one_spelling", "require_unique_index", "subject_codes"]
+__all__ = [
+    "column_ids",
+    "first_few",
+    "id_text",
+    "near_identical",
+    "one_spelling",
+    "require_unique_index",
+    "subject_codes",
+]
 
 _NOBODY = frozenset(
     ["NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None", "none", "NaT"]

@@ -27,6 +27,8 @@ __all__ = ["read_ixi"]
 
 _SEX = "SEX_ID (1=m, 2=f)"
 _ZERO_IS_MISSING = (_SEX, "HEIGHT", "WEIGHT", "ETHNIC_ID", "MARITAL_ID", "OCCUPATION_ID", "QUALIFICATION_ID")
+# What the columns can hold: wide bounds that a lost decimal point, a sign or another unit falls out of; in cm and kg.
+_BOUNDS = {"AGE": (0, 130), "HEIGHT": (50, 260), "WEIGHT": (10, 400)}
 _DATES = ("DOB", "STUDY_DATE")
 _FILE = re.compile(r"IXI(\d+)-([A-Za-z]+)-(\d+)-([A-Za-z0-9]+)(?:-\d+)?\.nii(?:\.gz)?")
 _Path = str | os.PathLike[str]
@@ -79,7 +81,8 @@ def read_ixi(
 
     Raises:
         FileNotFoundError: no such table or folder.
-        TableError: as ``read_table``; an absent column, an IXI_ID that is no number, an unknown sex code.
+        TableError: as ``read_table``; an absent column, an IXI_ID that is no number, an unknown sex code, or
+            an AGE, HEIGHT (cm) or WEIGHT (kg) that nobody has.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -106,6 +109,8 @@ def read_ixi(
             frame[name] = require_numbers(frame[name], where)
         if name in _ZERO_IS_MISSING:
             frame[name] = frame[name].where(frame[name] != 0)
+        if name in _BOUNDS:
+            frame[name] = require_numbers(frame[name], where, low=_BOUNDS[name][0], high=_BOUNDS[name][1])
     require_codes(frame[_SEX], (1, 2), where)
     frame[_SEX] = frame[_SEX].map({1: "M", 2: "F"})
     frame = frame.rename(columns={_SEX: "sex"})

@@ -308,6 +308,11 @@ def _refuse_marks(column: pd.Series[Any], odd: npt.NDArray[np.bool_], where: str
             f"{name}: expected numbers without marks between the thousands, got others {few_rows(column, thousands)}; "
             f"write them without{otherwise}"
         )
+    if not otherwise:  # of a reader that knows its table
+        raise TableError(
+            f"{name}: expected numbers with a decimal {mark}, got {other}s {few_rows(column, others)}; a spreadsheet of "
+            f"another locale wrote them: take the table from its source, or write decimal {mark}s"
+        )
     wanted = "," if decimal == "." else "."
     raise TableError(
         f"{name}: expected numbers with a decimal {mark}, got {other}s {few_rows(column, others)}; if they are decimal "

@@ -97,6 +97,16 @@ def test_age_is_that_at_the_visit(merge):
     assert frame["AGE"].tolist()[:3] == [74.3] * 3
 
 
+@pytest.mark.filterwarnings("ignore:.*are one number and two names")  # -4 and -4.00 among whole numbers
+@pytest.mark.parametrize("code", ["-4", "-4.0", "-4.00", "-4.", "\N{MINUS SIGN}4"])
+def test_minus_four_is_missing_however_it_is_written(merge, code):
+    frame = read_adnimerge(merge(edited(1, Hippocampus=code, RAVLT_learning=code, MMSE=code)))
+    assert np.isnan(frame["Hippocampus"][1])
+    assert np.isnan(frame["MMSE"][1])
+    assert float(str(frame["RAVLT_learning"][1]).replace("\N{MINUS SIGN}", "-")) == -4  # a difference
+    assert read_adnimerge(merge(edited(1, Hippocampus="-4.05")))["Hippocampus"][1] == -4.05
+
+
 def test_values_beyond_the_assay_clipped_and_flagged(merge):
     frame = read_adnimerge(merge(), censored="clip")
     assert nones(frame["ABETA"]) == [1700, None, None, 200, 642.1, 1, None, None, None]

@@ -6,6 +6,7 @@ import re
 import sys
 import tempfile
 import warnings
+from decimal import Decimal as D
 from pathlib import Path
 
 import numpy as np
@@ -497,7 +498,9 @@ LONG = [90071992547409931, 90071992547409932, 90071992547409933]
 @pytest.mark.parametrize("options", [{"text": ["subject"]}, {}, {"numbers": False}, {"decimal": ","}])
 def test_a_number_with_more_digits_than_excel_keeps_is_refused(tmp_path, ids, options):
     pd.DataFrame({"age": [61.5, 70, 82], "subject": ids}).to_excel(tmp_path / "t.xlsx", index=False)
-    with pytest.raises(TableError, match=r"column 'subject', row 2 of the sheet: .*Excel keeps 15 digits.*store the column as text"):
+    with pytest.raises(
+        TableError, match=r"column 'subject', row 2 of the sheet: .*Excel keeps 15 digits.*store the column as text"
+    ):
         read_table(tmp_path / "t.xlsx", **options)
     pd.DataFrame({"subject": [str(int(i)) for i in ids]}).to_excel(tmp_path / "t.xlsx", index=False)
     assert read_table(tmp_path / "t.xlsx", **options)["subject"].map(str).tolist() == [str(int(i)) for i in ids]
@@ -522,9 +525,14 @@ def test_errors_of_excel_are_read_as_in_csv(tmp_path, error, count):
         book.active.append(row)
     assert book.active["B2"].data_type == "e"
     book.save(tmp_path / "t.xlsx")
-    (tmp_path / "t.csv").write_text("id,x,y\n" + "".join(f"{n},{error if n < count else n + 0.5},{'#N/A' if n else 3}\n" for n in range(7)))
+    (tmp_path / "t.csv").write_text(
+        "id,x,y\n" + "".join(f"{n},{error if n < count else n + 0.5},{'#N/A' if n else 3}\n" for n in range(7))
+    )
     for name in ("t.xlsx", "t.csv"):
-        with pytest.warns(TableWarning, match=rf"'x' mixes {7 - count} numbers with text in {count} of 7 rows, first at 0: '{re.escape(error)}'"):
+        with pytest.warns(
+            TableWarning,
+            match=rf"'x' mixes {7 - count} numbers with text in {count} of 7 rows, first at 0: '{re.escape(error)}'",
+        ):
             frame = read_table(tmp_path / name)
         assert frame["x"].tolist() == [error if n < count else str(n + 0.5) for n in range(7)]
         assert values(frame)["y"] == [3, *[None] * 6]
@@ -541,10 +549,18 @@ def test_an_excel_file_of_one_column_keeps_its_blank_rows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "cells", "says"),
     [
-        ("vol", ["980", "1.743", "12.100", "743"], "980 beside '1.743' and its like, with three decimals each, which may be thousands"),
+        (
+            "vol",
+            ["980", "1.743", "12.100", "743"],
+            "980 beside '1.743' and its like, with three decimals each, which may be thousands",
+        ),
         ("vol", ["1.743", "7"], "7 beside '1.743'"),
         ("vol", ["850.000", "-12", "", "0", "-1.250"], "-12 beside '850.000'"),
-        ("icd", ["250.1", "250.10", "401.9"], r"'250.1' and '250.10' are one number, as which they are read, and may be two codes"),
+        (
+            "icd",
+            ["250.1", "250.10", "401.9"],
+            r"'250.1' and '250.10' are one number, as which they are read, and may be two codes",
+        ),
         ("v", ["1.100", "1.10", "2", "3.5"], "'1.100' and '1.10' are one number"),
     ],
 )
@@ -552,7 +568,9 @@ def test_an_excel_file_of_one_column_keeps_its_blank_rows(tmp_path):
 def test_numbers_that_may_mean_others_are_read_as_written_and_told(write, name, cells, says, decimal):
     swap = str.maketrans(".", decimal)
     path = write(f"id;{name}\n" + "".join(f"p{n};{cell.translate(swap)}\n" for n, cell in enumerate(cells)))
-    with pytest.warns(TableWarning, match=f"column '{name}': " + re.sub(r"(?<=[0-9])\.", re.escape(decimal), says)) as caught:
+    with pytest.warns(
+        TableWarning, match=f"column '{name}': " + re.sub(r"(?<=[0-9])\.", re.escape(decimal), says)
+    ) as caught:
         frame = read_table(path, sep=";", decimal=decimal)
     assert len(caught) == 1
     assert values(frame)[name] == [float(c) if c else None for c in cells]
@@ -576,3 +594,23 @@ def test_ordinary_measures_are_read_without_a_word(write, name, cells):
         warnings.simplefilter("error")
         frame = read_table(write(f"id;{name}\n" + "".join(f"p{n};{cell}\n" for n, cell in enumerate(cells))))
     assert frame[name].tolist() == [float(c) for c in cells]
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_decimals_of_a_database_are_numbers_and_long_ones_stay_exact(tmp_path, decimal):
+    ids = ["90071992547409931", "90071992547409932", "90071992547409933"]
+    dose, whole = [D("1.50"), D("2.25"), None], [D("61"), D("70"), D("82")]
+    frame = pd.DataFrame({"dose": dose, "age": whole, "tiny": [D("1E-7"), D("0"), D("3")], "id": [D(i) for i in ids]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    read = read_table(tmp_path / "t.parquet", decimal=decimal)
+    assert values(read) == {"dose": [1.5, 2.25, None], "age": [61, 70, 82], "tiny": [1e-7, 0, 3], "id": ids}
+    kept = read_table(tmp_path / "t.parquet", text=["age", "dose"])
+    assert values(kept)["age"] == ["61", "70", "82"]
+    assert values(kept)["dose"] == ["1.50", "2.25", None]
+    assert values(read_table(tmp_path / "t.parquet", numbers=False))["age"] == ["61", "70", "82"]
+    encoder = CovariateEncoder(["dose", "age"], missing="mean")
+    np.testing.assert_array_equal(encoder.fit_transform(frame), encoder.fit_transform(read))  # without the reader too
+    arrow = pd.read_parquet(tmp_path / "t.parquet", dtype_backend="pyarrow")
+    np.testing.assert_array_equal(encoder.transform(arrow), encoder.transform(read))
+    sites = CovariateEncoder(["age"], {"age": "categorical"}).fit(frame)
+    assert sites.get_feature_names_out().tolist() == ["age_61", "age_70", "age_82"]

@@ -260,3 +260,17 @@ def test_participants_may_have_columns_session_and_image(tmp_path):
     assert frame["session_participant"].tolist() == [2]
     assert frame["image_participant"].tolist() == ["scan7"]
     assert frame["image"].tolist() == [str(anat / "sub-01_T1w.nii.gz")]
+
+
+def test_decimal_commas_are_read_in_every_table_once_stated(tmp_path):
+    write(tmp_path / "participants.tsv", ("participant_id", "age"), ("sub-1", "61,5"), ("sub-2", "70"))
+    sessions = ("session_id", "weight"), ("ses-1", "72,25"), ("ses-2", "80")
+    write(tmp_path / "sub-1" / "sub-1_sessions.tsv", *sessions)
+    write(tmp_path / "sub-1/ses-1/sub-1_ses-1_scans.tsv", ("filename", "te"), ("anat/sub-1_ses-1_T1w.nii.gz", "2,5"))
+    touch(tmp_path, "sub-1/ses-1/anat/sub-1_ses-1_T1w.nii.gz")
+    with pytest.raises(TableError, match=r"column 'age': .*give decimal=','"):
+        read_bids(tmp_path, report=True)
+    frame, _ = read_bids(tmp_path, decimal=",", report=True)
+    assert frame["age"].tolist() == [61.5, 61.5, 70]
+    assert frame["weight"].tolist()[:2] == [72.25, 80]
+    assert frame["te"][0] == 2.5

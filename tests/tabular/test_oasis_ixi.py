@@ -225,7 +225,20 @@ def test_ixi_that_cannot_be_is_refused(ixi):
         ("2,2,164", "2,3,164", r"column 'SEX_ID \(1=m, 2=f\)': expected one of 1, 2 or nothing"),
         ("\n2,2,", "\n2.5,2,", "column 'IXI_ID': expected a whole number"),
         ("\n2,2,", "\n,2,", "column 'IXI_ID': expected a whole number"),
-        ("35.8", '"35,8"', "column 'AGE': expected numbers with a decimal point, got commas"),
+        (
+            "35.8",
+            '"35,8"',
+            r"column 'AGE': expected numbers with a decimal point, got commas .*take the table from its source",
+        ),
+        ("35.8", "-35.8", "column 'AGE': expected numbers from 0 to 130"),
+        ("38.78", "3878", "column 'AGE': expected numbers from 0 to 130"),
+        (
+            "2,2,164",
+            "2,2,1640",
+            r"column 'HEIGHT': expected numbers from 50 to 260, got others in 1 of 7 rows, first at 0: 1640",
+        ),
+        ("2,2,164", "2,2,1.64", "column 'HEIGHT': expected numbers from 50 to 260"),
+        ("175,70,", "175,-70,", "column 'WEIGHT': expected numbers from 10 to 400"),
         (",AGE", ",Age", r"unknown column 'AGE'; did you mean 'Age'"),
         ("1970-02-22", "22.02.1970", "column 'DOB': expected dates"),
     ]:

@@ -601,7 +601,10 @@ def test_a_target_that_is_no_name_is_refused(target):
 @pytest.mark.parametrize("stored", ["Mu\u0308ller", " M\u00fcller", "M\u00fcller "])
 def test_ids_meet_whatever_their_outer_spaces_and_accents_are(stored):
     frame = pd.DataFrame({"subject": ["M\u00fcller", "b"], "sex": [0, 1]})
-    for images in ({"b": "b.nii", stored: "m.nii"}, pd.DataFrame({"subject": ["b", stored], "image": ["b.nii", "m.nii"]})):
+    for images in (
+        {"b": "b.nii", stored: "m.nii"},
+        pd.DataFrame({"subject": ["b", stored], "image": ["b.nii", "m.nii"]}),
+    ):
         assert pair_by_id(images, frame)[0]["image"].tolist() == ["m.nii", "b.nii"]
     other = frame.assign(subject=[stored, "b"])
     table = CovariateTable(other, CovariateEncoder(["sex"]).fit(frame))
@@ -611,7 +614,9 @@ def test_ids_meet_whatever_their_outer_spaces_and_accents_are(stored):
 
 
 @pytest.mark.parametrize("subjects", [[1, 2, 3], ["1", "2", "3"], [1.0, 2.0, 3.0]])
-@pytest.mark.parametrize("keys", [[3, 1, 2], ["3", "1 ", "2"], [3.0, 1.0, 2.0], np.array([3, 1, 2]), list(torch.tensor([3, 1, 2]))])
+@pytest.mark.parametrize(
+    "keys", [[3, 1, 2], ["3", "1 ", "2"], [3.0, 1.0, 2.0], np.array([3, 1, 2]), list(torch.tensor([3, 1, 2]))]
+)
 def test_images_by_whole_numbers_are_those_of_the_rows(subjects, keys):
     frame = pd.DataFrame({"subject": subjects, "sex": [0, 1, 1]})
     encoder = CovariateEncoder(["sex"]).fit(frame)

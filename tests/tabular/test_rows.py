@@ -146,7 +146,9 @@ def test_a_category_is_known_however_its_column_is_stored(learnt, new, meant, dt
         assert one.unknown_counts(frame) == {"x": 0}
     levels = Ordinal(list(dict.fromkeys(pd.Series(learnt).tolist())), missing="zero", indicator="always")
     ranks = CovariateEncoder(["x"], {"x": levels}).fit(pd.DataFrame({"x": learnt}))
-    np.testing.assert_array_equal(ranks.transform(frame), ranks.transform(pd.DataFrame({"x": pd.Series(meant, dtype=object)})))
+    np.testing.assert_array_equal(
+        ranks.transform(frame), ranks.transform(pd.DataFrame({"x": pd.Series(meant, dtype=object)}))
+    )
 
 
 @pytest.mark.parametrize("stored", [[1, 2, 2], ["1", "2", "2"], [1.0, 2.0, 2.0], ["1.0", " 2", "2"]])
@@ -168,7 +170,9 @@ def test_what_could_be_two_categories_stays_unknown():
     for value in (7, "7", "a", 7.5, True):  # leading zeros are part of a name, and so are capitals
         with pytest.raises(TableError, match="expected one of '007', 'A', 'B'"):
             names.transform(pd.DataFrame({"x": [value]}))
-    with pytest.raises(TableError, match="text or numbers, not both in one column, got others in 1 of 3 rows, first at 2"):
+    with pytest.raises(
+        TableError, match="text or numbers, not both in one column, got others in 1 of 3 rows, first at 2"
+    ):
         CovariateEncoder(["x"], {"x": "categorical"}).fit(pd.DataFrame({"x": pd.Series([1, 2, "1"], dtype=object)}))
 
 

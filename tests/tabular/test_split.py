@@ -26,7 +26,9 @@ quiet = pytest.mark.filterwarnings("ignore::fusionconv.errors.SplitWarning")
 def tables(draw, least=10):
     """Any table: ids of any text or numbers, any number of visits each, a class per visit, a measure, rows mixed."""
     ids = st.text(min_size=1, max_size=6).filter(id_text) | st.integers(0, 999).map(str)
-    subjects = draw(st.lists(ids, min_size=least, max_size=25, unique_by=lambda t: unicodedata.normalize("NFC", t.strip())))
+    subjects = draw(
+        st.lists(ids, min_size=least, max_size=25, unique_by=lambda t: unicodedata.normalize("NFC", t.strip()))
+    )
     rows = [(s, draw(st.sampled_from(["CN", "MCI", "AD"]))) for s in subjects for _ in range(draw(st.integers(1, 3)))]
     frame = pd.DataFrame(draw(st.permutations(rows)), columns=["subject", "target"])
     frame["age"] = (
@@ -338,7 +340,9 @@ def test_outer_spaces_and_the_way_an_accent_is_stored_make_no_other_person(other
         check_leakage(frame.iloc[:10], pd.DataFrame({"subject": [same, "x"]}))
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, "", "  ", pd.NA, "nan", "None", "NA", "NaT", "<NA>", " n/a ", "9.00719925474099E+16"])
+@pytest.mark.parametrize(
+    "missing", [None, np.nan, "", "  ", pd.NA, "nan", "None", "NA", "NaT", "<NA>", " n/a ", "9.00719925474099E+16"]
+)
 def test_a_row_of_nobody_is_refused_with_its_label(missing):
     frame = cohort().set_axis([f"row{i}" for i in range(len(cohort()))])
     frame["subject"] = frame["subject"].astype(object)

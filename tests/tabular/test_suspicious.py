@@ -355,7 +355,9 @@ def test_a_code_is_found_in_ages_as_dicom_writes_them():
         warnings.simplefilter("error")
         for codes in ([0], ["000Y"], [0.0, 999], ["0"]):
             own = CovariateEncoder(["PatientAge"], {"PatientAge": Numeric("none", missing="mean", missing_codes=codes)})
-            wide = CovariateEncoder(["PatientAge"], {"PatientAge": Numeric("none")}, missing="mean", missing_codes=codes)
+            wide = CovariateEncoder(
+                ["PatientAge"], {"PatientAge": Numeric("none")}, missing="mean", missing_codes=codes
+            )
             for encoder in (own, wide):
                 values = encoder.fit_transform(frame)
                 np.testing.assert_allclose(values[:4], [[45, 0], [60, 0], [155 / 3, 1], [50, 0]], rtol=1e-6)
@@ -414,7 +416,10 @@ def test_dates_of_measurement_that_stand_for_no_date_are_told(date, count):
         ages(exams=exams, missing_codes=[])
         encoder = ages(exams=exams, missing_codes=[date])  # as the warning says
     assert encoder.transform(pd.DataFrame({"born": BORN, "exam": exams}))[:, 1].sum() == count
-    with pytest.warns(TableWarning, match="'9999-12-31' in 1 row .*'2099-12-31' in 2 rows|'2099-12-31' in 2 rows .*'9999-12-31' in 1 row"):
+    with pytest.warns(
+        TableWarning,
+        match="'9999-12-31' in 1 row .*'2099-12-31' in 2 rows|'2099-12-31' in 2 rows .*'9999-12-31' in 1 row",
+    ):
         ages(exams=["9999-12-31", "2099-12-31", "2099-12-31", *EXAMS[3:]])  # one does not hide the other
 
 
@@ -425,7 +430,9 @@ def test_the_first_day_of_unix_among_later_exams_is_told():
             ages(born, ["1970-01-01"] * count + EXAMS[count:])
 
 
-@pytest.mark.parametrize(("born", "years"), [("0195-01-01", "1813"), ("1195-01-01", "813.\\d"), ("1880-01-01", "128.\\d")])
+@pytest.mark.parametrize(
+    ("born", "years"), [("0195-01-01", "1813"), ("1195-01-01", "813.\\d"), ("1880-01-01", "128.\\d")]
+)
 def test_an_age_that_nobody_reaches_is_told_in_training_and_in_new_rows(born, years):
     with pytest.warns(TableWarning, match=rf"born: '{born}' in 1 row with an age above 123 \(here {years}\S* years\)"):
         ages([born, *BORN[1:]])
