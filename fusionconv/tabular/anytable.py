@@ -68,8 +68,8 @@ def read_table(
         FileNotFoundError: there is no such file.
         TableError: the file is empty or is none of these (a web page, an archive, a Git LFS pointer, ...), a row has
             more or fewer values than the header, a column name is there twice or an absent one is in ``text``, or
-            numbers have decimal commas or were changed by a spreadsheet, or a number in Excel has more digits than the 15
-            that Excel keeps.
+            numbers have decimal commas or were changed by a spreadsheet, or a number in Excel has more digits than
+            the 15 that Excel keeps.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

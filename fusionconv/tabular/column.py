@@ -45,8 +45,6 @@ class Column:
         if isinstance(dtype, pd.ArrowDtype) and (dtype.kind == "O" or dtype.name.startswith("date")):
             # decimals, dates without a time: pandas does little with these
             object.__setattr__(self, "values", self.values.astype(object))
-        if self.values.dtype == object and any(isinstance(v, Decimal) for v in self.values):
-            object.__setattr__(self, "values", self.values.map(lambda v: float(v) if isinstance(v, Decimal) else v))
 
     @cached_property
     def is_numbers(self) -> bool:
@@ -123,7 +121,9 @@ class Column:
             RowsError: see above.
         """
         if bad.any():
-            few = self.values.loc[bad].iloc[:3].astype(object).items()
+            few = list(self.values.loc[bad].iloc[:3].astype(object).items())
+            if isinstance(few[0][1], Decimal):
+                do = f"make numbers of the decimals: frame[{self.name!r}].astype(float) (names: .astype(str))"
             called = "" if self.values.index.name is None else f"{self.values.index.name} "
             first = ", ".join(f"{called}{label!r}: {value!r}" for label, value in few)
             raise RowsError(

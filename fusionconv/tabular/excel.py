@@ -1,4 +1,4 @@
-"""The cells of an Excel file as the text that a person would type: numbers that Excel rounded are refused, errors kept."""
+"""The cells of an Excel file as a person would type them: numbers that Excel rounded are refused, errors are kept."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _sheets(data: bytes, where: str, expected: str) -> dict[str, list[list[Any]]
 
 def _new(data: bytes) -> dict[str, list[list[Any]]]:
     """By openpyxl itself: pandas makes a missing value of every error (#DIV/0!), which is then as if never measured."""
-    import openpyxl
+    import openpyxl  # type: ignore[import-untyped]
 
     sheets = {}
     for page in openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False).worksheets:

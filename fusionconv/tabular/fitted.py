@@ -122,14 +122,14 @@ class FittedColumn:
         return block
 
     def _warn_of_codes(self, encoded: Block) -> None:
-        """Warn of what fit could not see: numbers like a code that lie far outside the training rows, impossible ages."""
+        """Warn of what fit could not see: numbers like a code far outside the training rows, and impossible ages."""
         if isinstance(self.learnt, LearntAge) and not (self.looked or self.suspects):
             years = self.learnt.decode(encoded)
             if old := int((years > OLDEST).sum()):
                 warnings.warn(
-                    f"column {self.name!r}: {old} rows have an age above {OLDEST}, up to {np.nanmax(years):.5g} years, as "
-                    "no training row has; does one of their dates stand for no date? They are encoded as they are. Fit "
-                    "with missing_codes=[...] if it does",
+                    f"column {self.name!r}: {old} rows have an age above {OLDEST}, up to {np.nanmax(years):.5g} years, "
+                    "as no training row has; does one of their dates stand for no date? They are encoded as they are. "
+                    "Fit with missing_codes=[...] if it does",
                     TableWarning,
                     stacklevel=4,
                 )

@@ -68,7 +68,7 @@ def id_text(value: Any) -> str | None:
 
 
 def one_spelling(text: str) -> str:
-    """An id as ids are compared: no outer spaces, a letter and its accent as one sign (macOS stores two in a file name).
+    """An id as ids are compared: no outer spaces, a letter and its accent as one sign (file names of macOS have two).
 
     >>> one_spelling("Mu\\u0308ller") == "Müller"
     True
@@ -111,9 +111,9 @@ def subject_codes(frame: pd.DataFrame, column: str) -> tuple[list[str], npt.NDAr
         values = frame[column].astype(object)[bad].iloc[:3].tolist()
         raise TableError(
             f"column {column!r}: expected an id in every row (text, or a whole number that its type holds exactly, as "
-            f"a float does not from 2**53 on; not 'NA', 'nan' or 9.0072E+16), got none in {bad.sum()} of {len(frame)} rows: {first_few(rows)} (values "
-            f"{values!r}); fill in or drop these rows, and read long ids as text: a row of nobody can be on both sides "
-            "of a split"
+            "a float does not from 2**53 on; not 'NA', 'nan' or 9.0072E+16), got none in "
+            f"{bad.sum()} of {len(frame)} rows: {first_few(rows)} (values {values!r}); fill in or drop "
+            "these rows, and read long ids as text: a row of nobody can be on both sides of a split"
         )
     ids = sorted({t for t in texts if t is not None})
     place = {t: i for i, t in enumerate(ids)}

@@ -160,7 +160,7 @@ def doubts(column: Column, kind: Kind, learnt: Learnt, inferred: bool) -> tuple[
 
 
 def _odd_dates(column: Column, kind: Age, learnt: Learnt) -> list[Suspicion]:
-    """Dates that stand for no date, in the column and in that of the measurement, and what else makes too great an age."""
+    """Dates that stand for no date, in the column and in that beside it, and what else makes too great an age."""
     found, told = list[Suspicion](), np.zeros(len(column.values), dtype=bool)
     for dates in (column, column.beside):
         if dates is None:

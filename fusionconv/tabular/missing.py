@@ -67,9 +67,9 @@ def is_code(values: npt.NDArray[Any], codes: tuple[Label, ...]) -> npt.NDArray[n
     """Where a value, one of an array of floats or of objects, is among the declared codes.
 
     A number among the codes is found in text too, and the other way round: -4, -4.0, "-4" and " -4.00" are one code,
-    and so are 0 and "000Y", an age of three digits as DICOM writes it. Text with leading zeros ("04") is no number here, but a name; True and False are no numbers either. Floats are
-    compared in their own precision: -9.9 is a code in float32 too. Dates among the codes ("1900-01-01") are found as
-    date objects and with a time of 00:00.
+    and so are 0 and "000Y", an age of three digits as DICOM writes it. Text with leading zeros ("04") is no number
+    here, but a name; True and False are no numbers either. Floats are compared in their own precision: -9.9 is a code
+    in float32 too. Dates among the codes ("1900-01-01") are found as date objects and with a time of 00:00.
 
     >>> is_code(np.array([61.0, -4.0]), ("-4",)).tolist()
     [False, True]

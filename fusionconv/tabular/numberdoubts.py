@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from fusionconv.tabular.namewords import names_measure
+from fusionconv.tabular.namewords import names_category, names_measure, words_of
 
 __all__ = ["number_doubt"]
+
+_CODES = frozenset(["icd", "icpc", "snomed", "loinc", "atc", "version", "chapter", "section"])
 
 
 def number_doubt(texts: Collection[str], name: str, decimal: str = ".") -> str:
@@ -15,9 +17,10 @@ def number_doubt(texts: Collection[str], name: str, decimal: str = ".") -> str:
 
     * Every number with a decimal point has three digits behind it and one to three before it, and the others have up to
       three digits: 980 beside 1.743 may be 1743. (Zeros alone beside them say nothing: 0 and 1.306 are volumes.)
-    * 250.1 and 250.10 are one number and two codes. A name that measures (weight, age, score) is not asked about.
+    * 250.1 and 250.10 are one number and two codes, where all are written as ICD-9 codes are, with three digits before
+      the point, or the name says a code or a category. Elsewhere 1.5 and 1.50 are a measure that was typed by hand.
 
-    Both stay numbers: a measure typed by hand has such spellings too, and 1.5 is then 1.50.
+    Both stay numbers: a measure may be written so too.
 
     >>> number_doubt(["980", "1.743", "12.100"], "vol")[:52]
     "980 beside '1.743' and its like, with three decimals"
@@ -36,7 +39,10 @@ def number_doubt(texts: Collection[str], name: str, decimal: str = ".") -> str:
                 f"are read with a decimal {'point' if decimal == '.' else 'comma'}: if the mark parts thousands, write "
                 "the numbers without it"
             )
-    if names_measure(name) or not any(t.endswith("0") for t in pointed):
+    named = names_category(name) or not _CODES.isdisjoint(words_of(name))
+    if names_measure(name) or not (
+        named or all(re.fullmatch(rf"[0-9]{{3}}({mark}[0-9]{{1,2}})?", t) for t in texts if t)
+    ):
         return ""
     spelled: dict[str, str] = {}
     for text in pointed:

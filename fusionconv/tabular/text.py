@@ -132,7 +132,7 @@ class Reading(NamedTuple):
 def tidy_cell(text: str) -> str:
     """``text`` without outer spaces; wide digits are digits, and the minus sign of typesetters (U+2212) is a hyphen.
 
-    A sign with a meaning of its own stays: 61¹ is not 611, and ① and ½ are not 1 and 1/2. Accents are one with their letter.
+    A sign with a meaning of its own stays: 61¹ is not 611, ① not 1. An accent is one with its letter.
 
     >>> [tidy_cell(t) for t in (" ６１．５", "\u22124", "10³", "½")]
     ['61.5', '-4', '10³', '½']

@@ -54,8 +54,8 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
     * other text beside the numbers: with a :class:`TableWarning` where half of the values or more are numbers, or look
       like one (``"61¹"``, ``"5 mg"``).
 
-    Numbers that may mean others (``1.743`` beside ``980``, ``250.1`` beside ``250.10``) are read as they are written, with
-    a :class:`TableWarning`: see :func:`~fusionconv.tabular.numberdoubts.number_doubt`.
+    Numbers that may mean others (``1.743`` beside ``980``, ``250.1`` beside ``250.10``) are read as they are written,
+    with a :class:`TableWarning`: see :func:`~fusionconv.tabular.numberdoubts.number_doubt`.
 
     With ``decimal=","`` the numbers and bounds of such a column get a decimal point, so that they are read as they were
     meant; a column that is mostly other text, or ids, stays as it is.
@@ -310,8 +310,8 @@ def _refuse_marks(column: pd.Series[Any], odd: npt.NDArray[np.bool_], where: str
         )
     if not otherwise:  # of a reader that knows its table
         raise TableError(
-            f"{name}: expected numbers with a decimal {mark}, got {other}s {few_rows(column, others)}; a spreadsheet of "
-            f"another locale wrote them: take the table from its source, or write decimal {mark}s"
+            f"{name}: expected numbers with a decimal {mark}, got {other}s {few_rows(column, others)}; a spreadsheet "
+            f"of another locale wrote them: take the table from its source, or write decimal {mark}s"
         )
     wanted = "," if decimal == "." else "."
     raise TableError(

@@ -459,6 +459,14 @@ def test_what_is_neither_number_nor_text_nor_date_is_refused_in_plain_words(odd,
         one(ODD[odd], kind, missing="mean", missing_codes=codes)
 
 
+@pytest.mark.parametrize("kind", [None, "numeric", "binary", "categorical", "censored", Ordinal([1, 2, 3])], ids=str)
+@pytest.mark.parametrize("odd", ["decimal", "arrow decimal"])
+def test_decimals_are_refused_with_what_makes_numbers_of_them(odd, kind):
+    with pytest.raises(TableError, match=r"make numbers of the decimals: frame\['x'\]\.astype\(float\)"):
+        one(ODD[odd], kind)
+    assert one(pd.Series(ODD["decimal"]).astype(float), "numeric").num_covariates == 1
+
+
 @pytest.mark.parametrize(
     "column",
     [

@@ -34,7 +34,7 @@ def as_unknown(unknown: Any) -> Unknown:
 
 
 def require_tidy(labels: Sequence[Label], column: Column) -> None:
-    """Raise where learnt labels differ only in case, outer spaces or how an accent is stored, or spell one word (M, male).
+    """Raise where labels differ only in case, outer spaces or how an accent is stored, or spell one word (M, male).
 
     Raises:
         TableError: naming them.
@@ -48,7 +48,8 @@ def require_tidy(labels: Sequence[Label], column: Column) -> None:
             column.fail(
                 "different values",
                 listed([spelled[key], label] if key in spelled else [label]),
-                f"make them one (frame[{column.name!r}].str.strip(), and .str.normalize('NFC') for accents), or give the categories if they are meant",
+                f"make them one (frame[{column.name!r}].str.strip(), and .str.normalize('NFC') for accents), or give "
+                "the categories if they are meant",
             )
         if same := next((other for other in spelled.values() if same_word(label, str(other))), None):
             column.fail(

@@ -41,8 +41,8 @@ class Age(Kind):
     Args:
         at: the column with the date of measurement, or one fixed date as ``"2020-01-31"`` or ``datetime.date``.
         scaling: as for :class:`~fusionconv.tabular.kinds.numeric.Numeric`.
-        format: how text dates are written, as for ``datetime.strptime``, such as ``"%m/%d/%Y"``. Where it is digits alone
-            (``"%d%m%Y"``), whole numbers get the zeros back that a number loses (1031950), and other widths are refused.
+        format: how text dates are written, as for ``datetime.strptime``, such as ``"%m/%d/%Y"``. Where it is digits
+            alone (``"%d%m%Y"``), a whole number gets back the zeros that it lost (1031950); other widths are refused.
         missing, indicator, missing_codes: as in `CovariateEncoder`, for this column; None: the encoder's.
 
     Example:

@@ -52,9 +52,9 @@ def id_parts(frame: pd.DataFrame, id: str | Sequence[str] | None) -> list[tuple[
     if absent:
         rows = [frame.index[i] for i in sorted(set(absent))]
         raise TableError(
-            f"expected an id (text other than 'NA' or 'nan', or a whole number; a float below 2**53) in {' and '.join(map(repr, columns))} of "
-            f"every row, got {len(rows)} without: rows {first_few(rows)}; fill them in or drop these rows, and read "
-            "long ids as text"
+            "expected an id (text other than 'NA' or 'nan', or a whole number; a float below 2**53) in "
+            f"{' and '.join(map(repr, columns))} of every row, got {len(rows)} without: rows {first_few(rows)}; fill "
+            "them in or drop these rows, and read long ids as text"
         )
     if id is None and len(parts) == 1:
         parts.append([None] * len(frame))
