@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionconv.errors import CovariateError, StudyError
+from fusionconv.study.answer_places import AnswerFolder, require_free_table
 from fusionconv.study.arms import find_arm, parse_arm
 from fusionconv.study.files import write_csv
 from fusionconv.study.folder import read_study
@@ -155,12 +156,14 @@ def predict_table(
         out: CSV file to write: id, the answers (means over the networks), of a task with classes ``decided`` (the
             class's name), ``<answer> sd``, ``networks``, ``note`` (covariates that are missing or a category that
             training does not have: the answer does without them), ``problem``.
-            Where the answers are images: ``file``, in a folder beside ``out`` and called as it is without its ending.
+            Where the answers are images: ``file``, in a folder beside ``out`` and called as it is without ``.csv``.
+            Only earlier answers are written over.
         batch_size: images at once.
         decimal: mark of the table's numbers, ``.`` or ``,``; default: the study's.
 
     Raises:
-        StudyError: no such arm or no networks; no row can be predicted.
+        StudyError: no such arm or no networks; no row can be predicted; ``out``, or the folder beside it, is or holds
+            something else than answers.
         TableError: the table cannot be used; every row shares its image with another one.
     """
     from tqdm import tqdm
@@ -170,6 +173,7 @@ def predict_table(
 
     if decimal not in (None, ".", ","):
         raise StudyError(f"decimal: expected '.' or ',', got {decimal!r}; give --decimal , for numbers such as 61,5")
+    require_free_table(out, table)
     folder = Path(study)
     saved = read_study(folder)
     name = find_arm(arm, [parse_arm(said) for said in saved["arms"]]).name
@@ -181,6 +185,10 @@ def predict_table(
     first = predictors[0]
     columns = [] if first.encoder is None else list(first.encoder.columns)
     settings = make_settings(saved["settings"])
+    beside: AnswerFolder | None = None
+    if first.task.IMAGE_OUT:
+        inputs = (images, settings.images, settings.target_folder)
+        beside = AnswerFolder(out, inputs, (table, settings.table))
     flags = flag_columns(settings)
     settings = replace(
         settings, decimal=decimal or settings.decimal, table=str(table), images=images, rows=None, limit=None,
@@ -205,10 +213,10 @@ def predict_table(
             raise StudyError(f"{table}: expected at least one row that can be predicted, got none: {first_problem}")
         lost |= {rows.places[i]: (i, reason) for i, reason in problems.items()}
         places, gaps = [rows.places[i] for i in good], _gaps(predictors, frame.loc[good])
-        if first.task.IMAGE_OUT:
+        if beside is not None:
             from fusionconv.study.predict_images import predict_images
 
-            result = predict_images(predictors, store, frame.loc[good], Path(out).with_suffix(""))
+            result = predict_images(predictors, store, frame.loc[good], beside)
             return _written(result, places, lost, gaps, len(predictors), out)
         answers, there = [], store.there(good)
         for predictor in tqdm(predictors, desc="networks", disable=len(predictors) < 2, leave=False):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
+from fusionconv.study.answer_places import AnswerFolder
 from fusionconv.study.images import ImageStore
 from fusionconv.study.own_space import write_answer
 from fusionconv.study.tasks import ImageTask
@@ -21,7 +21,7 @@ __all__ = ["predict_images"]
 
 
 def predict_images(
-    predictors: Sequence[Predictor], store: ImageStore, frame: pd.DataFrame, folder: Path
+    predictors: Sequence[Predictor], store: ImageStore, frame: pd.DataFrame, folder: AnswerFolder
 ) -> pd.DataFrame:
     """Write an image for every row of ``frame``; one row at a time, so that memory holds few images.
 
@@ -41,8 +41,9 @@ def predict_images(
         for predictor, rows in zip(predictors, encoded, strict=True):
             outputs = predictor.outputs(predictor.inputs(image, there), None if rows is None else rows[at : at + 1])
             total = total + task.chances(outputs.float()) / len(predictors)
-        written = write_answer(total[0], task, name, store.sources[name], store.options, folder)
+        written = write_answer(total[0], task, name, store.sources[name], store.options, folder.path)
+        folder.claim(written)
         shares = task.summary(task.of_chances(total))
-        files = ";".join(os.path.relpath(path, folder.parent) for path in written)
+        files = ";".join(os.path.relpath(path, folder.path.parent) for path in written)
         lines.append({"id": name, "file": files, **{key: float(value[0]) for key, value in shares.items()}})
     return pd.DataFrame(lines)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from fusionconv.errors import FusionError, StudyError, TableError
 from fusionconv.study import Comparison, Study
+from fusionconv.study.answer_places import require_free_table
 from fusionconv.study.arms import find_arm, parse_arm
 from fusionconv.study.files import read_json, write_csv
 from fusionconv.study.folder import claim
@@ -131,6 +132,8 @@ def predict(own: dict[str, Any], settings: dict[str, Any]) -> None:
     out = Path(own["out"])
     if out.exists() and not own["overwrite"]:
         raise StudyError(f"{out}: expected a new file, got one that is there; give another --out, or --overwrite")
+    if own["table"] is not None:
+        require_free_table(str(out), str(own["table"]))
     study, arms = Study.open(own["study"])
     alone = own["table"] is None and own["source"] == "table"
     if alone:

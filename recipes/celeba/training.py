@@ -219,11 +219,13 @@ def predict(words: list[str]) -> None:
     """Answers of an arm's networks for a folder of images and a table of covariates, as a CSV."""
     import tempfile
 
+    from fusionconv.study.answer_places import require_free_table
     from fusionconv.study.arms import find_arm
     from fusionconv.study.predict import predict_table
     from fusionconv.study.study import Study
 
     own = parse("predict", words, PREDICT, settings=False, program=PROGRAM).own
+    require_free_table(own["out"], own["table"])
     study, arms = Study.open(own["study"])
     arm = find_arm(own["arm"], arms)
     table = covariate_table(
