@@ -13,7 +13,7 @@ _OWN = {"id", "networks", "problem"}  # columns that every table of answers has
 _LIST = ".fusionconv-answers"  # in a folder of answers: the files that predict wrote
 
 
-def require_free_table(out: str, table: str) -> None:
+def require_free_table(out: str, table: str | None) -> None:
     """Raise where ``out`` is the table to predict, or a file that `predict` did not write.
 
     Raises:
@@ -24,7 +24,7 @@ def require_free_table(out: str, table: str) -> None:
         raise StudyError(f"out: expected a CSV file to write, got the folder {path}; name a file in it")
     if not path.is_file() or not path.stat().st_size:
         return
-    if Path(table).exists() and path.samefile(table):
+    if table and Path(table).exists() and path.samefile(table):
         raise StudyError(f"out: expected another file than the table of the rows, got {path} for both; give another "
                          "--out")  # fmt: skip
     with path.open("rb") as stream:

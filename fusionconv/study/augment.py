@@ -122,22 +122,29 @@ class _KeepBlank:
 # ---- 2-D ----
 
 
-def flat_moves(steps: dict[str, float], options: ImageOptions) -> list[Any]:
-    """torchvision's transforms of the steps that move pixels; what comes in from outside is zero."""
+def flat_moves(steps: dict[str, float], options: ImageOptions, labels: bool = False) -> list[Any]:
+    """torchvision's transforms of the steps that move pixels; what comes in from outside is zero.
+
+    ``labels``: to the nearest pixel, with the same random numbers. (A `tv_tensors.Mask` would be resized by `NEAREST`,
+    which lies up to half a pixel beside the image.)
+    """
     v2: Any = importlib.import_module("torchvision.transforms.v2")  # it has no types
+    modes = v2.InterpolationMode
 
     height, width = options.shape
     done: list[Any] = []
     if "crop" in steps:
         ratio = (3 / 4 * width / height, 4 / 3 * width / height)
-        done.append(v2.RandomResizedCrop((height, width), scale=(steps["crop"], 1.0), ratio=ratio, antialias=True))
+        mode = modes.NEAREST_EXACT if labels else modes.BILINEAR
+        done.append(v2.RandomResizedCrop((height, width), (steps["crop"], 1.0), ratio, mode, antialias=not labels))
     if "hflip" in steps:
         done.append(v2.RandomHorizontalFlip(steps["hflip"]))
     if "vflip" in steps:
         done.append(v2.RandomVerticalFlip(steps["vflip"]))
     if "rotate" in steps or "shift" in steps:
         move = (steps["shift"],) * 2 if "shift" in steps else None
-        done.append(v2.RandomAffine(steps.get("rotate", 0), move, interpolation=v2.InterpolationMode.BILINEAR, fill=0))
+        mode = modes.NEAREST if labels else modes.BILINEAR
+        done.append(v2.RandomAffine(steps.get("rotate", 0), move, interpolation=mode, fill=0))
     return done
 
 

@@ -70,21 +70,22 @@ def augmentation_of(names: str | Sequence[str], data: FoldData) -> Any:
 class _Flat:
     def __init__(self, moves: dict[str, float], others: dict[str, float], options: ImageOptions, labels: bool) -> None:
         v2: Any = importlib.import_module("torchvision.transforms.v2")
-        tensors: Any = importlib.import_module("torchvision.tv_tensors")
         self.moves = v2.Compose(flat_moves(moves, options)) if moves else None
+        self.target = v2.Compose(flat_moves(moves, options, labels)) if moves else None
         self.values = flat_transform(others, options) if others else None
-        self.image, self.target = tensors.Image, tensors.Mask if labels else tensors.Image
         self.labels = labels
 
     def __call__(self, image: Tensor, target: Tensor) -> Pair:
         import torch
 
         there = image.flatten(1).any(dim=1).view(-1, 1, 1)
-        if self.moves is not None:
+        if self.moves is not None and self.target is not None:
             lowest = image.amin(dim=(1, 2), keepdim=True)
             least = torch.zeros(()) if self.labels else target.amin(dim=(1, 2), keepdim=True)
-            moved = self.moves(self.image(image - lowest), self.target(target - least))
-            image, target = moved[0].as_subclass(torch.Tensor) + lowest, moved[1].as_subclass(torch.Tensor) + least
+            state = torch.get_rng_state()
+            image = self.moves(image - lowest) + lowest
+            torch.set_rng_state(state)  # the target draws the same numbers
+            target = self.target(target - least) + least
         if self.values is not None:
             image = self.values(image)
         return image * there, target

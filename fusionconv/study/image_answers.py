@@ -42,6 +42,7 @@ class ImageAnswers:
         mm, ids = pixel_sizes(rows, settings.pixel_size), list(rows["id"])
         self.sides = {name: [side * mm[name] for side in own] for name, own in
                       zip(ids, data.target_store.sides(ids), strict=True)}  # fmt: skip
+        self.boxes = {} if self.task.LABELS else data.target_store.boxes()
         self.every = [m.name for m in self.task.metrics]
         chosen = [name for name in (settings.metric, settings.select) if name in self.every]
         self.always = list(dict.fromkeys([*self.task.quick, *chosen]))  # after every epoch, and of controls
@@ -69,11 +70,22 @@ class ImageAnswers:
         """id, control, subject and the scores of a batch's images."""
         ids = list(batch["id"])
         wanted = self.wanted if control == "true" else self.always
-        scores = self.task.score(outputs, batch["target"], [self.sides[name] for name in ids], wanted)
+        scores = self._scores(ids, outputs, batch["target"], wanted)
         if control == "true":
             self._keep(ids, batch, outputs)
         subjects = [self.subject[name] for name in ids]
         return pd.DataFrame({"id": ids, "control": control, "subject": subjects, **scores})
+
+    def _scores(self, ids: list[str], outputs: Tensor, targets: Tensor, wanted: list[str]) -> Mapping[str, Any]:
+        """Of the whole grid; of restored images without padding, which would count as pixels without error."""
+        sides = [self.sides[name] for name in ids]
+        if not any(name in self.boxes for name in ids):
+            return self.task.score(outputs, targets, sides, wanted)
+        rows = []
+        for at, name in enumerate(ids):
+            box = (slice(at, at + 1), slice(None), *self.boxes.get(name, ()))
+            rows.append(pd.DataFrame(self.task.score(outputs[box], targets[box], sides[at : at + 1], wanted)))
+        return {str(column): values.to_numpy() for column, values in pd.concat(rows).items()}
 
     def _keep(self, ids: list[str], batch: Mapping[str, Any], outputs: Tensor) -> None:
         picture = self.task.picture(outputs).cpu()

@@ -36,6 +36,11 @@ def require_image_options(arm: Arm, settings: Settings, task: Task) -> None:
         )
     if settings.shuffle_pixels:
         raise StudyError(f"shuffle_pixels: expected a task of numbers, got {task.NAME}; leave it out")
+    if settings.threshold != 0.5:
+        raise StudyError(
+            f"threshold: expected none for task {task.NAME}, whose answer is the likelier class (for each of several "
+            f"masks: a probability of at least 0.5) or a value, got {settings.threshold}; leave it out"
+        )
     if settings.positive or (settings.classes and task.NAME == "restoration"):
         raise StudyError(f"positive and classes: expected none for task {task.NAME}, got some; leave them out")
     if settings.pixel_size is not None and (settings.dims != 2 or task.NAME != "segmentation"):

@@ -18,6 +18,10 @@ __all__ = ["Decoder", "ImageDecoder", "require_one_size"]
 class Decoder(Protocol):
     """What makes the array of a row's files, and what it depends on."""
 
+    @property
+    def what(self) -> str:
+        """What it decodes, for messages: images, target images or masks."""
+
     def key(self) -> str:
         """A hash of all that an array depends on besides the files."""
 
@@ -30,6 +34,8 @@ class Decoder(Protocol):
 
 class ImageDecoder:
     """A row's images as channels."""
+
+    what = "images"
 
     def __init__(self, options: ImageOptions) -> None:
         self.options = options

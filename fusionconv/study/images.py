@@ -116,10 +116,10 @@ def prepare(
     for name in ids:
         for note in found[keys[name]].notes:
             noted.setdefault(note, []).append(name)
-    remarks = _remarks(noted, len(ids))
-    if dtype == "u2" and options.dims == 2 and isinstance(decoder, ImageDecoder):
+    remarks = _remarks(noted, len(ids), decoder.what)
+    if dtype == "u2" and options.dims == 2 and decoder.what != "masks":
         eight = {key for key, kind in records.read() if kind == "u1"}
-        remarks += _of_depths([name for name in ids if keys[name] in eight], len(ids))
+        remarks += _of_depths([name for name in ids if keys[name] in eight], len(ids), decoder.what)
     everything = json.dumps([decoder.key(), dtype, sorted((name, keys[name]) for name in ids)])
     good = {name: row for name, row in zip(names, cells, strict=True) if name not in failed}
     store = ImageStore(
@@ -297,22 +297,22 @@ def _decode(parts: Sequence[_Part], decoder: Decoder) -> tuple[np.ndarray | str,
     return array, notes
 
 
-def _remarks(noted: Mapping[str, Sequence[str]], total: int) -> list[str]:
+def _remarks(noted: Mapping[str, Sequence[str]], total: int, what: str) -> list[str]:
     """A sentence for each kind of note."""
     said = []
     for note, names in sorted(noted.items()):
         if note not in NOTES or (note == "grey" and len(names) == total):
             continue  # a fact rather than a remark; all files are grey: what was asked for
-        said.append(f"{len(names):,d} of {total:,d} images {NOTES[note]} ({_some(names)})")
+        said.append(f"{len(names):,d} of {total:,d} {what} {NOTES[note]} ({_some(names)})")
     return said
 
 
-def _of_depths(eight: Sequence[str], total: int) -> list[str]:
+def _of_depths(eight: Sequence[str], total: int, what: str) -> list[str]:
     """A sentence where some images have 8 bits and the others 16."""
     if not eight or len(eight) == total:
         return []
     return [
-        f"{len(eight):,d} of {total:,d} images have 8 bits ({_some(eight)}), the other {total - len(eight):,d} have "
+        f"{len(eight):,d} of {total:,d} {what} have 8 bits ({_some(eight)}), the other {total - len(eight):,d} have "
         "16; each is divided by the largest number of its depth (255 or 65535), so that 12-bit data in 16 bits are "
         "1/16 as bright: convert all to one depth"
     ]

@@ -18,8 +18,9 @@ LARGEST_LABEL = 65535
 def read_mask(path: str) -> np.ndarray:
     """The labels of a 2-D mask, (height, width) uint16, as the file has them: 0 and 255 stay 0 and 255.
 
-    Of a palette the numbers count, not the colours. Grey that is saved as colour is taken where red, green and blue are
-    equal and nothing is transparent. The EXIF orientation is applied, as to images.
+    Of a palette the numbers count, not the colours; so they do in a TIFF that says that white is zero. Grey that is
+    saved as colour is taken where red, green and blue are equal and nothing is transparent. The EXIF orientation is
+    applied, as to images.
 
     Raises:
         ImageError: no such file or no image; colours; values that are not whole numbers from 0 to 65535.
@@ -30,11 +31,14 @@ def read_mask(path: str) -> np.ndarray:
     image = open_picture(file, io.BytesIO(picture_content(file)))
     try:
         image.load()
+        inverted = image.mode in ("1", "L") and getattr(image, "tag_v2", {}).get(262) == 0  # by Pillow; not 16 bits
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow's decoders raise many kinds
         why = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: expected a whole mask, got one that is damaged ({why}); save it again") from error
     pixels = np.asarray(image)
+    if inverted:
+        pixels = ~pixels
     if pixels.ndim == 3:
         alpha = pixels.shape[2] in (2, 4)
         colours = pixels[..., : pixels.shape[2] - alpha]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,57 +17,100 @@ from fusionconv.errors import ImageError
 from fusionconv.explain.nifti import write_nifti
 from fusionconv.study.image_options import ImageOptions
 from fusionconv.study.pictures import centre, pad, read_picture, scaled_size
-from fusionconv.study.tasks import ImageTask, Segmentation
+from fusionconv.study.tasks import ImageTask, Restoration, Segmentation
 
 if TYPE_CHECKING:
     from fusionconv.study.folds import FoldData
 
-__all__ = ["write_answer", "write_map"]
+__all__ = ["OwnAnswer", "answer_on_file", "write_answer", "write_map", "write_own"]
 
 
-def write_answer(
-    chances: Tensor, task: ImageTask, name: str, files: Sequence[str], options: ImageOptions, folder: Path
-) -> list[Path]:
-    """Write the answer to one image as its file lies: PNG or TIFF of its height and width, or NIfTI with its affine.
+@dataclass(frozen=True)
+class OwnAnswer:
+    """An answer on the pixels or voxels of its row's file.
 
-    Probabilities go back to the file's grid (linear), and the class is chosen there. A mask has the values that the
-    training masks have. A restored picture has as many bits as its file, and floats where that has them; a restored
-    volume is float32, scaled as the network saw its targets. Outside of what the network saw a mask is background, and
-    a restored image is 0.
+    Attributes:
+        values: (T, *own), as `ImageTask.picture` gives them.
+        bits: of a picture that is restored, what is written: uint8, uint16 or float32.
+        affine: of a volume.
+    """
+
+    values: np.ndarray
+    bits: np.dtype[Any]
+    affine: Any = None
+
+
+def answer_on_file(chances: Tensor, task: ImageTask, files: Sequence[str], options: ImageOptions) -> OwnAnswer:
+    """The answer to one image where its file lies: of its height and width, or on its voxels.
+
+    Probabilities go back to the file's grid (linear), and the class is chosen there. Outside of what the network saw a
+    mask is background, and a restored image is 0. Restored pictures are as much larger than their file as the training
+    targets were, and hold what the targets' type can: 0 to 1 in steps of 1/255 or 1/65535, or floats.
 
     Args:
         chances: (num_outputs, *size), as `ImageTask.chances` gives them.
         task: of the study.
-        name: the row's id, a relative path; the file is called so, with another ending where it needs one.
         files: the row's image files.
         options: how they were prepared.
-        folder: for the file.
-
-    Returns:
-        The files: one, or one for each target column.
 
     Raises:
         ImageError: a preparation that cannot be undone.
     """
-    own = np.asarray(chances.float().numpy())
+    own, affine = np.asarray(chances.float().numpy()), None
+    bits: np.dtype[Any] = np.dtype(np.float32)
     if options.dims == 3:
         from fusionconv.study.preparation import on_file_grid
 
         own, affine = on_file_grid(own, list(files), options)
     else:
         picture = read_picture(files[0], 1).pixels
-        own = on_picture_grid(own, picture.shape[1:], options)
-    answer = task.of_chances(torch.from_numpy(own)[None])[0].numpy()
-    pieces = [answer] if len(task.columns) == 1 else np.split(answer, len(task.columns))
+        size: tuple[int, ...] = picture.shape[1:]
+        if isinstance(task, Restoration):
+            size = tuple(round(side * task.ratio) for side in size)
+            bits = np.dtype(task.bits or picture.dtype)
+            if task.channels == 3 and bits == np.uint16:
+                bits = np.dtype(np.uint8)  # Pillow writes no colours of 16 bits
+        own = on_picture_grid(own, size, options)
+    values = task.of_chances(torch.from_numpy(own)[None])[0].numpy()
+    if bits.kind == "u":
+        most = np.iinfo(bits).max
+        values = np.rint(values.clip(0, 1) * most) / most
+    return OwnAnswer(values, bits, affine)
+
+
+def write_answer(
+    chances: Tensor, task: ImageTask, name: str, files: Sequence[str], options: ImageOptions, folder: Path
+) -> list[Path]:
+    """Write `answer_on_file` (see `write_own`)."""
+    return write_own(answer_on_file(chances, task, files, options), task, name, folder)
+
+
+def write_own(answer: OwnAnswer, task: ImageTask, name: str, folder: Path) -> list[Path]:
+    """Write an answer as PNG, TIFF (floats), or NIfTI with its file's affine.
+
+    A mask has the values that the training masks have. A restored picture has as many bits as the training targets,
+    and floats where these have them; a restored volume is float32, scaled as the network saw its targets.
+
+    Args:
+        answer: on the file's pixels.
+        task: of the study.
+        name: the row's id, a relative path; the file is called so, with another ending where it needs one.
+        folder: for the file.
+
+    Returns:
+        The files: one, or one for each target column.
+    """
+    columns = list(task.columns)
+    pieces = np.split(answer.values, len(columns))
     written = []
-    for column, piece in zip(task.columns, pieces, strict=True):
-        called = name if len(task.columns) == 1 else f"{name}.{column}"
+    for at, (column, piece) in enumerate(zip(columns, pieces, strict=True)):
         if isinstance(task, Segmentation):
-            values = np.array([0, 1] if task.overlapping else list(task.labels.values()))
+            values = np.array([0, task.inside[at]] if task.overlapping else list(task.labels.values()))
             piece = values.astype(np.uint8 if values.max() < 256 else np.uint16)[piece.astype(int)]
-        path = folder / called
+        path = folder / (name if len(columns) == 1 else f"{name}.{column}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        written.append(_volume(path, piece, affine) if options.dims == 3 else _picture(path, piece, picture.dtype))
+        volume = answer.affine is not None
+        written.append(_volume(path, piece, answer.affine) if volume else _picture(path, piece, answer.bits))
     return written
 
 
@@ -111,10 +155,7 @@ def _picture(path: Path, values: np.ndarray, bits: np.dtype[Any]) -> Path:
             path = path.with_name(f"{path.name}.tif")
             Image.fromarray(values[0].astype(np.float32)).save(path)
             return path
-        if len(values) == 3:
-            bits = np.dtype(np.uint8)  # Pillow writes no colours of 16 bits
-        most = np.iinfo(bits).max
-        values = np.rint(values.clip(0, 1) * most).astype(bits)
+        values = np.rint(values * np.iinfo(bits).max).astype(bits)
     path = path if path.suffix.lower() == ".png" else path.with_name(f"{path.name}.png")
     Image.fromarray(values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))).save(path)
     return path

@@ -27,6 +27,7 @@ __all__ = [
     "picture_channels",
     "picture_content",
     "read_picture",
+    "real_pixels",
     "resize_picture",
     "scaled_size",
 ]
@@ -161,6 +162,25 @@ def scaled_size(
     limit = min if resize == "pad" else max  # rounding never leaves the size, or a gap in it
     ratio = limit(size[0] / own[0], size[1] / own[1])
     return limit(max(1, round(own[0] * ratio)), size[0]), limit(max(1, round(own[1] * ratio)), size[1])
+
+
+def real_pixels(
+    own: tuple[int, int],
+    size: tuple[int, int],
+    resize: Literal["stretch", "pad", "crop"] = "stretch",
+    crop: tuple[int, int] | None = None,
+) -> list[tuple[int, int]]:
+    """Start and end, for each axis of what `resize_picture` gives, of pixels of the file; outside is padding.
+
+    >>> real_pixels((12, 32), (32, 32), "pad")
+    [(10, 22), (0, 32)]
+    """
+    ends = []
+    for have, want, left in zip(scaled_size(own, size, resize), size, crop or size, strict=True):
+        cut = (want - left) // 2
+        start = max(0, want - have) // 2
+        ends.append((max(start - cut, 0), min(start + min(have, want) - cut, left)))
+    return ends
 
 
 def _scale(pixels: np.ndarray, size: tuple[int, int], nearest: bool = False) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 
 from fusionconv.study.answer_places import AnswerFolder
 from fusionconv.study.images import ImageStore
-from fusionconv.study.own_space import write_answer
+from fusionconv.study.own_space import answer_on_file, write_own
 from fusionconv.study.tasks import ImageTask
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ def predict_images(
         for predictor, rows in zip(predictors, encoded, strict=True):
             outputs = predictor.outputs(predictor.inputs(image, there), None if rows is None else rows[at : at + 1])
             total = total + task.chances(outputs.float()) / len(predictors)
-        written = write_answer(total[0], task, name, store.sources[name], store.options, folder.path)
+        own = answer_on_file(total[0], task, store.sources[name], store.options)
+        written = write_own(own, task, name, folder.path)
         folder.claim(written)
-        shares = task.summary(task.of_chances(total))
+        shares = task.summary(torch.from_numpy(own.values)[None])
         files = ";".join(os.path.relpath(path, folder.path.parent) for path in written)
         lines.append({"id": name, "file": files, **{key: float(value[0]) for key, value in shares.items()}})
     return pd.DataFrame(lines)

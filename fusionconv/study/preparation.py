@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusionconv.errors import ImageError
+from fusionconv.study.target_notes import Moved, same_pixels
 from fusionconv.study.volumes import VolumeInfo, check_volume
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ def prepare_volume(files: Sequence[str | None], options: ImageOptions) -> np.nda
 
 
 def prepare_target_volumes(
-    images: Sequence[str], targets: Sequence[str], options: ImageOptions, labels: bool
-) -> tuple[np.ndarray, list[float]]:
-    """Masks (uint16, nearest) or target images of a row's images, moved as these are, and a voxel's sides in mm.
+    images: Sequence[str], targets: Sequence[str], options: ImageOptions, labels: bool, background: int = 0
+) -> Moved:
+    """Masks (uint16, nearest) or target images of a row's images, moved as these are.
 
     Where the images are cropped to their foreground, the targets are cropped to the images'. Target images are scaled
-    as images are, each by its own percentiles.
+    each by its own percentiles, of what there is before it is cropped or padded to ``options.size``: so that the scale,
+    and errors in it, do not depend on the size. Masks are padded with their background.
 
     Raises:
         ImageError: as `prepare_volume`; a target on another grid than its image; labels that are no
@@ -58,17 +60,27 @@ def prepare_target_volumes(
     first = _headers(images, options, voxels=options.foreground)[0]
     image = _together([_load(file) for file in images]) if options.foreground else None
     for file in targets:
-        info = check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation)
+        info = check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation, flat=labels)
         _require_one_grid(first, info, "a mask or target image needs the shape and the affine of its image")
     volumes = [_load(file) for file in targets]
+    own = [volume.cpu().numpy() for volume in volumes]
     if labels:
-        for file, volume in zip(targets, volumes, strict=True):
-            require_labels(volume.cpu().numpy(), file)
-    moved = _geometry(options, "nearest" if labels else "bilinear", image)(_together(volumes))
+        for file, values in zip(targets, own, strict=True):
+            require_labels(values, file)
+    inputs = (_load(file).cpu().numpy() for file in images)
+    is_image = any(same_pixels(one, other) for one in inputs for other in own)
+    monai: Any = importlib.import_module("monai.transforms")
+    *steps, fit = _steps(options, "nearest" if labels else "bilinear", image)
+    moved = monai.Compose(steps)(_together(volumes) - background)  # what comes in from outside is zero
+    if labels:
+        array = np.rint(fit(moved).cpu().numpy() + background).astype(np.uint16)
+    else:
+        array = np.asarray(fit(_scaled(moved, options)), np.float32)
+        array = array.astype(np.float16) if options.percentiles is not None else array
+    ends = [(max(0, want - have) // 2, want) for have, want in zip(moved.shape[1:], options.size, strict=True)]
+    box = [(start, min(want, start + have)) for (start, want), have in zip(ends, moved.shape[1:], strict=True)]
     sides = [float(side) for side in moved.pixdim]
-    if labels:
-        return np.rint(moved.cpu().numpy()).astype(np.uint16), sides
-    return _scaled(moved, options).astype(np.float16 if options.percentiles is not None else np.float32), sides
+    return Moved(array, own, sides, float(np.prod(first.spacing)), box, is_image=is_image)
 
 
 def _scaled(volume: Any, options: ImageOptions) -> np.ndarray:
@@ -110,8 +122,14 @@ def _together(volumes: Sequence[Any]) -> Any:
     return volume
 
 
-def _geometry(options: ImageOptions, mode: str = "bilinear", image: Any = None) -> Any:
-    """What moves voxels: MONAI's transforms, which can be undone; ``image``: whose foreground is cropped to."""
+def _geometry(options: ImageOptions) -> Any:
+    """What moves voxels: MONAI's transforms, which can be undone."""
+    monai: Any = importlib.import_module("monai.transforms")
+    return monai.Compose(_steps(options))
+
+
+def _steps(options: ImageOptions, mode: str = "bilinear", image: Any = None) -> list[Any]:
+    """The transforms; the last crops or pads to the size. ``image``: whose foreground is cropped to."""
     monai: Any = importlib.import_module("monai.transforms")
     steps = _axes_and_spacing(options, mode)
     if options.foreground:
@@ -120,8 +138,7 @@ def _geometry(options: ImageOptions, mode: str = "bilinear", image: Any = None) 
             start, end = crop.compute_bounding_box(monai.Compose(_axes_and_spacing(options, "bilinear"))(image))
             crop = monai.SpatialCrop(roi_start=start, roi_end=end)
         steps.append(crop)
-    steps.append(monai.ResizeWithPadOrCrop(spatial_size=options.size))
-    return monai.Compose(steps)
+    return [*steps, monai.ResizeWithPadOrCrop(spatial_size=options.size)]
 
 
 def _axes_and_spacing(options: ImageOptions, mode: str) -> list[Any]:

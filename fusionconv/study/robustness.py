@@ -56,7 +56,8 @@ def check_robustness(
     chosen = find_arm(arm, [a for a in arms if a.has_network])
     if opened.rows.task.IMAGE_OUT:
         raise StudyError(
-            f"robustness: expected a task of numbers, got {opened.rows.task.NAME}, whose targets would turn"
+            f"robustness: expected a task of numbers, got {opened.rows.task.NAME}, whose targets would turn, too; turn "
+            "the files of images and targets and run `predict` or another study on them"
         )
     models = finished_networks(Path(study), chosen.name)
     if not models:

@@ -28,7 +28,7 @@ def with_images(
     base = Path(settings.images) if settings.images else Path(str(settings.table)).resolve().parent
     if taken := [n for n in ("id",) if n in frame.columns and n not in settings.image_column]:
         frame = frame.rename(columns={n: f"{n} (table)" for n in taken})
-    images, why = _paths(frame, settings.image_column, base, settings.suffix)
+    images, why = _paths(frame, settings.image_column, base, "--images", settings.suffix)
     images.index = frame.index
     no_path = f"expected a path in {' or '.join(settings.image_column)}, got an empty cell; fill it in"
     reasons = {at: f"expected an image, got none: {reason}; check the path" for at, reason in why.items()}
@@ -78,12 +78,17 @@ def with_images(
 def with_target_files(frame: pd.DataFrame, settings: Settings, flow: Flow) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows whose masks or target images are there, numbered in ``_row``, and the paths by that number."""
     base = Path(settings.target_folder or settings.images or Path(str(settings.table)).resolve().parent)
-    files, why = _paths(frame, settings.target, base, empty_is_lost=True)
+    files, why = _paths(frame, settings.target, base, "--target-folder", empty_is_lost=True)
     lost = np.array([at in why for at in range(len(frame))])
     if lost.all():
         raise StudyError(
             f"target: expected files of masks or target images under {base}, got none: {next(iter(why.values()))}; "
             "check --target and --target-folder"
+            + (
+                f" (--suffix {settings.suffix} is added to images alone: write the masks' whole names)"
+                if settings.suffix
+                else ""
+            )
         )
     if lost.any():
         flow.note("target image not there", -int(lost.sum()), next(iter(why.values())))
@@ -104,7 +109,7 @@ def _said(cell: Any, suffix: str) -> str | None:
     return str(cell).strip().replace("\\", "/") + suffix
 
 
-def _path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str | None]:
+def _path(cell: Any, base: Path, option: str, suffix: str = "") -> tuple[str | None, str | None]:
     """The absolute path of an image that a table names, or (None, why there is none); (None, None) for an empty cell.
 
     Raises:
@@ -116,8 +121,8 @@ def _path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str | No
     full = Path(os.path.normpath(base / said))
     real, root = os.path.realpath(full), os.path.realpath(base)
     if real != root and not real.startswith(root.rstrip(os.sep) + os.sep):
-        raise TableError(f"expected paths inside {base}, got {said!r}, which leaves it; give as --images the folder "
-                         "that all images are in")  # fmt: skip
+        raise TableError(f"expected paths inside {base}, got {said!r}, which leaves it; give as {option} the folder "
+                         "that all of them are in")  # fmt: skip
     if full.is_file():
         return str(full), None
     if full.is_symlink():
@@ -128,13 +133,13 @@ def _path(cell: Any, base: Path, suffix: str = "") -> tuple[str | None, str | No
 
 
 def _paths(
-    frame: pd.DataFrame, columns: Sequence[str], base: Path, suffix: str = "", empty_is_lost: bool = False
+    frame: pd.DataFrame, columns: Sequence[str], base: Path, option: str, suffix: str = "", empty_is_lost: bool = False
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """The paths that some columns name, NaN where there is none, and why (by a row's place) one is missing."""
     why: dict[int, str] = {}
     paths: dict[str, list[Any]] = {}
     for name in columns:
-        found = [_path(cell, base, suffix) for cell in frame[name]]
+        found = [_path(cell, base, option, suffix) for cell in frame[name]]
         for at, (path, reason) in enumerate(found):
             if path is None and (reason is not None or empty_is_lost):
                 why.setdefault(at, reason or f"{name} is empty")

@@ -231,6 +231,8 @@ class Study:
         if store is not None:
             warned += check_images(self.rows, self.folds, store)
             warned += check_arms(arms, self.rows, self.folds, self.settings, store)
+        if self.target_store is not None:
+            warned += self.target_store.absent(self.folds.set_axis(self.rows.frame["id"]))
         if minutes is not None and store is not None:
             self.settings = replace(self.settings, epochs=self._epochs_within(minutes, arms, out))
         require_same_study(out, self.settings, arms)

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusionconv.errors import ImageError, StudyError
+from fusionconv.errors import ImageError, ImageWarning, StudyError
 from fusionconv.study.image_decoders import require_one_size
 from fusionconv.study.image_options import ImageOptions
 from fusionconv.study.images import ImageStore, file_channels, prepare
 from fusionconv.study.masks import read_mask
-from fusionconv.study.pictures import read_picture, resize_picture
+from fusionconv.study.pictures import Picture, read_picture, real_pixels, resize_picture
+from fusionconv.study.target_notes import (
+    Moved,
+    absent_classes,
+    kept_areas,
+    lost_areas,
+    notes_of,
+    numbers_of_note,
+    same_pixels,
+    values_of,
+)
 from fusionconv.study.tasks import Restoration, Segmentation, Task
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from fusionconv.study.rows import Rows
 
 __all__ = ["TargetStore", "prepare_targets"]
 
-REVISION = 1
-_MOST_CLASSES = 256
+REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -39,15 +51,22 @@ class TargetDecoder:
         options: of the images; ``channels`` are those of a target image.
         images: how many image columns come before the target columns.
         labels: whether the targets are masks.
+        background: the value of a mask where there is no file.
     """
 
     options: ImageOptions
     images: int
     labels: bool
+    background: int = 0
+
+    @property
+    def what(self) -> str:
+        """What it decodes, for messages."""
+        return "masks" if self.labels else "target images"
 
     def key(self) -> str:
         """A hash of the options and of what this class does."""
-        said = ["targets", REVISION, self.options.key(), self.images, self.labels]
+        said = ["targets", REVISION, self.options.key(), self.images, self.labels, self.background]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def shape(self, columns: int) -> tuple[int, ...]:
@@ -55,44 +74,49 @@ class TargetDecoder:
         return ((columns - self.images) * (1 if self.labels else self.options.channels), *self.options.shape)
 
     def __call__(self, files: Sequence[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The targets, and as notes the sides of a pixel and the values in use."""
+        """The targets, and notes on them (`target_notes`)."""
         images = [file for file in files[: self.images] if file is not None]
         targets = [str(file) for file in files[self.images :]]
         if self.options.dims == 3:
             from fusionconv.study.preparation import prepare_target_volumes
 
-            array, sides = prepare_target_volumes(images, targets, self.options, self.labels)
+            moved = prepare_target_volumes(images, targets, self.options, self.labels, self.background)
         else:
-            array, sides = self._pictures(images, targets)
-        notes = [f"sides {' '.join(f'{side:.6g}' for side in sides)}"]
-        if self.labels:
-            values = np.unique(array)
-            if len(values) > _MOST_CLASSES:
-                raise ImageError(
-                    f"{targets[0]}: expected at most {_MOST_CLASSES} classes in a mask, got {len(values)} different "
-                    "values; is it an image?"
-                )
-            notes.append(f"values {' '.join(map(str, values.tolist()))}")
-        else:
-            notes.append(f"range {float(array.min()):.9g} {float(array.max()):.9g}")
-        return array, tuple(notes)
+            moved = self._pictures(images, targets)
+        return moved.array, notes_of(moved, self.labels, targets[0])
 
-    def _pictures(self, images: Sequence[str], targets: Sequence[str]) -> tuple[np.ndarray, list[float]]:
+    def _pictures(self, images: Sequence[str], targets: Sequence[str]) -> Moved:
         o = self.options
         size = (o.size[0], o.size[1])
-        sizes = [(file, read_picture(file, 1).pixels.shape[1:]) for file in images]
+        inputs = [read_picture(file, o.channels).pixels for file in images]
+        sizes = [(file, pixels.shape[1:]) for file, pixels in zip(images, inputs, strict=True)]
         require_one_size(sizes)
-        arrays = [read_mask(file)[None] if self.labels else read_picture(file, o.channels).pixels for file in targets]
-        for file, array in zip(targets, arrays, strict=True):
-            _require_same_size(sizes[0], (file, array.shape[1:]), self.labels)
-        made = [resize_picture(array, size, o.resize, o.crop, nearest=self.labels) for array in arrays]
+        pictures = [Picture(read_mask(f)[None]) if self.labels else read_picture(f, o.channels) for f in targets]
+        own = [picture.pixels for picture in pictures]
+        for file, pixels in zip(targets, own, strict=True):
+            _require_same_size(sizes[0], (file, pixels.shape[1:]), self.labels)
+        if self.labels:  # padding is zero: the background is, too, on the way (uint16 goes round)
+            nothing = np.uint16(self.background)
+            made = [resize_picture(a - nothing, size, o.resize, o.crop, nearest=True) + nothing for a in own]
+        else:
+            made = [resize_picture(a, size, o.resize, o.crop) for a in own]
         if len({array.dtype for array in made}) > 1:
             raise ImageError(f"{targets[0]}: expected target images of one kind, got several; convert them to one")
         height, width = sizes[0][1]
         ratios = [size[0] / height, size[1] / width]
         if o.resize != "stretch":
             ratios = [min(ratios) if o.resize == "pad" else max(ratios)] * 2
-        return np.concatenate(made), [1 / ratio for ratio in ratios]
+        first = (int(own[0].shape[1]), int(own[0].shape[2]))
+        return Moved(
+            np.concatenate(made),
+            own,
+            [1 / ratio for ratio in ratios],
+            1.0,
+            real_pixels(first, size, o.resize, o.crop),
+            [array.shape[1] / height for array in own],
+            any(same_pixels(one, other) for one in inputs for other in own),
+            tuple(sorted({note for picture in pictures for note in picture.notes})),
+        )
 
 
 def _require_same_size(image: tuple[str, Any], target: tuple[str, Any], labels: bool) -> None:
@@ -153,48 +177,78 @@ class TargetStore:
 
     def sides(self, ids: Sequence[str]) -> list[list[float]]:
         """The sides of a pixel of each prepared image: in mm in 3-D, in pixels of its file in 2-D."""
-        of_note = {note: [float(v) for v in note.split()[1:]] for note in self.store.notes if note.startswith("sides")}
-        own = {name: sides for note, sides in of_note.items() for name in self.store.notes[note]}
+        own = {name: sides for sides, names in numbers_of_note(self.store, "sides") for name in names}
         return [own[name] for name in ids]
+
+    def absent(self, folds: pd.DataFrame) -> list[str]:
+        """What to warn of: classes that no mask has, or no training mask of a fold; index of ``folds``: ids."""
+        return absent_classes(kept_areas(self.store, self.task), folds) if isinstance(self.task, Segmentation) else []
+
+    def boxes(self) -> dict[str, tuple[slice, ...]]:
+        """Where the prepared images of some rows hold pixels of their files; the others do so everywhere."""
+        return {
+            name: tuple(slice(int(a), int(b)) for a, b in zip(ends[::2], ends[1::2], strict=True))
+            for ends, names in numbers_of_note(self.store, "box")
+            for name in names
+        }
 
 
 def prepare_targets(rows: Rows, options: ImageOptions, settings: Any, cache: Path) -> tuple[Rows, TargetStore]:
     """Decode the targets of all rows and give the task what it lacks: the classes, or the data range.
 
     Raises:
-        StudyError: targets that cannot be used (``on_error`` fail), or values that no class has.
+        StudyError: targets that cannot be used (``on_error`` fail), values that no class has, or targets that are the
+            images.
     """
-    from dataclasses import replace
-
     assert rows.target_files is not None
+    _require_other_files(rows.images, rows.target_files)
     labels = isinstance(rows.task, Segmentation)
+    background = next(iter(rows.task.labels.values()), 0) if isinstance(rows.task, Segmentation) else 0
     channels = 1 if labels or options.dims == 3 else settings.channels or file_channels(rows.target_files)
-    decoder = TargetDecoder(replace(options, channels=channels), rows.images.shape[1], labels)
+    decoder = TargetDecoder(replace(options, channels=channels), rows.images.shape[1], labels, background)
     paths = rows.images.join(rows.target_files.add_prefix("target "))
     store = prepare(paths, decoder.options, cache, decoder=decoder)
     rows = rows.usable(store, "target", settings.on_error)
-    task = _with_classes(rows.task, store) if labels else _with_range(rows.task, store, channels)
+    same = store.notes.get("same", ())
+    said = []
+    if len(same) == len(store.ids):
+        raise StudyError(
+            f"target: expected {decoder.what} beside the images, got the images themselves in every row, such as "
+            f"{same[0]}; name the column and the folder of the {decoder.what}"
+        )
+    if same:
+        said.append(f"{len(same):,d} of {len(store.ids):,d} {decoder.what} are their own images, such as {same[0]}")
+    if isinstance(rows.task, Segmentation):
+        task: Task = _with_classes(rows.task, store)
+        assert isinstance(task, Segmentation)
+        said += lost_areas(kept_areas(store, task))
+    else:
+        task, more = _with_range(rows.task, store, channels)
+        said += more
+    for remark in said:
+        warnings.warn(remark, ImageWarning, stacklevel=2)
+    store = replace(store, remarks=(*store.remarks, *said))
     return replace(rows, task=task), TargetStore(store, task)
 
 
-def _values(store: ImageStore) -> dict[int, list[str]]:
-    """Label -> the rows that have it."""
-    found: dict[int, list[str]] = {}
-    for note, names in store.notes.items():
-        if note.startswith("values"):
-            for value in note.split()[1:]:
-                found.setdefault(int(value), []).extend(names)
-    return dict(sorted(found.items()))
+def _require_other_files(images: pd.DataFrame, targets: pd.DataFrame) -> None:
+    """Raise where a row's target is the file of one of its images."""
+    for name, row in images.join(targets.add_prefix("target ")).iterrows():
+        files = [os.path.realpath(file) for file in row if isinstance(file, str)]
+        if len(set(files[-targets.shape[1] :]) & set(files[: -targets.shape[1]])):
+            raise StudyError(
+                f"target: expected another file than the image of the row, got {name} for both; name the column of "
+                "the masks or target images, and their folder in --target-folder"
+            )
 
 
-def _with_classes(task: Task, store: ImageStore) -> Task:
+def _with_classes(task: Segmentation, store: ImageStore) -> Segmentation:
     """The task with the classes that the masks have, or a look that they have no others.
 
     Raises:
         StudyError: values that no class has; masks that do not say what the classes are.
     """
-    assert isinstance(task, Segmentation)
-    found = _values(store)
+    found = values_of(store)
     shown = ", ".join(f"{value} ({len(names)} masks)" for value, names in list(found.items())[:12])
     if task.overlapping:
         other = [value for value in found if value]
@@ -203,7 +257,10 @@ def _with_classes(task: Task, store: ImageStore) -> Task:
                 f"target: expected masks of 0 and one other value, since each of the {len(task.columns)} target "
                 f"columns is a mask of its own, got the values {shown}; give one column for a mask of several classes"
             )
-        return task
+        inside = dict.fromkeys(range(len(task.columns)), 1)
+        for (column, value, _), _ in sorted(numbers_of_note(store, "kept")):
+            inside[int(column)] = int(value)
+        return Segmentation(task.columns, task.loss_name, inside=list(inside.values()))
     labels = task.labels
     if not labels:
         values = list(found)
@@ -225,11 +282,24 @@ def _with_classes(task: Task, store: ImageStore) -> Task:
     return task
 
 
-def _with_range(task: Task, store: ImageStore, channels: int) -> Task:
+def _with_range(task: Task, store: ImageStore, channels: int) -> tuple[Restoration, list[str]]:
+    """The task with its data range, and how its answers are written; and what is worth a look."""
     assert isinstance(task, Restoration)
-    ends = [[float(v) for v in note.split()[1:]] for note in store.notes if note.startswith("range")]
-    kind = store.array.dtype.kind
-    spread = (
-        1.0 if kind == "u" or store.array.dtype == np.float16 else max(e[1] for e in ends) - min(e[0] for e in ends)
-    )
-    return Restoration(task.columns, task.loss_name, channels, spread)
+    ends = [end for found, _ in numbers_of_note(store, "range") for end in found]
+    kind, said = store.array.dtype, []
+    spread = 1.0 if kind.kind == "u" or kind == np.float16 else max(ends) - min(ends)
+    if kind == np.uint16 and max(ends) < 65536 / 2:
+        said.append(
+            f"the target images have 16 bits and no value above {max(ends):.0f} of 65535: PSNR, whose range is 65535, "
+            f"is {20 * np.log10(65535 / max(max(ends), 1)):.0f} dB higher than it would be of {max(ends):.0f}; scale "
+            "images and targets to the full range"
+        )
+    ratios = {ratio for found, _ in numbers_of_note(store, "ratio") for ratio in found}
+    if len(ratios) > 1:
+        said.append(
+            f"the target images are {', '.join(f'{ratio:.3g}' for ratio in sorted(ratios))} times as large as their "
+            "images: answers are written at the images' size"
+        )
+    ratio = ratios.pop() if len(ratios) == 1 else 1.0
+    bits = kind.name if store.options.dims == 2 else ""
+    return Restoration(task.columns, task.loss_name, channels, spread, bits, ratio), said

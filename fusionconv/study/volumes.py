@@ -40,9 +40,11 @@ class VolumeInfo:
 
 
 def check_volume(
-    path: str | os.PathLike[str], *, voxels: bool = True, allow_unknown_orientation: bool = False
+    path: str | os.PathLike[str], *, voxels: bool = True, allow_unknown_orientation: bool = False, flat: bool = False
 ) -> VolumeInfo:
     """The header of a volume, after its voxels were read as well (``voxels=True``), or an ImageError.
+
+    ``flat``: one value in every voxel is none, as in a mask without a lesion.
 
     >>> import nibabel, numpy, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -54,13 +56,13 @@ def check_volume(
     """
     info = read_header(path, allow_unknown_orientation=allow_unknown_orientation)
     if voxels:
-        check_voxels(path)
+        check_voxels(path, flat=flat)
     return info
 
 
-def check_voxels(path: str | os.PathLike[str]) -> None:
+def check_voxels(path: str | os.PathLike[str], *, flat: bool = False) -> None:
     """Read every voxel and forget them: raises as :func:`read_voxels` does."""
-    read_voxels(path)
+    read_voxels(path, flat=flat)
 
 
 def read_header(path: str | os.PathLike[str], *, allow_unknown_orientation: bool = False) -> VolumeInfo:
@@ -148,14 +150,15 @@ def read_header(path: str | os.PathLike[str], *, allow_unknown_orientation: bool
     )
 
 
-def read_voxels(path: str | os.PathLike[str]) -> np.ndarray:
+def read_voxels(path: str | os.PathLike[str], *, flat: bool = False) -> np.ndarray:
     """The voxels as float32 (x, y, z), in the file's own axes, scaled by scl_slope and scl_inter as nibabel does.
 
     A compressed file is read to its end first, so that its checksum is compared: nibabel stops at the last voxel and
     would give damaged ones.
 
     Raises:
-        ImageError: cut off or damaged; NaN or infinite voxels (they are counted, never replaced); one value only.
+        ImageError: cut off or damaged; NaN or infinite voxels (they are counted, never replaced); one value only,
+            unless it may be ``flat``.
     """
     path = Path(path)
     image = _open(path)
@@ -174,7 +177,7 @@ def read_voxels(path: str | os.PathLike[str]) -> np.ndarray:
             "infinite; they are not replaced silently: find out what they stand for (often the background outside of a "
             "mask), write a number there (numpy.nan_to_num) and save the volume again"
         )
-    if data.min() == data.max():
+    if not flat and data.min() == data.max():
         raise ImageError(
             f"{path}: expected an image, got {data.flat[0]:g} in every voxel; a step before wrote an empty volume: "
             "run it again for this subject"

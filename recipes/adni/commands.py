@@ -132,8 +132,7 @@ def predict(own: dict[str, Any], settings: dict[str, Any]) -> None:
     out = Path(own["out"])
     if out.exists() and not own["overwrite"]:
         raise StudyError(f"{out}: expected a new file, got one that is there; give another --out, or --overwrite")
-    if own["table"] is not None:
-        require_free_table(str(out), str(own["table"]))
+    require_free_table(str(out), own["table"])
     study, arms = Study.open(own["study"])
     alone = own["table"] is None and own["source"] == "table"
     if alone:

@@ -37,6 +37,8 @@ class Restoration(ImageTask):
         loss: one of ``LOSSES``.
         channels: of each target image.
         data_range: R. 1 for images that are scaled to 0 to 1; for others the spread of the targets.
+        bits: of pictures, the targets' type, which answers are written in (uint8, uint16, float32); empty: the image's.
+        ratio: how many times as high as its image a target picture is.
     """
 
     NAME = "restoration"
@@ -44,9 +46,11 @@ class Restoration(ImageTask):
     LABELS = False
 
     def __init__(
-        self, columns: Sequence[str], loss: str = "default", channels: int = 1, data_range: float = 1.0
-    ) -> None:
+        self, columns: Sequence[str], loss: str = "default", channels: int = 1, data_range: float = 1.0,
+        bits: str = "", ratio: float = 1.0,
+    ) -> None:  # fmt: skip
         super().__init__(columns, loss)
+        self.bits, self.ratio = bits, float(ratio)
         self.channels, self.data_range = int(channels), float(data_range)
         if not (math.isfinite(self.data_range) and self.data_range > 0):
             raise StudyError(f"restoration: expected target images with contrast, got a data range of {data_range}")
@@ -122,7 +126,8 @@ class Restoration(ImageTask):
     @property
     def settings(self) -> dict[str, Any]:
         """Plain values."""
-        return {**super().settings, "channels": self.channels, "data_range": self.data_range}
+        said = {"channels": self.channels, "data_range": self.data_range}
+        return {**super().settings, **said, "bits": self.bits, "ratio": self.ratio}
 
 
 def window_of(size: Sequence[int]) -> int:

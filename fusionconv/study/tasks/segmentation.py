@@ -37,14 +37,18 @@ class Segmentation(ImageTask):
         columns: of the masks' paths.
         loss: one of ``LOSSES``.
         classes: name -> value in the mask, the background first. Empty for several columns.
+        inside: of several columns, each mask's value where it is not 0; default: 1.
     """
 
     NAME = "segmentation"
     LOSSES = ("dice_ce", "dice", "cross_entropy")
     LABELS = True
 
-    def __init__(self, columns: Sequence[str], loss: str = "default", classes: Mapping[str, int] = {}) -> None:
+    def __init__(
+        self, columns: Sequence[str], loss: str = "default", classes: Mapping[str, int] = {}, inside: Sequence[int] = ()
+    ) -> None:
         super().__init__(columns, loss)
+        self.inside = [int(value) for value in inside] or [1] * len(self.columns)
         self.labels = {str(name): int(value) for name, value in classes.items()}
         if self.overlapping and self.labels:
             raise StudyError(
@@ -151,7 +155,8 @@ class Segmentation(ImageTask):
     @property
     def settings(self) -> dict[str, Any]:
         """Plain values."""
-        return {**super().settings, "classes": self.labels}
+        inside = {"inside": self.inside} if self.overlapping and set(self.inside) != {1} else {}
+        return {**super().settings, "classes": self.labels, **inside}
 
 
 def read_classes(given: Any) -> Mapping[str, int]:
