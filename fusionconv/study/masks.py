@@ -32,11 +32,17 @@ def read_mask(path: str) -> np.ndarray:
     try:
         image.load()
         inverted = image.mode in ("1", "L") and getattr(image, "tag_v2", {}).get(262) == 0  # by Pillow; not 16 bits
+        one_bit = image.mode == "1"
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow's decoders raise many kinds
         why = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: expected a whole mask, got one that is damaged ({why}); save it again") from error
     pixels = np.asarray(image)
+    if inverted and one_bit:
+        raise ImageError(
+            f"{path}: expected a mask whose numbers say what it means, got a TIFF of one bit in which white is zero; "
+            "whether white or 1 is the class is not guessed: save it as a grey PNG"
+        )
     if inverted:
         pixels = ~pixels
     if pixels.ndim == 3:

@@ -111,13 +111,13 @@ def values_of(store: ImageStore) -> dict[int, list[str]]:
 
 def kept_areas(store: ImageStore, task: Segmentation) -> pd.DataFrame:
     """The share of each class's area that is on the grid; index: ids. NaN where the file does not have the class."""
-    frame = pd.DataFrame(np.nan, index=list(store.ids), columns=task.shown)
+    found: dict[str, dict[str, float]] = {name: {} for name in task.shown}
     names = {value: name for name, value in task.labels.items()}
     for (column, value, kept), ids in numbers_of_note(store, "kept"):
         name = task.columns[int(column)] if task.overlapping else names.get(int(value))
-        if name in frame:
-            frame.loc[list(ids), name] = kept
-    return frame
+        if name in found:
+            found[name].update(dict.fromkeys(ids, kept))
+    return pd.DataFrame({name: pd.Series(own, dtype=float) for name, own in found.items()}).reindex(list(store.ids))
 
 
 def lost_areas(kept: pd.DataFrame) -> list[str]:

@@ -195,6 +195,11 @@ def test_a_tiff_s_numbers_are_the_classes_and_its_colours_the_picture(tmp_path):
             np.testing.assert_array_equal(read_mask(str(tmp_path / "m.tif")), labels)
             shown = labels if photometric else most - labels
             np.testing.assert_array_equal(read_picture(tmp_path / "m.tif", 1).pixels[0], shown)
+    Image.fromarray(labels > 1).save(tmp_path / "b.tif")
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "b.tif")), labels > 1)
+    Image.fromarray(labels > 1).save(tmp_path / "b.tif", tiffinfo={262: 0})
+    with pytest.raises(FusionError, match="one bit in which white is zero"):
+        read_mask(str(tmp_path / "b.tif"))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
