@@ -22,7 +22,7 @@ from fusionconv.study.tasks import ImageTask, Restoration, Segmentation
 if TYPE_CHECKING:
     from fusionconv.study.folds import FoldData
 
-__all__ = ["OwnAnswer", "answer_on_file", "write_answer", "write_map", "write_own"]
+__all__ = ["answer_on_file", "write_answer", "write_map", "write_own"]
 
 
 @dataclass(frozen=True)

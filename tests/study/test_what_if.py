@@ -347,10 +347,9 @@ def task_settings(name, small, folder):
                 "image_size": [18, 16, 14], "covariates": ["age"], "network": "tests.study.tiny:image_network"}  # fmt: skip
     if name in ("segmentation", "restoration"):
         disc_pictures(folder / "d")
-        target = {"segmentation": "mask", "restoration": "file"}[name]
-        return {**own, "table": str(folder / "d/t.csv"), "images": str(folder / "d/images"), "target": target,
+        return {**own, "table": str(folder / "d/t.csv"), "images": str(folder / "d/images"), "target": "mask",
                 "task": name, "image_size": [20, 24], "covariates": ["z", "age"],
-                "target_folder": str(folder / "d" / {"mask": "masks", "file": "images"}[target]),
+                "target_folder": str(folder / "d/masks"),
                 "network": "tests.study.tiny:image_network"}  # fmt: skip
     frame = pd.read_csv(small["table"])
     frame["grade"] = np.array(["low", "mid", "high"])[np.arange(len(frame)) // 2 % 3]
