@@ -56,6 +56,7 @@ def main(folder: str) -> None:
         fusionconv.save(again, folder)
         assert again[0][0].covariate_weight.abs().max() > 0
     print(f"process {rank} of {size}: loss {loss.item():.3f}")
+    dist.barrier()  # the first process, to which the others are connected, may still be saving
     dist.destroy_process_group()
 
 
