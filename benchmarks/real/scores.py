@@ -9,11 +9,9 @@ a score for each arm; no image, no label. NAME.json has how the study was made. 
 
 Scores of a row: ``mae`` the absolute error, ``accuracy`` 1 where the decision is right, ``auc`` a pseudo-value of the
 area under the curve (a fold's mean is its AUC; `_pseudo_values`), or a column of the task's own such as ``psnr``.
-``--add``: the arms of these studies join those that NAME has, which were run on the same rows and folds before; both
-processors are in NAME.json.
-
 ``--exp``: the target is a natural logarithm; errors are of its exponential. ``--where COLUMN=VALUE`` keeps the rows of
-the table that have this value.
+the table that have this value. ``--add``: the arms join those that NAME has, which were run on the same rows and folds
+before; both processors are then in NAME.json.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fusionconv.errors import EvaluationError
 from fusionconv.evaluation.missing import NO_TEXT, as_array, refuse_mask, require_no_missing
-from fusionconv.tabular.ids import id_text
+from fusionconv.tabular.ids import id_text, one_spelling
 
 __all__ = [
     "Floats",
@@ -220,7 +220,7 @@ def require_count(value: int, what: str, least: int = 1) -> int:
 
 def _one_id(value: Any) -> Any:
     text = id_text(value)
-    return value if text is None else text.strip()
+    return value if text is None else one_spelling(text)
 
 
 def group_numbers(groups: Any, rows: int, what: str = "groups") -> Ints:

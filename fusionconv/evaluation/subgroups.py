@@ -190,10 +190,10 @@ def _groups(column: pd.Series[Any], name: str, edges: Sequence[float] | None) ->
             )
         values = sorted(present.unique().tolist(), key=lambda v: v if numbers else str(v))
         labels = column.map(lambda v: str(v).strip(), na_action="ignore")  # 1 and "1" are one group
-        missing = missing | labels.isin(["", "missing"]).to_numpy(dtype=bool)
-        names = dict.fromkeys(str(v).strip() for v in values)
-        groups = [(text, np.flatnonzero((labels == text).to_numpy(dtype=bool) & ~missing)) for text in names]
-        groups = [(text, rows) for text, rows in groups if len(rows)]
+        unnamed = ["", "missing"]
+        missing = missing | labels.isin(unnamed).to_numpy(dtype=bool)
+        names = [text for text in dict.fromkeys(str(v).strip() for v in values) if text not in unnamed]
+        groups = [(text, np.flatnonzero((labels == text).to_numpy(dtype=bool, na_value=False))) for text in names]
     if missing.any():
         groups.append(("missing", np.flatnonzero(missing)))
     return groups

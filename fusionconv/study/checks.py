@@ -140,38 +140,34 @@ def check_rows(rows: Rows, folds: pd.DataFrame, settings: Settings, covariates: 
 
 def _refuse_leaks(rows: Rows, split: pd.Series, settings: Settings, covariates: Sequence[str]) -> None:
     covariates = [*covariates, *(name for name in flag_columns(settings) if rows.frame[name].nunique() > 1)]
-    found: list[pd.DataFrame] = []
-    target = "_target"
-    for said, answer in _answers(rows).items():
-        answers = rows.frame if answer is None else rows.frame.assign(**{target: answer})
-        train, others = answers[split == "train"], answers[split.isin(PARTS[1:])]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
-            report = check_leakage(
-                train, others, covariates=list(dict.fromkeys(covariates)), target=None if answer is None else target,
-                allow=settings.allow_leaks, image=None, raise_on="never",
-            )  # fmt: skip
-        details = report.findings["detail"].str.replace(f"'{target}'", target).str.replace(target, said)
-        found.append(report.findings.assign(detail=details))
-    every = pd.concat(found)
-    telling = every[every["kind"].isin(_TELLING) & ~every["name"].isin(settings.allow_leaks)]
+    answers = _answers(rows)
+    told = rows.frame.assign(**answers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakageWarning)  # what it finds is raised below
+        found = check_leakage(
+            told[split == "train"], told[split.isin(PARTS[1:])], covariates=list(dict.fromkeys(covariates)),
+            target=list(answers), allow=settings.allow_leaks, image=None, raise_on="never",
+        ).findings  # fmt: skip
+    telling = found[found["kind"].isin(_TELLING) & ~found["name"].isin(settings.allow_leaks)]
     if len(telling):
         names = list(dict.fromkeys(telling["name"]))
         what = "; ".join(dict.fromkeys(f"{r['name']}: {r['detail']}" for _, r in telling.iterrows()))
+        for name in answers:
+            what = what.replace(repr(name), name)
         raise TableError(
             f"covariates: expected columns that do not give the target away, got {what}; leave out {', '.join(names)}, "
             f"or say that it is meant: --allow-leaks {' '.join(names)}"
         )
-    errors = every[every["severity"] == "error"]
+    errors = found[found["severity"] == "error"]
     if len(errors):
         raise TableError(f"fold {split.name}: {errors.iloc[0]['kind']}: {errors.iloc[0]['detail']}")
 
 
-def _answers(rows: Rows) -> dict[str, pd.Series | None]:
-    """Every answer as `check_leakage` takes it, by what messages call it; None where the answers are images."""
+def _answers(rows: Rows) -> dict[str, pd.Series]:
+    """Every answer as `check_leakage` takes it, by what messages call it; none where the answers are images."""
     task, index = rows.task, rows.frame.index
     if task.IMAGE_OUT:
-        return {"the target": None}
+        return {}
     if rows.targets.ndim == 2:  # labels, or time and event
         of_columns = zip(task.columns, rows.targets.T, strict=True)
         return {f"the target {name}": pd.Series(values, index=index).convert_dtypes() for name, values in of_columns}

@@ -58,7 +58,7 @@ def prepare_target_volumes(
     from fusionconv.study.masks import require_labels
 
     first = _headers(images, options, voxels=options.foreground)[0]
-    image = _together([_load(file) for file in images]) if options.foreground else None
+    inputs = [_load(file) for file in images]
     for file in targets:
         info = check_volume(file, allow_unknown_orientation=options.allow_unknown_orientation, flat=labels)
         _require_one_grid(first, info, "a mask or target image needs the shape and the affine of its image")
@@ -67,8 +67,8 @@ def prepare_target_volumes(
     if labels:
         for file, values in zip(targets, own, strict=True):
             require_labels(values, file)
-    inputs = (_load(file).cpu().numpy() for file in images)
-    is_image = any(same_pixels(one, other) for one in inputs for other in own)
+    is_image = any(same_pixels(one.cpu().numpy(), other) for one in inputs for other in own)
+    image = _together(inputs) if options.foreground else None
     monai: Any = importlib.import_module("monai.transforms")
     *steps, fit = _steps(options, "nearest" if labels else "bilinear", image)
     moved = monai.Compose(steps)(_together(volumes) - background)  # what comes in from outside is zero

@@ -192,7 +192,7 @@ def _pooled(given: pd.DataFrame, metric: Metric) -> Callable[[Any], float]:
     """Row numbers (of ids in sorted order) -> the metric of these ids' out-of-fold rows, the mean over repeats."""
     ids = _subjects(given).index
     repeats = [part.set_index("id").reindex(ids) for _, part in given.groupby("repeat")]
-    there = [part["subject"].notna().to_numpy() for part in repeats]  # hold-outs test other rows in each repeat
+    there = [part["subject"].notna().to_numpy() for part in repeats]  # all, but for a repeat that is not finished
 
     def figure(rows: Any) -> float:
         rows = np.asarray(rows, dtype=int)

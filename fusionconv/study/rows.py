@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from fusionconv.errors import StudyError, TableError
-from fusionconv.evaluation.missing import NO_TEXT
 from fusionconv.study.flow import Flow
 from fusionconv.study.row_images import with_images, with_target_files
 from fusionconv.study.row_targets import with_targets
@@ -19,6 +18,7 @@ from fusionconv.study.sequences import with_sequences
 from fusionconv.study.settings import Settings, require_places
 from fusionconv.study.tasks import Task
 from fusionconv.study.tasks.base import Array
+from fusionconv.tabular.ids import id_text
 
 if TYPE_CHECKING:
     from fusionconv.study.image_store import ImageStore
@@ -115,7 +115,7 @@ def read_rows(settings: Settings, task: Task | None = None, *, with_target: bool
     pixels = [settings.pixel_size] if settings.pixel_size else []
     needed = [*text, *targets, *settings.covariates, *pixels, *split, *settings.subgroups, *settings.stratify]
     require_columns(frame, list(dict.fromkeys(needed)), where)
-    _refuse_own_names(settings, targets, pixels, split)
+    _refuse_own_names(settings)
     answers = [name for name in settings.covariates if name in settings.target]
     if answers:
         raise StudyError(f"covariates: expected columns beside the target, got {answers}, the answer; leave it out")
@@ -181,13 +181,14 @@ def _read_beside(settings: Settings) -> list[str]:
     return [str(kind["at"]) for kind in settings.kinds.values() if isinstance(kind, dict) and "at" in kind]
 
 
-def _refuse_own_names(settings: Settings, *others: Sequence[str]) -> None:
+def _refuse_own_names(settings: Settings) -> None:
     """Raise where an option names a column ``id`` or ``subject`` of the table, which the rows have of their own.
 
     ``--subject`` and ``--image-column`` may: they are what these are made from.
     """
-    options = {
-        "target": others[0], "covariates": settings.covariates, "pixel-size": others[1], "split-column": others[2],
+    options: dict[str, Sequence[str | None]] = {
+        "target": settings.target, "covariates": settings.covariates,
+        "pixel-size": [settings.pixel_size], "split-column": [settings.split_column],
         "stratify": settings.stratify, "subgroups": settings.subgroups, "kinds": _read_beside(settings),
     }  # fmt: skip
     for option, names in options.items():
@@ -216,18 +217,15 @@ def _query(frame: pd.DataFrame, query: str | None, flow: Flow) -> pd.DataFrame:
 
 
 def _with_subjects(frame: pd.DataFrame, settings: Settings, notes: list[str]) -> pd.DataFrame:
-    if settings.subject is None:
-        notes.append("no --subject was given: every row counts as a subject of its own")
-        if "subject" in frame:
-            frame = frame.rename(columns={"subject": "subject (table)"})
-        return frame.assign(subject=frame["id"])
     column = settings.subject
     if column != "subject" and "subject" in frame:
         frame = frame.rename(columns={"subject": "subject (table)"})
+    if column is None:
+        notes.append("no --subject was given: every row counts as a subject of its own")
+        return frame.assign(subject=frame["id"])
     if column == "id" and "id (table)" in frame:  # `with_images` made room for its own
         column = "id (table)"
-    texts = frame[column].map(lambda value: value.strip() if isinstance(value, str) else "-")
-    lost = frame[column].isna() | texts.isin(NO_TEXT)
+    lost = frame[column].map(id_text).isna()
     if lost.any():
         said = frame.loc[lost, column].iloc[0]
         raise TableError(

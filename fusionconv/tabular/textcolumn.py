@@ -80,7 +80,8 @@ def infer_numbers(frame: pd.DataFrame, where: str, *, text: Collection[str] = ()
                 _warn(f"{where}: column {str(name)!r}: {why}")
             else:
                 columns[name] = _narrow(numbers, column)
-                if why := number_doubt(dict.fromkeys(joined.split("\n")), str(name), decimal):
+                mark = decimal in joined  # whole numbers alone are looked at above
+                if mark and (why := number_doubt(dict.fromkeys(joined.split("\n")), str(name), decimal)):
                     _warn(f"{where}: column {str(name)!r}: {why}")
             continue
         _refuse_marks(column, odd, where, decimal, "; if it is no number, read it as text=[...]")

@@ -114,11 +114,11 @@ def read_mode(folder: Path) -> dict[str, Seeds]:
         StudyError: a run of other images than another.
     """
     from fusionconv.study.files import read_json
-    from fusionconv.study.written_tables import read_predictions
+    from fusionconv.study.written_tables import read_predictions, read_texts
 
     if not (folder / "rows.csv").is_file():
         return {}
-    people = pd.read_csv(folder / "rows.csv", dtype={"id": str, "subject": str}).set_index("id")["subject"]
+    people = read_texts(folder / "rows.csv").set_index("id")["subject"]
     found: dict[str, Seeds] = {}
     index: pd.Index | None = None
     for name, row in read_rows().items():

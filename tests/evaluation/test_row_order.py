@@ -62,6 +62,8 @@ def test_ids_of_one_person_are_one_however_they_are_stored():
     pairs = [*range(15), *map(str, range(15)), *(f"{n} " for n in range(15)), *(float(n) for n in range(15))]
     found = evaluation.paired_bootstrap_scores(SCORE, SCORE - 1, pairs, n_resamples=100)
     assert found.n == 15
+    accents = evaluation.paired_bootstrap_scores(SCORE, SCORE - 1, ["Zoë", "Zoe\u0308", "Ada"] * 20, n_resamples=100)
+    assert accents.n == 2
     with pytest.raises(EvaluationError, match="expected one row for each subject"):
         evaluation.delong(TARGET, SCORE, -SCORE, groups=pairs)
 

@@ -95,8 +95,8 @@ def test_subgroups_rank_within_folds_too():
         assert found == pytest.approx(expected)
 
 
-def test_hold_outs_whose_test_rows_differ_are_each_measured_on_their_own():
-    """Every repeat of a hold-out tests other people; who is not there has no answer that could be right or wrong."""
+def test_repeats_that_have_other_rows_are_each_measured_on_their_own():
+    """Of a repeat that is not finished people are absent, who have no answer that could be right or wrong."""
     predictions = shifted(2)
     predictions = predictions.assign(repeat=predictions["fold"].str[-1].astype(int))
     arms, _ = tables(predictions)

@@ -403,3 +403,21 @@ def test_rows_without_a_name_of_their_own_and_rows_of_nobody_are_refused():
         check_leakage(train, test.assign(subject=None))
     with pytest.raises(TableError, match="test table: unknown column 'image'"):
         check_leakage(train.assign(image="x"), test)
+
+
+def test_several_targets_are_each_looked_at_and_all_else_once():
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"subject": [f"s{n}" for n in range(80)], "a": draw.integers(0, 2, 80), "b": draw.normal(size=80)}
+    )
+    frame = frame.assign(of_a=frame["a"] + draw.normal(size=80) * 0.01, of_b=frame["b"] ** 3, free=draw.normal(size=80))
+    sides = frame.iloc[:60], frame.iloc[59:].set_axis(range(60, 81))  # s59 on both
+    names = ["of_a", "of_b", "free"]
+    found = []
+    for target in (["a", "b"], "a", "b"):
+        with pytest.warns(LeakageWarning):
+            found.append(check_leakage(*sides, covariates=names, target=target, image=None, raise_on="never").findings)
+    told = [report[report["name"].isin(names)] for report in found]
+    assert told[0]["name"].tolist() == ["of_a", "of_b"]
+    assert told[0]["detail"].tolist() == [*told[1]["detail"], *told[2]["detail"]]
+    assert found[0]["kind"].tolist().count("shared subject") == 1

@@ -31,7 +31,7 @@ def check_leakage(
     group: str = "subject",
     encoder: Any = None,
     covariates: Sequence[str] | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     bound: float = 0.95,
     allow: Sequence[str] = (),
     image: str | None = "image",
@@ -69,8 +69,8 @@ def check_leakage(
         encoder: a fitted encoder with ``fit`` and ``to_dict``, such as ``CovariateEncoder``.
         covariates: the columns that go into the model. Default: the encoder's; without an encoder every column of
             ``train`` but subject, session, image, id, split, ``group`` and ``target``.
-        target: the column to predict. Its classes are taken one against the rest; numbers with more than ten different
-            values are a measure and are compared by ranks.
+        target: the column to predict, or several, each looked at by itself. Its classes are taken one against the rest;
+            numbers with more than ten different values are a measure and are compared by ranks.
         bound: AUC or absolute rank correlation above which a covariate alone is suspicious.
         allow: covariates that are used on purpose; nothing is said of what they tell.
         image: the column of image files, if there is one; None not to read them.
@@ -99,8 +99,9 @@ def check_leakage(
     for frame, where in ((train, "training table"), (test, "test table")):
         require_columns(frame, [group], where)
         require_unique_index(frame, "a finding")
+    targets = [] if target is None else [target] if isinstance(target, str) else list(target)
     report = LeakageReport.of(
-        *_look(train, test, group, encoder, covariates, target, bound, allow, image, Path(root), workers, progress)
+        *_look(train, test, group, encoder, covariates, targets, bound, allow, image, Path(root), workers, progress)
     )
     severities = report.findings["severity"].tolist()
     if raise_on != "never" and ("error" in severities or raise_on in severities):
@@ -122,7 +123,7 @@ def _look(
     group: str,
     encoder: Any,
     covariates: Sequence[str] | None,
-    target: str | None,
+    targets: Sequence[str],
     bound: float,
     allow: Sequence[str],
     image: str | None,
@@ -132,8 +133,8 @@ def _look(
 ) -> tuple[list[Finding], list[str]]:
     found = list(find_shared_subjects(train, test, group))
     checked = [f"{group}: {train[group].nunique()} against {test[group].nunique()}"]
-    known = {*_NO_COVARIATES, group, image, target}
-    shared = [c for c in train.columns if isinstance(c, str) and c in test.columns and c not in {*known} - {target}]
+    known = {*_NO_COVARIATES, group, image, *targets}
+    shared = [c for c in train.columns if isinstance(c, str) and c in test.columns and c not in known - {*targets}]
     found += find_identical_rows(train, test, group, shared)
     checked.append(f"rows alike in {', '.join(shared)}" if shared else "rows alike: not checked, no columns to compare")
     if image is None or (image not in train.columns and image not in test.columns):
@@ -152,13 +153,16 @@ def _look(
     if covariates is None:
         own = getattr(encoder, "columns", None)
         covariates = [c for c in train.columns if isinstance(c, str) and c not in known] if own is None else list(own)
-    if target is None:
+    if not targets:
         checked.append("covariates: not checked, no target given")
         return found, checked
     names = [c for c in covariates if c not in allow]
-    require_columns(train, [target, *names], "training table")
-    telling, notes = find_telling_covariates(train, target, names, bound)
-    found += telling
-    checked.append(f"covariates against {target!r}: {', '.join(names) or 'none'}")
+    require_columns(train, [*targets, *names], "training table")
+    notes: list[str] = []
+    for target in targets:
+        telling, more = find_telling_covariates(train, target, names, bound)
+        found += telling
+        notes += [note for note in more if note not in notes]
+        checked.append(f"covariates against {target!r}: {', '.join(names) or 'none'}")
     checked += [f"covariate {c!r}: allowed" for c in covariates if c in allow] + notes
     return found, checked
